@@ -1,0 +1,16 @@
+"""The load-test harness: `python -m bench --help`.
+
+    __main__.py   the command line
+    fanout.py     one chat, many subscribers: what a delivered push costs
+    requests.py   many connections, durable events: what an event costs
+    idle.py       what a logged-in connection keeps in memory
+    latency.py    how late pushes are at a fixed rate, with and without subscribers that never read
+    rounds.py     servers measured in turn, round by round
+    clients.py    the load side: plain sockets
+    agents.py     the load side's protocol: log in, ask, be pinged
+    server.py     starts and stops the servers, reads their CPU time and memory
+    peers/        what rtm is compared with
+    report.py     table, Markdown, JSON, plot
+
+Runs on Linux: what a server costs is read from the operating system.
+"""

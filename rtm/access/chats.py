@@ -1,0 +1,55 @@
+"""Whose chats a token reaches: the reference's table "Accessing chat".
+
+    reach     no access, absent   access, absent   no access, present   access, present
+    all              yes                yes                yes                 yes
+    access            -                 yes                yes                 yes
+    my                -                  -                 yes                 yes
+
+Access is a group in common with the chat; everybody is in group 0.
+"""
+
+from collections.abc import Collection
+from typing import Literal
+
+from rtm.access.identity import Identity
+from rtm.model.chat import Chat
+from rtm.protocol.errors import AuthorizationError, MissingAccess
+from rtm.store.queries import Reach
+
+Right = Literal["ro", "rw"]
+Resource = Literal["chats", "chats.conversation"]
+
+
+def scopes_for(resource: Resource, right: Right) -> tuple[str, ...]:
+    """The scopes of which an action on chats needs one, the widest first."""
+    return tuple(f"{resource}--{reach}:{right}" for reach in ("all", "access", "my"))
+
+
+def reaches(identity: Identity, resource: Resource, right: Right, chat: Chat, group_ids: Collection[int]) -> bool:
+    """Whether the holder, an agent of these groups, may see (`ro`) or change (`rw`) the chat."""
+    if f"{resource}--all:{right}" in identity.scopes:
+        return True
+    if f"{resource}--access:{right}" in identity.scopes and not set(group_ids).isdisjoint(chat.group_ids):
+        return True
+    return f"{resource}--my:{right}" in identity.scopes and chat.member(identity.agent_id) is not None
+
+
+def check_reach(identity: Identity, resource: Resource, right: Right, chat: Chat, group_ids: Collection[int]) -> None:
+    """Raises MissingAccess."""
+    if not reaches(identity, resource, right, chat, group_ids):
+        raise MissingAccess("Requester has no access to the chat")
+
+
+def check_present(identity: Identity, chat: Chat) -> None:
+    """Raises AuthorizationError unless the requester is a user of the chat."""
+    if chat.member(identity.agent_id) is None:
+        raise AuthorizationError("Requester is not a user of the chat")
+
+
+def readable(identity: Identity, group_ids: frozenset[int]) -> Reach:
+    """The chats that lists may show to the holder."""
+    if "chats--all:ro" in identity.scopes:
+        return Reach(identity.agent_id, None)
+    if "chats--access:ro" in identity.scopes:
+        return Reach(identity.agent_id, group_ids)
+    return Reach(identity.agent_id, frozenset())

@@ -1,0 +1,204 @@
+"""What a process knows of each license by heart: its agents, groups and tags."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rtm.protocol.errors import LicenseNotFound
+from rtm.store.database import Database
+from rtm.store.tables import agents, group_agents, groups, licenses, tags
+
+# A directory of 10 agents takes about 10 KB, one of 10,000 agents about 5 MB.
+_MAX_DIRECTORIES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """An agent or a bot."""
+
+    id: str
+    kind: Literal["agent", "bot"]
+    account_id: str
+    name: str
+    email: str | None
+    """None for a bot."""
+    role: str
+    avatar: str | None
+    job_title: str | None
+    max_chats_count: int
+    default_status: str
+    suspended: bool
+    awaiting_approval: bool
+    group_ids: frozenset[int]
+    """With 0, where everybody is."""
+    owner_client_id: str | None
+
+    @property
+    def in_good_standing(self) -> bool:
+        """Whether the agent may use the license: neither suspended nor waiting to be approved."""
+        return not (self.suspended or self.awaiting_approval)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """A group and the priority that each of its agents has in it; group 0 lists only those with one of their own."""
+
+    id: int
+    name: str
+    language_code: str
+    priorities: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One license as it was at `version`; never changed, only replaced."""
+
+    id: int
+    organization_id: str
+    plan: str
+    created_at: str
+    expires_at: str | None
+    properties: Mapping[str, Any]
+    version: int
+    agents: Mapping[str, AgentRecord]
+    groups: Mapping[int, GroupRecord]
+    tags: Mapping[str, frozenset[int]]
+    """Each tag with the groups it is for."""
+
+    def barred_in(self, later: "Directory | None") -> frozenset[str]:
+        """Ids of the agents who were in good standing here and are suspended, or gone, in a later one (None: gone)."""
+        return frozenset(
+            agent.id
+            for agent in self.agents.values()
+            if agent.in_good_standing
+            and (later is None or agent.id not in later.agents or not later.agents[agent.id].in_good_standing)
+        )
+
+
+OnReplaced = Callable[[Directory, Directory | None], None]
+
+
+class Directories:
+    """Directories of the licenses in use, at most 5,000: past that, the one not asked for the longest leaves.
+
+    `on_replaced(before, after)` is called whenever a loaded directory gives way to a later one, or to None when its
+    license is gone: whoever holds sessions ends those of `before.barred_in(after)`.
+    """
+
+    def __init__(self, database: Database, on_replaced: OnReplaced | None = None) -> None:
+        self._database = database
+        self._on_replaced = on_replaced
+        self._loaded: OrderedDict[int, Directory] = OrderedDict()
+        self._loading: dict[int, asyncio.Task[Directory]] = {}
+
+    def peek(self, license_id: int) -> Directory | None:
+        """What is known of the license without asking the database."""
+        return self._loaded.get(license_id)
+
+    async def get(self, license_id: int) -> Directory:
+        """The license's directory. Raises LicenseNotFound."""
+        directory = self._loaded.get(license_id)
+        if directory is not None:
+            self._loaded.move_to_end(license_id)
+            return directory
+        return await self._shared_load(license_id)
+
+    async def reload(self, license_id: int) -> Directory:
+        """The directory as it is now, for who has just changed it. Raises LicenseNotFound."""
+        loading = self._loading.get(license_id)
+        if loading is not None:  # it may have begun before the change
+            await asyncio.wait([loading])
+        return await self._shared_load(license_id)
+
+    async def refresh(self) -> None:
+        """Reload every directory whose license has another version by now."""
+        known = {license_id: directory.version for license_id, directory in self._loaded.items()}
+        if not known:
+            return
+        statement = select(licenses.c.id, licenses.c.directory_version).where(licenses.c.id.in_(known))
+        async with self._database.engine.connect() as connection:
+            current = {row.id: row.directory_version for row in await connection.execute(statement)}
+        for license_id, version in known.items():
+            if current.get(license_id) != version:
+                with suppress(LicenseNotFound):
+                    await self.reload(license_id)
+
+    async def _shared_load(self, license_id: int) -> Directory:
+        task = self._loading.get(license_id)
+        if task is None:
+            task = asyncio.create_task(self._load(license_id))
+            self._loading[license_id] = task
+            task.add_done_callback(lambda _: self._loading.pop(license_id))
+        # A caller that gives up does not take the others' answer away.
+        return await asyncio.shield(task)
+
+    async def _load(self, license_id: int) -> Directory:
+        async with self._database.engine.connect() as connection:
+            directory = await _read(connection, license_id)
+        before = self._loaded.pop(license_id, None)
+        if directory is not None:
+            self._loaded[license_id] = directory
+            if len(self._loaded) > _MAX_DIRECTORIES:
+                self._loaded.popitem(last=False)
+        if before is not None and self._on_replaced is not None:
+            self._on_replaced(before, directory)
+        if directory is None:
+            raise LicenseNotFound
+        return directory
+
+
+async def _read(connection: AsyncConnection, license_id: int) -> Directory | None:
+    # The version first: rows that change meanwhile make the directory newer than it says, and it is read again.
+    of_license = (await connection.execute(select(licenses).where(licenses.c.id == license_id))).one_or_none()
+    if of_license is None:
+        return None
+    group_rows = (await connection.execute(select(groups).where(groups.c.license_id == license_id))).all()
+    member_rows = (await connection.execute(select(group_agents).where(group_agents.c.license_id == license_id))).all()
+    agent_rows = (await connection.execute(select(agents).where(agents.c.license_id == license_id))).all()
+    tag_rows = (await connection.execute(select(tags).where(tags.c.license_id == license_id))).all()
+
+    group_ids: dict[str, set[int]] = {}
+    priorities: dict[int, dict[str, str]] = {}
+    for row in member_rows:
+        group_ids.setdefault(row.agent_id, {0}).add(row.group_id)
+        priorities.setdefault(row.group_id, {})[row.agent_id] = row.priority
+    return Directory(
+        id=of_license.id,
+        organization_id=of_license.organization_id,
+        plan=of_license.plan,
+        created_at=of_license.created_at,
+        expires_at=of_license.expires_at,
+        properties=of_license.properties,
+        version=of_license.directory_version,
+        agents=MappingProxyType({row.id: _agent(row, group_ids.get(row.id, {0})) for row in agent_rows}),
+        groups=MappingProxyType(
+            {row.id: GroupRecord(row.id, row.name, row.language_code, priorities.get(row.id, {})) for row in group_rows}
+        ),
+        tags=MappingProxyType({row.name: frozenset(row.group_ids) for row in tag_rows}),
+    )
+
+
+def _agent(row: Any, group_ids: set[int]) -> AgentRecord:
+    return AgentRecord(
+        id=row.id,
+        kind=row.kind,
+        account_id=row.account_id,
+        name=row.name,
+        email=row.id if row.kind == "agent" else None,
+        role=row.role,
+        avatar=row.avatar,
+        job_title=row.job_title,
+        max_chats_count=row.max_chats_count,
+        default_status=row.default_status,
+        suspended=row.suspended,
+        awaiting_approval=row.awaiting_approval,
+        group_ids=frozenset(group_ids),
+        owner_client_id=row.owner_client_id,
+    )

@@ -1,0 +1,57 @@
+"""Notices within half a second what another process, or the command line, has revoked or changed."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy import select
+
+from rtm.access.directory import Directories
+from rtm.protocol.timestamps import from_microseconds
+from rtm.store.database import Database
+from rtm.store.tables import tokens
+
+_INTERVAL_S = 0.5
+# Each look goes back this much further than the last one: the clocks of two machines differ, and a revocation is
+# dated before it is committed.
+_OVERLAP_S = 30
+
+log = structlog.get_logger(__name__)
+
+
+class Watch:
+    """Looks at the database every half second, for as long as `run` runs.
+
+    `on_revoked(token_id)` is called once for each token that was revoked. Directories that have changed are reloaded,
+    which tells their own `on_replaced`.
+    """
+
+    def __init__(self, database: Database, directories: Directories, on_revoked: Callable[[str], None]) -> None:
+        self._database = database
+        self._directories = directories
+        self._on_revoked = on_revoked
+        self._looked_at = time.time()
+        self._reported: set[str] = set()
+
+    async def run(self) -> None:
+        """Look until cancelled; an error is logged, and the next look makes up for it."""
+        while True:
+            try:
+                await self.look()
+            except Exception as error:
+                log.exception("watch_failed", reason=str(error))
+            await asyncio.sleep(_INTERVAL_S)
+
+    async def look(self) -> None:
+        """Look once. Raises what the database driver raises."""
+        now = time.time()
+        since = from_microseconds(int((self._looked_at - _OVERLAP_S) * 1_000_000))
+        revoked = select(tokens.c.id).where(tokens.c.revoked_at > since)
+        async with self._database.engine.connect() as connection:
+            ids = set(await connection.scalars(revoked))
+        for token_id in ids - self._reported:
+            self._on_revoked(token_id)
+        self._reported = ids
+        self._looked_at = now
+        await self._directories.refresh()

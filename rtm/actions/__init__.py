@@ -1,0 +1,10 @@
+"""The catalogue: every action, declared once and served at every door.
+
+registry.py   how an action is declared, and the list of all
+context.py    what a handler is given
+dispatch.py   from a request to its answer: version, scopes, quota, payload, handler
+quota.py      how many requests a license may make
+agent/        the Agent Chat API, a module a topic
+
+A new action is a function in a module of its API's package; nothing else needs to know.
+"""

@@ -1,0 +1,11 @@
+"""The Agent Chat API.
+
+structures.py  chats, threads and users as clients see them
+chats.py       starting, resuming, ending and following
+users.py       who takes part
+events.py      what is said, typed, thought and seen
+lists.py       reading chats and threads, page by page
+sessions.py    logging in and out
+statuses.py    who accepts chats
+multicast.py   messages apart from chats
+"""

@@ -1,0 +1,205 @@
+"""Starting, resuming and ending chats, and following them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.actions.agent import structures
+from rtm.actions.context import Context
+from rtm.actions.registry import AGENT, action
+from rtm.bus.base import Audience
+from rtm.model.chat import Chat, ChatUser, EventBody
+from rtm.model.events import Event
+from rtm.model.requests.chats import (
+    MAX_ADDITIONAL_AGENTS,
+    DeactivateChat,
+    FollowChat,
+    InitialChat,
+    InitialUser,
+    ResumeChat,
+    StartChat,
+    UnfollowChat,
+)
+from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
+from rtm.store.work import Needs, Work
+
+
+def key_change(chat: Chat) -> Audience:
+    """Who hears of a key change: users and followers of the chat, and every agent with access to its groups."""
+    return Audience(
+        agents=chat.listeners(), groups=tuple(chat.group_ids), customers=tuple(chat.present_ids("customer"))
+    )
+
+
+def _needs_of_start(payload: StartChat) -> Needs:
+    return Needs(customer_ids=_customer_ids(payload.chat))
+
+
+@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_start)
+def start_chat(context: Context, work: Work, payload: StartChat) -> dict[str, Any]:
+    """Start a chat; its requester is its first user and has seen it all."""
+    wanted = payload.chat or InitialChat()
+    group_ids = _group_ids(context, wanted) or [0]
+    users = _users(context, work, wanted.users or [], group_ids)
+    chat = Chat.start(
+        context.identity.license_id,
+        at=work.now(),
+        group_ids=group_ids,
+        users=users,
+        properties=wanted.properties or {},
+        thread_properties=(wanted.thread and wanted.thread.properties) or {},
+        active=payload.active,
+        continuous=payload.continuous,
+    )
+    work.add(chat)
+    return {"chat_id": chat.id, **_begin_thread(context, work, chat, wanted, users)}
+
+
+def _needs_of_resume(payload: ResumeChat) -> Needs:
+    return Needs((payload.chat.id,), _customer_ids(payload.chat), users_of_chats=True)
+
+
+@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_resume)
+def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, Any]:
+    """Open a new thread in a chat whose last one is closed."""
+    wanted = payload.chat
+    chat = work.chat(wanted.id)
+    check_reach(context.identity, "chats", "rw", chat, context.group_ids)
+    if chat.active:
+        raise ValidationError("Chat is already active")
+    group_ids = _group_ids(context, wanted)
+    users = _users(context, work, wanted.users or [], group_ids or chat.group_ids)
+    named = {user.id for user in users}
+    customer = [user for user in chat.users.values() if user.type == "customer" and user.id not in named]
+    if customer and any(user.type == "customer" for user in users):
+        raise ValidationError("`chat.users` must not name a second customer")
+    if group_ids is not None:
+        chat.group_ids = group_ids
+    if wanted.properties:
+        chat.merge_properties(wanted.properties)
+    if payload.continuous is not None:
+        chat.continuous = payload.continuous
+    chat.open_thread(
+        at=work.now(),
+        users=[*customer, *users],
+        properties=(wanted.thread and wanted.thread.properties) or {},
+        active=payload.active,
+    )
+    return _begin_thread(context, work, chat, wanted, users)
+
+
+def _begin_thread(
+    context: Context, work: Work, chat: Chat, wanted: InitialChat, users: Iterable[ChatUser]
+) -> dict[str, Any]:
+    """Add the initial events, tell who may know, and answer."""
+    assert chat.thread is not None
+    authors = {user.id for user in users}
+    bodies: list[EventBody] = []
+    for index, event in enumerate((wanted.thread and wanted.thread.events) or []):
+        body = event.body(author_id=_author(context, event, authors, index), created_at=work.now())
+        work.append(chat, body)
+        bodies.append(body)
+    requester = chat.users.get(context.identity.agent_id)
+    if requester is not None:
+        requester.events_seen_up_to = bodies[-1]["created_at"] if bodies else chat.thread.created_at
+    shown = structures.chat(chat, structures.thread(chat.thread, bodies), context.directory, work.find_customer)
+    work.push("incoming_chat", {"requester_id": context.identity.agent_id, "chat": shown}, key_change(chat))
+    answer: dict[str, Any] = {"thread_id": chat.thread.id}
+    if bodies:
+        answer["event_ids"] = [body["id"] for body in bodies if body["type"] != "system_message"]
+    return answer
+
+
+def _author(context: Context, event: Event, authors: Iterable[str], index: int) -> str:
+    author_id = event.author_id or context.identity.agent_id
+    if author_id != context.identity.agent_id and author_id not in authors:
+        raise ValidationError(f"`chat.thread.events[{index}].author_id` must be one of `chat.users`")
+    return author_id
+
+
+def _group_ids(context: Context, wanted: InitialChat) -> list[int] | None:
+    """The groups asked for, which must exist and be within the requester's reach."""
+    if wanted.access is None:
+        return None
+    group_ids = list(dict.fromkeys(wanted.access.group_ids))
+    for group_id in group_ids:
+        if group_id not in context.directory.groups:
+            raise ValidationError(f"`chat.access.group_ids` must name existing groups; there is no group {group_id}")
+    if "chats--all:rw" not in context.identity.scopes and context.group_ids.isdisjoint(group_ids):
+        raise MissingAccess("Requester is in none of `chat.access.group_ids`")
+    return group_ids
+
+
+def _users(context: Context, work: Work, wanted: Iterable[InitialUser], group_ids: Iterable[int]) -> list[ChatUser]:
+    """The requester and the users asked for. Raises NotFound, MissingAccess."""
+    users = {context.identity.agent_id: ChatUser(context.identity.agent_id, "agent")}
+    for user in wanted:
+        if user.type == "customer":
+            work.customer(user.id)
+        else:
+            check_agent(context, user.id, group_ids)
+        users.setdefault(user.id, ChatUser(user.id, user.type))
+    if sum(user.type == "agent" for user in users.values()) > 1 + MAX_ADDITIONAL_AGENTS:
+        raise ValidationError(f"`chat.users` must have at most {MAX_ADDITIONAL_AGENTS} additional agents")
+    return list(users.values())
+
+
+def check_agent(context: Context, agent_id: str, group_ids: Iterable[int]) -> None:
+    """Raises NotFound for who is no agent of the license, MissingAccess for who is in none of the groups."""
+    agent = context.directory.agents.get(agent_id)
+    if agent is None or agent.suspended or agent.awaiting_approval:
+        raise NotFound("Agent not found")
+    if agent.group_ids.isdisjoint(group_ids):
+        raise MissingAccess("Agent has no access to the chat")
+
+
+def _customer_ids(wanted: InitialChat | None) -> tuple[str, ...]:
+    return tuple(user.id for user in (wanted and wanted.users) or [] if user.type == "customer")
+
+
+def _by_id(payload: DeactivateChat | FollowChat | UnfollowChat) -> Needs:
+    return Needs((payload.id,))
+
+
+@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("chat_deactivated",), needs=_by_id)
+def deactivate_chat(context: Context, work: Work, payload: DeactivateChat) -> dict[str, Any]:
+    """Close the open thread."""
+    chat = work.chat(payload.id)
+    check_reach(context.identity, "chats", "rw", chat, context.group_ids)
+    if not chat.active:
+        raise ChatInactive()
+    if not payload.ignore_requester_presence:
+        check_present(context.identity, chat)
+    audience = key_change(chat)
+    thread = chat.close_thread()
+    work.push(
+        "chat_deactivated",
+        {"chat_id": chat.id, "thread_id": thread.id, "user_id": context.identity.agent_id},
+        audience,
+    )
+    return {}
+
+
+def _with_users(payload: FollowChat) -> Needs:
+    return Needs((payload.id,), users_of_chats=True, events_of_chats=True)
+
+
+@action(AGENT, scopes=scopes_for("chats", "ro"), pushes=("incoming_chat",), needs=_with_users)
+def follow_chat(context: Context, work: Work, payload: FollowChat) -> dict[str, Any]:
+    """Hear every change of the chat until it is activated again; nothing new for members and followers."""
+    chat = work.chat(payload.id)
+    check_reach(context.identity, "chats", "ro", chat, context.group_ids)
+    if chat.follow(context.identity.agent_id):
+        thread = structures.thread(chat.thread, work.events_of(chat.thread.id)) if chat.thread else None
+        shown = structures.chat(chat, thread, context.directory, work.find_customer)
+        work.push("incoming_chat", {"chat": shown}, Audience(agents=(context.identity.agent_id,)))
+    return {}
+
+
+@action(AGENT, pushes=("chat_unfollowed",), needs=_by_id)
+def unfollow_chat(context: Context, work: Work, payload: UnfollowChat) -> dict[str, Any]:
+    """Hear key changes only; a member cannot."""
+    chat = work.chat(payload.id)
+    if chat.unfollow(context.identity.agent_id):
+        work.push("chat_unfollowed", {"chat_id": chat.id}, Audience(agents=(context.identity.agent_id,)))
+    return {"chat_id": chat.id} if context.transport == "rtm" else {}

@@ -1,0 +1,124 @@
+"""What is said, typed, thought and seen in a chat."""
+
+from typing import Any
+
+from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.actions.context import Context
+from rtm.actions.registry import AGENT, action
+from rtm.bus.base import Audience
+from rtm.model.chat import Chat, Visibility
+from rtm.model.requests.events import (
+    MarkEventsAsSeen,
+    SendEvent,
+    SendEventPreview,
+    SendThinkingIndicator,
+    SendTypingIndicator,
+)
+from rtm.protocol.errors import AuthorizationError
+from rtm.protocol.timestamps import to_seconds
+from rtm.store.work import Needs, Work
+
+_CONVERSATION = (*scopes_for("chats", "rw"), *scopes_for("chats.conversation", "rw"))
+
+
+def _of_chat(
+    payload: SendEvent | SendEventPreview | SendTypingIndicator | SendThinkingIndicator | MarkEventsAsSeen,
+) -> Needs:
+    return Needs((payload.chat_id,))
+
+
+def _audience(chat: Chat, visibility: Visibility) -> Audience:
+    """Users and followers of the chat; what only agents may see never reaches a customer."""
+    customers = tuple(chat.present_ids("customer")) if visibility == "all" else ()
+    return Audience(agents=chat.listeners(), customers=customers)
+
+
+def _writable(context: Context, work: Work, chat_id: str, visibility: Visibility) -> Chat:
+    """The chat, if it is active and the requester is a user of it who may write with this visibility."""
+    chat = work.chat(chat_id)
+    check_reach(context.identity, "chats.conversation", "rw", chat, context.group_ids)
+    chat.active_thread()
+    check_present(context.identity, chat)
+    if visibility == "all" and chat.users[context.identity.agent_id].visibility == "agents":
+        raise AuthorizationError("Users with visibility `agents` cannot write to all")
+    return chat
+
+
+@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_event",), needs=_of_chat)
+def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, Any]:
+    """Add an event to the open thread; its author has then seen the whole chat."""
+    event = payload.event
+    chat = _writable(context, work, payload.chat_id, event.visibility)
+    now = work.now()
+    body = event.body(author_id=context.identity.agent_id, created_at=now)
+    event_id = work.append(chat, body)
+    chat.mark_seen(context.identity.agent_id, now)
+    work.push(
+        "incoming_event",
+        {"chat_id": chat.id, "thread_id": chat.active_thread().id, "event": body},
+        _audience(chat, event.visibility),
+    )
+    return {"event_id": event_id}
+
+
+@action(AGENT, scopes=_CONVERSATION, needs=_of_chat, stores=False)
+def send_event_preview(context: Context, work: Work, payload: SendEventPreview) -> dict[str, Any]:
+    """Show the customer a part of a message that is still being written; agents are not told."""
+    chat = _writable(context, work, payload.chat_id, "all")
+    body = payload.event.body(author_id=context.identity.agent_id, created_at=work.now())
+    del body["id"]
+    work.push(
+        "incoming_event_preview",
+        {"chat_id": chat.id, "thread_id": chat.active_thread().id, "event": body},
+        Audience(customers=tuple(chat.present_ids("customer"))),
+        stored=False,
+    )
+    return {}
+
+
+@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_typing_indicator",), needs=_of_chat, stores=False)
+def send_typing_indicator(context: Context, work: Work, payload: SendTypingIndicator) -> dict[str, Any]:
+    """Tell that the requester is typing, or no longer."""
+    chat = _writable(context, work, payload.chat_id, payload.visibility)
+    indicator = {
+        "author_id": context.identity.agent_id,
+        "visibility": payload.visibility,
+        "timestamp": to_seconds(work.now()),
+        "is_typing": payload.is_typing,
+    }
+    work.push(
+        "incoming_typing_indicator",
+        {"chat_id": chat.id, "thread_id": chat.active_thread().id, "typing_indicator": indicator},
+        _audience(chat, payload.visibility),
+        stored=False,
+    )
+    return {}
+
+
+@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_thinking_indicator",), needs=_of_chat, stores=False)
+def send_thinking_indicator(context: Context, work: Work, payload: SendThinkingIndicator) -> dict[str, Any]:
+    """Tell that the requester is preparing an answer."""
+    chat = _writable(context, work, payload.chat_id, payload.visibility)
+    indicator = {
+        "chat_id": chat.id,
+        "thread_id": chat.active_thread().id,
+        "author_id": context.identity.agent_id,
+        "sent_at": work.now(),
+    }
+    indicator.update(payload.model_dump(include={"title", "description", "custom_id"}, exclude_none=True))
+    work.push("incoming_thinking_indicator", indicator, _audience(chat, payload.visibility), stored=False)
+    return {}
+
+
+@action(AGENT, scopes=scopes_for("chats", "ro"), pushes=("events_marked_as_seen",), needs=_of_chat)
+def mark_events_as_seen(context: Context, work: Work, payload: MarkEventsAsSeen) -> dict[str, Any]:
+    """Remember how far the requester has read; nothing new for who is no user of the chat or has read further."""
+    chat = work.chat(payload.chat_id)
+    check_reach(context.identity, "chats", "ro", chat, context.group_ids)
+    if chat.mark_seen(context.identity.agent_id, payload.seen_up_to):
+        work.push(
+            "events_marked_as_seen",
+            {"user_id": context.identity.agent_id, "chat_id": chat.id, "seen_up_to": payload.seen_up_to},
+            _audience(chat, "all"),
+        )
+    return {}

@@ -1,0 +1,155 @@
+"""Reading chats and threads, page by page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rtm.access.chats import check_reach, reaches, readable, scopes_for
+from rtm.actions.agent import structures
+from rtm.actions.context import Context
+from rtm.actions.registry import AGENT, action
+from rtm.model.chat import Chat, Thread
+from rtm.model.requests.chats import ChatsFilters, GetChat, ListChats, ListThreads
+from rtm.protocol.errors import MissingAccess, NotFound
+from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter, ThreadWithEvents
+
+_READ = scopes_for("chats", "ro")
+
+
+@action(AGENT, scopes=_READ)
+async def list_chats(context: Context, payload: ListChats) -> dict[str, Any]:
+    """Summaries of the chats within the requester's reach, by the creation of their last thread."""
+    asked, cursor = _asked(context, "list_chats", payload)
+    wanted = ListChats.model_validate(asked)
+    license_id = context.identity.license_id
+    queries = context.services.queries
+    page = await queries.list_chats(
+        license_id,
+        readable(context.identity, context.group_ids),
+        _filter(wanted.filters or ChatsFilters()),
+        wanted.sort_order,
+        wanted.limit,
+        cursor,
+    )
+    customers = await queries.customers(license_id, page.rows)
+    viewer_id = context.identity.agent_id
+    return {
+        "chats_summary": [structures.chat_summary(chat, viewer_id, context.directory, customers) for chat in page.rows],
+        **_page_ids(context, "list_chats", asked, page),
+        "found_chats": page.found,
+    }
+
+
+def _filter(wanted: ChatsFilters) -> ChatFilter:
+    return ChatFilter(
+        active=wanted.active,
+        include_chats_without_threads=wanted.include_chats_without_threads,
+        group_ids=tuple(wanted.group_ids) if wanted.group_ids is not None else None,
+        properties=tuple(
+            PropertyFilter(
+                namespace,
+                name,
+                each.exists,
+                tuple(each.values) if each.values is not None else None,
+                tuple(each.exclude_values) if each.exclude_values is not None else None,
+            )
+            for namespace, names in (wanted.properties or {}).items()
+            for name, each in names.items()
+        ),
+    )
+
+
+@action(AGENT, scopes=_READ)
+async def list_threads(context: Context, payload: ListThreads) -> dict[str, Any]:
+    """Threads of a chat with their events, those of the requester's reach only."""
+    chat = await _chat(context, payload.chat_id)
+    if payload.min_events_count is not None:
+        return await _latest_threads(context, chat, payload.min_events_count)
+    asked, cursor = _asked(context, "list_threads", payload)
+    wanted = ListThreads.model_validate({**asked, "chat_id": payload.chat_id})
+    page = await context.services.queries.list_threads(
+        payload.chat_id,
+        wanted.filters.from_ if wanted.filters else None,
+        wanted.filters.to if wanted.filters else None,
+        wanted.sort_order,
+        wanted.limit,
+        cursor,
+    )
+    return {
+        "threads": _shown(context, chat, page.rows),
+        "found_threads": page.found,
+        **_page_ids(context, "list_threads", asked, page),
+    }
+
+
+async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -> dict[str, Any]:
+    """As many of the latest threads as it takes to show that many events."""
+    threads: list[ThreadWithEvents] = []
+    cursor: Cursor | None = None
+    events = 0
+    while True:
+        page = await context.services.queries.list_threads(chat.id, None, None, "desc", 10, cursor)
+        for found in page.rows:
+            threads.append(found)
+            events += len(found.events)
+            if events >= min_events_count:
+                break
+        cursor = page.next
+        if events >= min_events_count or cursor is None:
+            return {"threads": _shown(context, chat, threads), "found_threads": page.found}
+
+
+@action(AGENT, scopes=_READ)
+async def get_chat(context: Context, payload: GetChat) -> dict[str, Any]:
+    """A chat with one of its threads, the latest if none is named."""
+    chat = await _chat(context, payload.chat_id)
+    thread_id = payload.thread_id or (chat.thread.id if chat.thread else None)
+    found = await context.services.queries.thread(chat.id, thread_id) if thread_id else None
+    if found is None and payload.thread_id is not None:
+        raise NotFound("Thread not found")
+    if found is not None and not _thread_is_readable(context, chat, found.thread):
+        raise MissingAccess("Requester has no access to the thread")
+    customers = await context.services.queries.customers(context.identity.license_id, [chat])
+    thread = structures.thread(found.thread, found.events) if found else None
+    return {
+        **structures.chat(chat, thread, context.directory, customers.get),
+        "is_followed": structures.is_followed(chat, context.identity.agent_id),
+    }
+
+
+async def _chat(context: Context, chat_id: str) -> Chat:
+    chat = await context.services.queries.chat(context.identity.license_id, chat_id)
+    if chat is None:
+        raise NotFound("Chat not found")
+    check_reach(context.identity, "chats", "ro", chat, context.group_ids)
+    return chat
+
+
+def _shown(context: Context, chat: Chat, threads: list[ThreadWithEvents]) -> list[dict[str, Any]]:
+    return [
+        structures.thread(found.thread, found.events)
+        for found in threads
+        if _thread_is_readable(context, chat, found.thread)
+    ]
+
+
+def _thread_is_readable(context: Context, chat: Chat, thread: Thread) -> bool:
+    """An earlier thread keeps the groups it had."""
+    if reaches(context.identity, "chats", "ro", chat, ()):  # by `all`, or as a user of the chat
+        return True
+    return not context.group_ids.isdisjoint(thread.group_ids)
+
+
+def _asked(context: Context, kind: str, payload: ListChats | ListThreads) -> tuple[dict[str, Any], Cursor | None]:
+    """What the first page was asked for, and where to go on."""
+    if payload.page_id is not None:
+        return context.services.page_ids.read(kind, payload.page_id)
+    return payload.model_dump(by_alias=True, exclude_unset=True, exclude={"chat_id", "page_id"}), None
+
+
+def _page_ids(context: Context, kind: str, asked: Mapping[str, Any], page: Page[Any]) -> dict[str, Any]:
+    """Ids of the neighbouring pages, of those there are."""
+    ids = {
+        "next_page_id": context.services.page_ids.write(kind, dict(asked), page.next),
+        "previous_page_id": context.services.page_ids.write(kind, dict(asked), page.previous),
+    }
+    return {name: page_id for name, page_id in ids.items() if page_id is not None}

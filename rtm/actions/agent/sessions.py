@@ -1,0 +1,92 @@
+"""Logging in and out of a socket."""
+
+from typing import Any
+
+from rtm.access.directory import Directory
+from rtm.access.identity import Identity
+from rtm.actions.agent import structures
+from rtm.actions.agent.statuses import tell_status
+from rtm.actions.context import Context
+from rtm.actions.registry import AGENT, RTM, action
+from rtm.model.requests.sessions import Login, Logout, Ping, UpdateSession
+from rtm.protocol import timestamps
+from rtm.protocol.errors import AuthenticationError, MisdirectedRequest, ValidationError
+
+
+@action(AGENT, transports=(RTM,), before_login=True)
+def ping(context: Context, payload: Ping) -> dict[str, Any]:
+    """Show that the client is there; before the log-in it changes nothing."""
+    context.require_session().pinged()
+    return {}
+
+
+@action(AGENT, transports=(RTM,), before_login=True, ordered=True)
+async def login(context: Context, payload: Login) -> dict[str, Any]:
+    """Begin a session: its license, the agent's profile and open chats; what comes after them comes as pushes."""
+    session = context.require_session()
+    if session.identity is not None:
+        raise ValidationError("Already logged in")
+    identity = await _authenticate(context, payload.token)
+    directory = await context.services.directories.get(identity.license_id)
+    agent = directory.agents.get(identity.agent_id)
+    if agent is None:
+        raise AuthenticationError()
+    context.log_in(identity, directory)
+    try:
+        change = await session.join(identity, directory, payload)
+        snapshot = await context.services.queries.snapshot(identity.license_id, identity.agent_id)
+    except BaseException:
+        session.disconnect("internal_error")  # half logged in, it could only be left behind
+        raise
+    context.after_reply.append(lambda: session.caught_up(snapshot.sequence))
+    tell_status(context, agent.id, change)
+    return {
+        "license": _license(directory),
+        "my_profile": structures.my_profile(agent, change.after),
+        "chats_summary": [
+            structures.chat_summary(chat, agent.id, directory, snapshot.customers) for chat in snapshot.chats
+        ],
+    }
+
+
+async def _authenticate(context: Context, token: str) -> Identity:
+    """Who holds the token. A token of another region ends the connection: it can be used there only."""
+    session = context.require_session()
+    try:
+        identity = await context.services.authenticator.authenticate(token)
+    except MisdirectedRequest as error:
+        session.disconnect("misdirected_connection", error.data)
+        raise
+    if session.organization_id not in (None, identity.organization_id):
+        raise AuthenticationError("`organization_id` of the connection is not that of the token")
+    return identity
+
+
+def _license(directory: Directory) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": str(directory.id),
+        "organization_id": directory.organization_id,
+        "plan": directory.plan,
+        "creation_timestamp": timestamps.to_seconds(directory.created_at),
+        "in_trial": False,
+    }
+    if directory.expires_at is not None:
+        shown["expiration_timestamp"] = timestamps.to_seconds(directory.expires_at)
+    return shown
+
+
+@action(AGENT, transports=(RTM,), ordered=True)
+async def logout(context: Context, payload: Logout) -> dict[str, Any]:
+    """End the session and, after the answer, the connection."""
+    context.after_reply.append(context.require_session().leave)
+    return {}
+
+
+@action(AGENT, transports=(RTM,), ordered=True)
+async def update_session(context: Context, payload: UpdateSession) -> dict[str, Any]:
+    """Let the session live as long as another token of the same agent."""
+    identity = await _authenticate(context, payload.token)
+    if (identity.license_id, identity.agent_id) != (context.identity.license_id, context.identity.agent_id):
+        raise AuthenticationError("`token` belongs to another agent")
+    context.require_session().renew(identity)
+    return {}

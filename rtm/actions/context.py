@@ -1,0 +1,124 @@
+"""What a handler is given besides its payload."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rtm.access.directory import Directories, Directory
+from rtm.access.identity import Identity
+from rtm.access.tokens import Authenticator
+from rtm.actions.pages import PageIds
+from rtm.bus.base import Audience, Envelope, Origin
+from rtm.routing.presence import Change, Presence
+from rtm.settings import Settings
+from rtm.store.queries import Queries
+from rtm.store.writer import Writer
+
+if TYPE_CHECKING:
+    from rtm.model.requests.sessions import Login
+
+
+class SocketSession(Protocol):
+    """The side of a socket's session that actions use."""
+
+    connection_id: str
+    organization_id: str | None
+    """What the connection was opened for, if it was said."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who has logged in."""
+
+    def pinged(self) -> None:
+        """The client is there."""
+
+    async def join(self, identity: Identity, directory: Directory, login: "Login") -> Change:
+        """Log in: from now on pushes are kept for it, in order. Raises ApiError when it is one too many."""
+
+    def caught_up(self, sequence: int) -> None:
+        """The client has been told all up to this place in the license's sequence; send what came after."""
+
+    def renew(self, identity: Identity) -> None:
+        """Live as long as this token from now on."""
+
+    def leave(self) -> None:
+        """Log out and close, once what is queued is sent."""
+
+    def disconnect(self, reason: str, data: Mapping[str, Any] | None = None) -> None:
+        """Tell the client why (`agent_disconnected`) and close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the server that handlers use, put together by `app`."""
+
+    settings: Settings
+    authenticator: Authenticator
+    directories: Directories
+    queries: Queries
+    writer: Writer
+    page_ids: PageIds
+    presence: Presence
+    publish: Callable[[Sequence[Envelope]], None]
+    """Deliver pushes that are not stored, here and on every other process."""
+
+
+class Context:
+    """Who asks, through which door, and what the server offers to answer with."""
+
+    __slots__ = ("_directory", "_identity", "after_reply", "origin", "services", "session", "transport", "version")
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        version: str,
+        transport: str,
+        session: SocketSession | None,
+        identity: Identity | None,
+        directory: Directory | None,
+        request_id: str | None,
+    ) -> None:
+        self.services = services
+        self.version = version
+        self.transport = transport
+        self.session = session
+        self.origin = Origin(session.connection_id, request_id) if session and request_id is not None else None
+        """The connection that hears its own pushes by request id."""
+        self.after_reply: list[Callable[[], None]] = []
+        """What is done when the answer has been queued."""
+        self._identity = identity
+        self._directory = directory
+
+    @property
+    def identity(self) -> Identity:
+        """Who asks; before the log-in there is nobody."""
+        assert self._identity is not None
+        return self._identity
+
+    @property
+    def directory(self) -> Directory:
+        """The requester's license."""
+        assert self._directory is not None
+        return self._directory
+
+    @property
+    def group_ids(self) -> frozenset[int]:
+        """The requester's groups; everybody is in group 0."""
+        record = self.directory.agents.get(self.identity.agent_id)
+        return record.group_ids if record is not None else frozenset()
+
+    def log_in(self, identity: Identity, directory: Directory) -> None:
+        """Say who it is that asked to log in."""
+        self._identity = identity
+        self._directory = directory
+
+    def require_session(self) -> SocketSession:
+        """The session of an action that only sockets have."""
+        assert self.session is not None
+        return self.session
+
+    def publish(self, name: str, payload: Any, to: Audience) -> None:
+        """Push what is not stored, after the answer."""
+        envelope = Envelope.ephemeral(self.identity.license_id, name, payload, to, self.origin)
+        self.after_reply.append(lambda: self.services.publish([envelope]))

@@ -1,0 +1,181 @@
+"""From a request to its answer, the same for both doors.
+
+The door says who calls (`Caller`) and what to do with the answer (`reply`). Dispatch finds the action for that API and
+version, checks scopes and quota, brings an older version's payload up to the newest, validates it, and runs the handler
+under the limit on time. Commands need no task of their own: the writer calls back.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from rtm import versions
+from rtm.access.bots import as_bot
+from rtm.access.directory import Directory
+from rtm.access.identity import Identity
+from rtm.actions import registry
+from rtm.actions.context import Context, Services, SocketSession
+from rtm.actions.lane import Lane
+from rtm.actions.quota import Quota
+from rtm.actions.registry import Action, Kind
+from rtm.model.payload import Payload
+from rtm.protocol.envelope import Request
+from rtm.protocol.errors import (
+    ApiError,
+    AuthenticationError,
+    AuthorizationError,
+    InternalError,
+    NotFound,
+    RequestTimeout,
+    UnsupportedVersion,
+    ValidationError,
+)
+from rtm.store.work import Command, Work
+
+log = structlog.get_logger(__name__)
+
+Reply = Callable[[Any], None]
+"""Given the response's payload, or the ApiError that refuses the request; called once."""
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who asks, through which door; a socket's is made once and follows its session."""
+
+    api: str
+    transport: str
+    version: str
+    identity: Identity | None = None
+    directory: Directory | None = None
+    session: SocketSession | None = None
+    lane: Lane | None = None
+
+
+class Dispatcher:
+    """Runs requests; `services` is what handlers work with."""
+
+    def __init__(self, services: Services, quota: Quota) -> None:
+        self._services = services
+        self._quota = quota
+        self._timeout_s = services.settings.limits.request_timeout_s or None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def dispatch(self, caller: Caller, request: Request, reply: Reply) -> None:
+        """Answer the request, now or later, through `reply`."""
+        try:
+            version = self._version(caller, request)
+            action = self._find(caller, request, version)
+            payload = action.payload.parse(versions.upgrade_request(version, action.name, request.payload))
+            context = self._context(caller, version, request)
+        except ApiError as error:
+            reply(error)
+            return
+        self._start(action, context, payload, caller.lane, reply)
+
+    def _version(self, caller: Caller, request: Request) -> str:
+        """The request's own version, if it names one; it may be newer than its connection's, not older."""
+        version = request.version
+        if version is None or version == caller.version:
+            return caller.version
+        if version not in versions.SERVED:
+            raise UnsupportedVersion(f"`version` must be one of: {', '.join(versions.SERVED)}")
+        if versions.SERVED.index(version) < versions.SERVED.index(caller.version):
+            raise ValidationError(f"`version` must not be older than the connection's, {caller.version}")
+        return version
+
+    def _find(self, caller: Caller, request: Request, version: str) -> Action:
+        action = registry.find(caller.api, request.action, version, caller.transport)
+        identity = caller.identity
+        if identity is None:
+            if action is None or not action.before_login:
+                raise AuthenticationError("Log in first")
+            return action
+        self._quota.spend(identity.license_id)
+        if action is None:
+            raise NotFound(f"`action` is unknown to version {version}: {request.action[:64]}")
+        if action.scopes and action.scopes.isdisjoint(identity.scopes):
+            raise AuthorizationError(f"Token lacks the scope: {' or '.join(sorted(action.scopes))}")
+        return action
+
+    def _context(self, caller: Caller, version: str, request: Request) -> Context:
+        identity = caller.identity
+        author_id = request.author_id
+        if author_id is not None and identity is not None and versions.bots_by_author_id(version):
+            assert caller.directory is not None
+            identity = as_bot(identity, caller.directory, author_id)
+        return Context(
+            self._services,
+            version=version,
+            transport=caller.transport,
+            session=caller.session,
+            identity=identity,
+            directory=caller.directory,
+            request_id=request.request_id,
+        )
+
+    def _start(self, action: Action, context: Context, payload: Payload, lane: Lane | None, reply: Reply) -> None:
+        if action.kind is Kind.COMMAND:
+            self._command(action, context, payload, lane, reply)
+        elif action.kind is Kind.IMMEDIATE:
+            self._finish(action, context, reply, action.handler(context, payload))
+        elif action.kind is Kind.QUERY or lane is None:
+            self._spawn(self._run(action, context, payload, None, reply))
+        else:
+            lane.enter(lambda: self._spawn(self._run(action, context, payload, lane, reply)), alone=True)
+
+    def _command(self, action: Action, context: Context, payload: Payload, lane: Lane | None, reply: Reply) -> None:
+        def done(outcome: Any) -> None:
+            if lane is not None:
+                lane.exit()
+            self._finish(action, context, reply, outcome)
+
+        def apply(work: Work) -> Any:
+            return action.handler(context, work, payload)
+
+        command = Command(
+            license_id=context.identity.license_id,
+            needs=action.needs(payload),
+            apply=apply,
+            done=done,
+            stores=action.stores,
+            origin=context.origin,
+        )
+        if lane is None:
+            self._services.writer.submit(command)
+        else:
+            lane.enter(lambda: self._services.writer.submit(command), alone=False)
+
+    async def _run(self, action: Action, context: Context, payload: Payload, lane: Lane | None, reply: Reply) -> None:
+        outcome: Any
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                outcome = await action.handler(context, payload)
+        except TimeoutError:
+            outcome = RequestTimeout()
+        except ApiError as error:
+            outcome = error
+        except Exception:
+            log.exception("action_failed", action=action.name)
+            outcome = InternalError()
+        finally:
+            if lane is not None:
+                lane.exit()
+        self._finish(action, context, reply, outcome)
+
+    def _finish(self, action: Action, context: Context, reply: Reply, outcome: Any) -> None:
+        if isinstance(outcome, ApiError):
+            reply(outcome)
+            return
+        if context.version != versions.NEWEST:
+            outcome = versions.downgrade_response(context.version, action.name, outcome)
+        reply(outcome)
+        for follow_up in context.after_reply:
+            follow_up()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

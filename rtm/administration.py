@@ -1,0 +1,128 @@
+"""What `rtm init` and `rtm token` do, beside a server or without one."""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rtm.access.founding import found
+from rtm.access.scopes import SCOPES, condense, of_role
+from rtm.access.tokens import NewToken, TokenKind, mint
+from rtm.access.tokens import revoke as revoke_token
+from rtm.settings import Settings
+from rtm.store.database import check_schema, connect, make_ready, unusable
+from rtm.store.tables import agents, tokens
+
+
+class Refused(Exception):
+    """What was asked for makes no sense; the message is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A token that is asked for; None leaves it to the agent."""
+
+    agent: str
+    """E-mail, account id or bot id."""
+    license_id: int | None
+    kind: TokenKind | None
+    scopes: list[str] | None
+    lifetime_s: float | None
+
+
+async def init(settings: Settings, *, owner: str, name: str, groups: list[str]) -> dict[str, Any]:
+    """Create a license; what to tell its owner. Raises DatabaseError."""
+    await make_ready(settings, create=True)
+    async with _transaction(settings) as connection:
+        license_, agent = await found(connection, owner=owner, name=name, group_names=groups)
+        new = mint(
+            "personal",
+            license_id=license_["id"],
+            agent_id=agent["id"],
+            scopes=condense(of_role("owner")),
+            region=settings.region,
+        )
+        await connection.execute(insert(tokens), new.row)
+    return {
+        "license_id": license_["id"],
+        "organization_id": license_["organization_id"],
+        "owner": agent["id"],
+        **_told(new, agent["account_id"]),
+    }
+
+
+async def token(settings: Settings, wanted: Wanted) -> dict[str, Any]:
+    """Mint a token; what to tell its holder. Raises Refused, DatabaseError."""
+    await check_schema(settings)
+    async with _transaction(settings) as connection:
+        agent = await _agent(connection, wanted)
+        is_bot = agent.kind == "bot"
+        kind = wanted.kind or ("bot" if is_bot else "access")
+        if (kind == "bot") != is_bot:
+            raise Refused(f"{agent.id} is {'a bot' if is_bot else 'no bot'}: expected another --kind than {kind}")
+        # A bot has the scopes of its client; as long as nobody names them, those of an administrator.
+        role = "administrator" if is_bot else agent.role
+        new = mint(
+            kind,
+            license_id=agent.license_id,
+            agent_id=agent.id,
+            scopes=_scopes(wanted.scopes, role),
+            region=settings.region,
+            client_id=agent.owner_client_id,
+            lifetime_s=wanted.lifetime_s,
+        )
+        await connection.execute(insert(tokens), new.row)
+    return {"id": new.row["id"], "agent": agent.id, **_told(new, agent.id if is_bot else agent.account_id)}
+
+
+async def revoke(settings: Settings, token_or_id: str) -> None:
+    """Revoke a token. Raises Refused, DatabaseError."""
+    await check_schema(settings)
+    async with _transaction(settings) as connection:
+        if not await revoke_token(connection, token_or_id):
+            raise Refused("there is no such token, or it is revoked already")
+
+
+@asynccontextmanager
+async def _transaction(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    try:
+        async with connect(settings) as database, database.engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise unusable(settings, error) from error
+
+
+async def _agent(connection: AsyncConnection, wanted: Wanted) -> Any:
+    statement = select(agents).where(or_(agents.c.id == wanted.agent.lower(), agents.c.account_id == wanted.agent))
+    if wanted.license_id is not None:
+        statement = statement.where(agents.c.license_id == wanted.license_id)
+    rows = (await connection.execute(statement)).all()
+    if not rows:
+        raise Refused(f"there is no agent {wanted.agent}")
+    if len(rows) > 1:
+        licenses = ", ".join(str(row.license_id) for row in rows)
+        raise Refused(f"there is a {wanted.agent} in each of the licenses {licenses}: expected --license")
+    return rows[0]
+
+
+def _scopes(names: list[str] | None, role: str) -> list[str]:
+    held = of_role(role)
+    for name in names or ():
+        if name not in SCOPES:
+            raise Refused(f"there is no scope {name}")
+        if name not in held:
+            raise Refused(f"the scope {name} is for the role {SCOPES[name]}, not for {role}")
+    return sorted(set(names)) if names else condense(held)
+
+
+def _told(new: NewToken, user: str) -> dict[str, Any]:
+    return {
+        "user": user,
+        "token": new.token,
+        "authorization": f"Basic {b64encode(f'{user}:{new.token}'.encode()).decode()}",
+    }

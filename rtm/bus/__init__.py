@@ -1,0 +1,6 @@
+"""How pushes travel between the processes of one system.
+
+base.py    the envelope and the interface, with what it promises
+memory.py  the only process there is (or several hubs in one process)
+redis.py   pub/sub
+"""

@@ -1,0 +1,133 @@
+"""The envelope of a push, and the bus that carries it to every process that has someone to tell."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who may see a push; its recipients are the union of the fields, filtered by scope and by subscription."""
+
+    agents: tuple[str, ...] = ()
+    """Ids of agents and bots, for instance the members and followers of a chat."""
+    groups: tuple[int, ...] = ()
+    """Every agent of these groups; group 0 is every agent of the license."""
+    customers: tuple[str, ...] = ()
+    everyone: bool = False
+    """Every agent of the license."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The connection whose request caused a push: it gets the push with its `request_id`, nobody else does."""
+
+    connection_id: str
+    request_id: str
+
+
+@dataclass(slots=True)
+class Envelope:
+    """A push on its way: its payload is JSON in the newest version's vocabulary."""
+
+    license_id: int
+    name: str
+    payload: bytes
+    audience: Audience
+    sequence: int = 0
+    """Its place among the license's stored pushes, from 1 and without gaps; 0 for one that is not stored."""
+    origin: Origin | None = field(default=None, compare=False)
+
+    @classmethod
+    def ephemeral(
+        cls, license_id: int, name: str, payload: Any, audience: Audience, origin: Origin | None = None
+    ) -> "Envelope":
+        """A push that is not stored."""
+        return cls(license_id, name, orjson.dumps(payload), audience, origin=origin)
+
+    def encode(self) -> bytes:
+        """One JSON object, the form of the outbox and of the bus."""
+        document: dict[str, Any] = {
+            "license_id": self.license_id,
+            "name": self.name,
+            "sequence": self.sequence,
+            "audience": self.audience,
+            "payload": orjson.Fragment(self.payload),
+        }
+        if self.origin is not None:
+            document["origin"] = self.origin
+        return orjson.dumps(document)
+
+    @classmethod
+    def decode(cls, data: bytes | str) -> "Envelope":
+        """The inverse of `encode`. Raises one of MALFORMED for anything else."""
+        document = orjson.loads(data)
+        audience = document["audience"]
+        origin = document.get("origin")
+        return cls(
+            license_id=document["license_id"],
+            name=document["name"],
+            payload=orjson.dumps(document["payload"]),
+            audience=Audience(
+                agents=tuple(audience["agents"]),
+                groups=tuple(audience["groups"]),
+                customers=tuple(audience["customers"]),
+                everyone=audience["everyone"],
+            ),
+            sequence=document["sequence"],
+            origin=Origin(**origin) if origin else None,
+        )
+
+
+MALFORMED = (ValueError, KeyError, TypeError)
+"""What `Envelope.decode` raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Envelopes may have been missed, of one license or (None) of all: turn to the outbox."""
+
+    license_id: int | None = None
+
+
+class Bus(Protocol):
+    """Carries envelopes to every *other* process that has someone to tell; a process hears nothing of its own.
+
+    Order: as each process published them; those of two processes may swap, and `sequence` decides.
+    Loss: at most once. At `Lost`, or at a gap in `sequence`, the reader turns to the outbox and drops what it has had;
+    an envelope without a sequence (typing, previews, multicast) may be lost.
+    Away: while the bus cannot be reached nothing blocks or raises; `Lost` comes when it is back.
+    """
+
+    @property
+    def healthy(self) -> bool:
+        """Whether what is published now is heard now, as far as the bus can tell."""
+        ...
+
+    async def start(self) -> None:
+        """Connect. Raises BusUnavailable when it cannot be reached at the start."""
+
+    async def stop(self) -> None:
+        """Send what is queued, within a second, and disconnect."""
+
+    def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Queue what is committed and return at once; what is queued within one turn of the loop travels together.
+
+        The queue is bounded: past it the oldest are dropped, and the others hear `Lost`.
+        """
+
+    async def subscribe(self, license_id: int) -> None:
+        """Return once in force: all that is published from now on is heard, or reported as `Lost`."""
+
+    async def unsubscribe(self, license_id: int) -> None:
+        """Hear no more of the license."""
+
+    def received(self) -> AsyncIterator[Envelope | Lost]:
+        """What other processes publish about the licenses subscribed to; one reader."""
+        ...
+
+
+class BusUnavailable(Exception):
+    """The bus cannot be reached."""

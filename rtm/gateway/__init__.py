@@ -1,0 +1,9 @@
+"""Sockets.
+
+wire.py      one connection: RFC 6455, limits, the end
+cork.py      frames that are written together
+session.py   one client: log-in, pings, requests, good-bye
+interest.py  which pushes a session has asked for and may see
+hub.py       who is connected here; takes pushes to them
+feed.py      a license's stored pushes in order, each once
+"""

@@ -1,0 +1,78 @@
+"""Corking: the frames that a connection is given within one turn of the event loop leave in one write.
+
+Connections with the same pending frames also share the work. What is pending for a connection is its place in a tree
+of frames; a push for a thousand connections makes one new place, to which each of them moves, and the bytes to write
+are joined there once.
+"""
+
+import asyncio
+from typing import Protocol
+
+
+class Corked(Protocol):
+    """A connection that writes when it is told to."""
+
+    def flush(self) -> None:
+        """Write what is pending; must not raise, as others wait behind it."""
+
+
+class Cork:
+    """The frames pending for all connections at this place; never changes, `then` leads on to the next place.
+
+    Only the way that was taken last is remembered. So frames are best handed out one after the other, each to all of
+    its readers: two frames in turn, reader by reader, are still right, but are joined for each reader.
+    """
+
+    __slots__ = ("_frames", "_joined", "_length", "_next", "_next_frame")
+
+    def __init__(self, frames: list[bytes], length: int) -> None:
+        self._frames = frames  # shared with the places that follow; ours are the first `length`
+        self._length = length
+        self._joined: bytes | None = None
+        self._next_frame: bytes | None = None
+        self._next: Cork  # unset like the frame that leads there
+
+    def then(self, frame: bytes) -> "Cork":
+        """The place after `frame`; the same one for everybody who comes here with the same object."""
+        if frame is self._next_frame:
+            return self._next
+        frames = self._frames
+        if len(frames) > self._length:  # somebody has gone on from here with another frame
+            frames = frames[: self._length]
+        frames.append(frame)
+        self._next_frame = frame
+        self._next = Cork(frames, self._length + 1)
+        return self._next
+
+    def frames(self) -> list[bytes]:
+        """The frames on the way here, oldest first."""
+        return self._frames[: self._length]
+
+    def joined(self) -> bytes:
+        """The same as one run of bytes."""
+        if self._joined is None:
+            self._joined = b"".join(self.frames())
+        return self._joined
+
+
+class Flusher:
+    """Flushes, at the end of a loop turn, the connections that were given frames in it; one for an event loop."""
+
+    __slots__ = ("_root", "_waiting")
+
+    def __init__(self) -> None:
+        self._root = Cork([], 0)
+        self._waiting: list[Corked] = []
+
+    def start(self, connection: Corked, frame: bytes) -> Cork:
+        """The place after a connection's first frame of this turn, which will flush it."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(connection)
+        return self._root.then(frame)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._root = Cork([], 0)  # this turn's tree goes with the last connection that is written
+        for connection in waiting:
+            connection.flush()

@@ -1,0 +1,293 @@
+"""Who is connected to this process, and the way of a push to them.
+
+A room holds the sessions of one license, indexed by agent and group. A push is encoded once for each version; sessions
+with the same interest get the same frames. The session that asked gets frames of its own, with its `request_id`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from rtm import versions
+from rtm.access.directory import Directory
+from rtm.bus.base import Bus, Envelope, Lost
+from rtm.gateway.feed import Feed, ReadOutbox
+from rtm.gateway.interest import Interest
+from rtm.gateway.wire import encode_text_frame
+from rtm.protocol.envelope import encode_push
+
+log = structlog.get_logger(__name__)
+
+
+class Outlet(Protocol):
+    """Takes a frame that `encode_text_frame` made."""
+
+    def send_encoded(self, frame: bytes) -> None: ...
+
+
+class Subscriber(Protocol):
+    """A session as the hub sees it; `outlet` is its wire, or a `Backlog` while it is logging in."""
+
+    connection_id: str
+    interest: Interest
+    outlet: Outlet
+
+    @property
+    def license_id(self) -> int: ...
+
+    @property
+    def agent_id(self) -> str: ...
+
+    @property
+    def token_id(self) -> str: ...
+
+    def directory_replaced(self, directory: Directory) -> None:
+        """The license's agents or groups have changed."""
+
+    def disconnect(self, reason: str, data: Mapping[str, Any] | None = None) -> None: ...
+
+
+class Backlog:
+    """Keeps the pushes of a session that is logging in, until it is known what its snapshot has shown."""
+
+    def __init__(self, room: "Room") -> None:
+        self._room = room
+        self._kept: list[tuple[int, bytes]] = []
+
+    def send_encoded(self, frame: bytes) -> None:
+        self._kept.append((self._room.delivering, frame))
+
+    def after(self, sequence: int) -> Iterable[bytes]:
+        """What was not in the snapshot."""
+        return [frame for place, frame in self._kept if place == 0 or place > sequence]
+
+
+class Room:
+    """The sessions of one license on this process."""
+
+    def __init__(self, license_id: int, read_outbox: ReadOutbox) -> None:
+        self.delivering = 0
+        """The place of the push that is being delivered."""
+        self.feed = Feed(license_id, self._deliver, read_outbox)
+        self.sessions: dict[Subscriber, frozenset[int]] = {}
+        self._by_connection: dict[str, Subscriber] = {}
+        self._by_agent: dict[str, list[Subscriber]] = {}
+        self._by_group: dict[int, dict[Subscriber, None]] = {}
+        self._catching_up: list[tuple[int, Subscriber, Outlet]] = []
+
+    def of_agent(self, agent_id: str) -> Sequence[Subscriber]:
+        """The agent's sessions, the oldest first."""
+        return self._by_agent.get(agent_id, ())
+
+    def add(self, session: Subscriber, group_ids: frozenset[int]) -> None:
+        """Keep pushes for the session from now on; `release` lets them go."""
+        session.outlet = Backlog(self)
+        self._by_connection[session.connection_id] = session
+        self._by_agent.setdefault(session.agent_id, []).append(session)
+        self._set_groups(session, group_ids)
+
+    def remove(self, session: Subscriber) -> None:
+        """Deliver nothing more to the session."""
+        del self._by_connection[session.connection_id]
+        of_agent = self._by_agent[session.agent_id]
+        of_agent.remove(session)
+        if not of_agent:
+            del self._by_agent[session.agent_id]
+        self._set_groups(session, frozenset())
+        del self.sessions[session]
+
+    def release(self, session: Subscriber, wire: Outlet, sequence: int) -> None:
+        """Send on `wire` what came after this place in the sequence, now and from now on."""
+        self.feed.start_at(sequence)
+        assert self.feed.delivered is not None
+        if self.feed.delivered < sequence:  # the snapshot was ahead of the bus
+            self._catching_up.append((sequence, session, wire))
+            return
+        backlog = session.outlet
+        session.outlet = wire
+        if isinstance(backlog, Backlog):
+            for frame in backlog.after(sequence):
+                wire.send_encoded(frame)
+
+    def regroup(self, directory: Directory) -> None:
+        """Agents have come into groups or left them."""
+        for session, group_ids in list(self.sessions.items()):
+            agent = directory.agents.get(session.agent_id)
+            if agent is None or agent.suspended:
+                session.disconnect("agent_disconnected_by_server")
+                continue
+            session.directory_replaced(directory)
+            if agent.group_ids != group_ids:
+                self._set_groups(session, agent.group_ids)
+
+    def _set_groups(self, session: Subscriber, group_ids: frozenset[int]) -> None:
+        before = self.sessions.get(session, frozenset())
+        for group_id in before - group_ids:
+            del self._by_group[group_id][session]
+        for group_id in group_ids - before:
+            self._by_group.setdefault(group_id, {})[session] = None
+        self.sessions[session] = group_ids
+
+    def _recipients(self, envelope: Envelope) -> Iterable[Subscriber]:
+        audience = envelope.audience
+        if audience.everyone or 0 in audience.groups:
+            return self.sessions
+        by_agent = self._by_agent
+        recipients = [session for agent_id in audience.agents for session in by_agent.get(agent_id, ())]
+        if not audience.groups:
+            return recipients
+        union = dict.fromkeys(recipients)
+        for group_id in audience.groups:
+            union.update(self._by_group.get(group_id, {}))
+        return union
+
+    def _deliver(self, envelope: Envelope) -> None:
+        self.delivering = envelope.sequence
+        name = envelope.name
+        origin = envelope.origin
+        asker = self._by_connection.get(origin.connection_id) if origin is not None else None
+        encoded: dict[str, bytes] = {}
+        frames: dict[Interest, list[bytes]] = {}
+        asker_hears = False
+        for session in self._recipients(envelope):
+            if session is asker:
+                asker_hears = True
+                continue
+            interest = session.interest
+            wanted = frames.get(interest)
+            if wanted is None:
+                wanted = frames[interest] = [_encode(envelope, version, encoded) for version in interest.versions(name)]
+            for frame in wanted:
+                session.outlet.send_encoded(frame)
+        if asker is not None and origin is not None and asker_hears:
+            request_id: str | None = origin.request_id
+            for version in asker.interest.versions(name):
+                push = encode_push(version, name, _payload(envelope, version), request_id)
+                asker.outlet.send_encoded(encode_text_frame(push))
+                request_id = None  # who takes a push in two versions is told once that it is theirs
+        if self._catching_up:
+            self._release_caught_up()
+
+    def _release_caught_up(self) -> None:
+        waiting, self._catching_up = self._catching_up, []
+        for sequence, session, wire in waiting:
+            if session in self.sessions:
+                self.release(session, wire, sequence)
+
+
+def _encode(envelope: Envelope, version: str, encoded: dict[str, bytes]) -> bytes:
+    frame = encoded.get(version)
+    if frame is None:
+        push = encode_push(version, envelope.name, _payload(envelope, version))
+        frame = encoded[version] = encode_text_frame(push)
+    return frame
+
+
+def _payload(envelope: Envelope, version: str) -> bytes:
+    if not versions.changes_push(version, envelope.name):
+        return envelope.payload
+    return orjson.dumps(versions.downgrade_push(version, envelope.name, orjson.loads(envelope.payload)))
+
+
+class Hub:
+    """The rooms of this process, and the bus to the others."""
+
+    def __init__(self, bus: Bus, read_outbox: ReadOutbox) -> None:
+        self._bus = bus
+        self._read_outbox = read_outbox
+        self._rooms: dict[int, Room] = {}
+        self._subscribing: dict[int, asyncio.Task[None]] = {}
+        self._by_token: dict[str, dict[Subscriber, None]] = {}
+
+    async def run(self) -> None:
+        """Deliver what other processes publish, until cancelled."""
+        async for received in self._bus.received():
+            if isinstance(received, Lost):
+                for license_id, room in self._rooms.items():
+                    if received.license_id in (None, license_id):
+                        room.feed.catch_up()
+            elif received.license_id in self._rooms:
+                self._rooms[received.license_id].feed.offer(received)
+
+    def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Deliver what was committed here, or is not stored, here and everywhere else."""
+        for envelope in envelopes:
+            room = self._rooms.get(envelope.license_id)
+            if room is not None:
+                room.feed.offer(envelope)
+        self._bus.publish(envelopes)
+
+    async def join(self, session: Subscriber, group_ids: frozenset[int]) -> Room:
+        """Take the session in; returns when nothing that happens from now on can be missed."""
+        license_id = session.license_id
+        room = self._rooms.get(license_id)
+        if room is None:
+            room = self._rooms[license_id] = Room(license_id, self._read_outbox)
+            self._follow_room(license_id)
+        room.add(session, group_ids)
+        self._by_token.setdefault(session.token_id, {})[session] = None
+        subscribing = self._subscribing.get(license_id)
+        if subscribing is not None:
+            await asyncio.shield(subscribing)
+        return room
+
+    def leave(self, session: Subscriber) -> None:
+        """The session has ended."""
+        room = self._rooms[session.license_id]
+        room.remove(session)
+        self.forget_token(session)
+        if not room.sessions:
+            room.feed.stop()
+            del self._rooms[session.license_id]
+            self._follow_room(session.license_id)
+
+    def remember_token(self, session: Subscriber) -> None:
+        """The session lives as long as its `token_id`."""
+        self._by_token.setdefault(session.token_id, {})[session] = None
+
+    def forget_token(self, session: Subscriber) -> None:
+        """The session no longer depends on its `token_id`."""
+        of_token = self._by_token.get(session.token_id, {})
+        of_token.pop(session, None)
+        if not of_token:
+            self._by_token.pop(session.token_id, None)
+
+    def room(self, license_id: int) -> Room | None:
+        """The license's room, if somebody of it is connected here."""
+        return self._rooms.get(license_id)
+
+    def token_revoked(self, token_id: str) -> None:
+        """End the sessions that began with the token."""
+        for session in list(self._by_token.get(token_id, {})):
+            session.disconnect("access_token_revoked")
+
+    def directory_replaced(self, before: Directory, after: Directory | None) -> None:
+        """A license's agents or groups have changed, or the license is gone."""
+        room = self._rooms.get(before.id)
+        if room is None:
+            return
+        if after is not None:
+            room.regroup(after)
+        else:
+            for session in list(room.sessions):
+                session.disconnect("license_not_found")
+
+    def _follow_room(self, license_id: int) -> None:
+        """Hear of the license on the bus while it has a room; one step after the other, in the order they came."""
+        before = self._subscribing.get(license_id)
+
+        async def follow() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            if license_id in self._rooms:
+                await self._bus.subscribe(license_id)
+            else:
+                await self._bus.unsubscribe(license_id)
+            if self._subscribing.get(license_id) is task:
+                del self._subscribing[license_id]
+
+        task = asyncio.get_running_loop().create_task(follow())
+        self._subscribing[license_id] = task

@@ -1,0 +1,330 @@
+"""One client on a socket, from the handshake to the good-bye.
+
+    CONNECTED ── login ──> JOINING ── answered ──> LOGGED_IN
+        │                     │                        │
+        └──── timeout, logout, eviction, revoked token, slow reader, the client's close ────> ENDED
+
+Whoever is refused stays connected and may try again until the time to log in is over; whoever is disconnected is told
+why first (`agent_disconnected`). Source: the public reference, "Access" and "agent_disconnected".
+"""
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+import orjson
+import structlog
+from websockets.frames import CloseCode
+
+from rtm.access.directory import Directory
+from rtm.access.identity import Identity
+from rtm.actions.context import Services
+from rtm.actions.dispatch import Caller, Dispatcher
+from rtm.actions.lane import Lane
+from rtm.actions.registry import AGENT, RTM
+from rtm.bus.base import Audience, Envelope
+from rtm.gateway import interest
+from rtm.gateway.hub import Hub, Outlet, Room
+from rtm.gateway.interest import Interest
+from rtm.gateway.wire import Wire
+from rtm.model.requests.sessions import Login
+from rtm.protocol.envelope import MalformedRequest, Request, decode_request, encode_error, encode_push, encode_response
+from rtm.protocol.errors import ApiError, AuthenticationError, PendingRequestsLimitReached
+from rtm.routing.presence import Change
+
+log = structlog.get_logger(__name__)
+
+
+class State(Enum):
+    """Where in its life a session is."""
+
+    CONNECTED = auto()
+    JOINING = auto()
+    LOGGED_IN = auto()
+    ENDED = auto()
+
+
+class Gateway:
+    """What the sessions of one process share."""
+
+    def __init__(self, hub: Hub, dispatcher: Dispatcher, services: Services) -> None:
+        self.hub = hub
+        self.dispatcher = dispatcher
+        self.services = services
+        self.limits = services.settings.limits
+        self.unauthorized: Counter[str | None] = Counter()
+        """Connections that have not logged in, by IP address."""
+        self.wall_clock = time.time
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    def left(self, session: "Session", default_status: str) -> None:
+        """Count the session out, and tell if its agent went offline."""
+        assert session.identity is not None
+        leaving = self._leave(session.connection_id, session.identity, default_status)
+        task = asyncio.get_running_loop().create_task(leaving)
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+
+    async def _leave(self, connection_id: str, identity: Identity, default_status: str) -> None:
+        try:
+            change = await self.services.presence.leave(
+                identity.license_id,
+                identity.agent_id,
+                connection_id,
+                default_status=default_status,
+                is_bot=identity.kind == "bot",
+            )
+        except Exception:
+            log.exception("presence_failed", license_id=identity.license_id)
+            return
+        if change.before != change.after:
+            status = {"agent_id": identity.agent_id, "status": change.after}
+            envelope = Envelope.ephemeral(identity.license_id, "routing_status_set", status, Audience(everyone=True))
+            self.services.publish([envelope])
+
+    async def finish(self) -> None:
+        """Wait for those who are being counted out."""
+        if self._farewells:
+            await asyncio.wait(self._farewells)
+
+
+class Session:
+    """A client of the Agent Chat API on a socket."""
+
+    __slots__ = (
+        "_address",
+        "_caller",
+        "_default_status",
+        "_gateway",
+        "_last_ping",
+        "_pending",
+        "_state",
+        "_timer",
+        "_wire",
+        "connection_id",
+        "interest",
+        "organization_id",
+        "outlet",
+    )
+
+    _wire: Wire
+    interest: Interest
+    outlet: Outlet
+
+    def __init__(self, gateway: Gateway, version: str, organization_id: str | None) -> None:
+        self._gateway = gateway
+        self._caller = Caller(AGENT, RTM, version, session=self)
+        self._state = State.CONNECTED
+        self._address: str | None = None
+        self._default_status = ""
+        self._last_ping = 0.0
+        self._pending = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.connection_id = secrets.token_hex(8)
+        self.organization_id = organization_id
+
+    # For the wire
+
+    def opened(self, wire: Wire, path: str, query: str, address: str | None) -> None:
+        """Give the client its time to log in."""
+        self._wire = wire
+        self._address = address
+        limits = self._gateway.limits
+        unauthorized = self._gateway.unauthorized
+        unauthorized[address] += 1
+        if 0 < limits.unauthorized_connections_per_address < unauthorized[address]:
+            self.disconnect("too_many_unauthorized_connections")
+        elif limits.login_timeout_s:
+            self._set_timer(limits.login_timeout_s, self._time_is_up)
+
+    def received(self, message: bytes) -> None:
+        """Run a request; its answer comes through `_reply`."""
+        try:
+            request = decode_request(message)
+        except MalformedRequest as malformed:
+            request = malformed.request
+            self._wire.send(encode_error(request.request_id, request.action, malformed.error))
+            return
+        # A ping is answered at once: a client with many open questions is still there.
+        if 0 < self._gateway.limits.pending_requests <= self._pending and request.action != "ping":
+            self._wire.send(encode_error(request.request_id, request.action, PendingRequestsLimitReached()))
+            return
+        self._pending += 1
+        self._gateway.dispatcher.dispatch(self._caller, request, partial(self._reply, request))
+
+    def _reply(self, request: Request, outcome: Any) -> None:
+        self._pending -= 1
+        if isinstance(outcome, ApiError):
+            self._wire.send(encode_error(request.request_id, request.action, outcome))
+        else:
+            self._wire.send(encode_response(request.request_id, request.action, outcome))
+
+    def pinged(self) -> None:
+        """The client is there; by action or by control frame."""
+        self._last_ping = asyncio.get_running_loop().time()
+
+    def closed(self) -> None:
+        """Leave no trace."""
+        was, self._state = self._state, State.ENDED
+        if self._timer is not None:
+            self._timer.cancel()
+        if was is State.CONNECTED:
+            self._forget_address()
+        else:
+            self._gateway.hub.leave(self)
+            self._gateway.left(self, self._default_status)
+        # What waits for an answer still refers to the session: let it keep no more alive than it must.
+        self._caller.session = None
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        self.disconnect("agent_disconnected_by_server", code=CloseCode.GOING_AWAY)
+
+    # For actions and the hub
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who has logged in."""
+        return self._caller.identity
+
+    @property
+    def license_id(self) -> int:
+        """The license of who has logged in."""
+        return self._logged_in.license_id
+
+    @property
+    def agent_id(self) -> str:
+        """The id of who has logged in."""
+        return self._logged_in.agent_id
+
+    @property
+    def token_id(self) -> str:
+        """What the session depends on."""
+        return self._logged_in.token_id
+
+    @property
+    def _logged_in(self) -> Identity:
+        assert self._caller.identity is not None
+        return self._caller.identity
+
+    async def join(self, identity: Identity, directory: Directory, login: Login) -> Change:
+        """Log in: from now on pushes are kept for it, in order. Raises ApiError when it is one too many."""
+        if self._state is not State.CONNECTED:
+            raise AuthenticationError()
+        self._make_room(identity)
+        self._state = State.JOINING
+        self._forget_address()
+        agent = directory.agents[identity.agent_id]
+        self._default_status = agent.default_status
+        self._caller.identity = identity
+        self._caller.directory = directory
+        self._caller.lane = self._caller.lane or Lane()
+        self.interest = interest.of_session(self._caller.version, login.pushes, identity.scopes)
+        await self._gateway.hub.join(self, agent.group_ids)
+        change = await self._gateway.services.presence.join(
+            identity.license_id,
+            identity.agent_id,
+            self.connection_id,
+            default_status=agent.default_status,
+            is_bot=agent.kind == "bot",
+            away=login.away,
+            reconnect=login.reconnect,
+        )
+        if self._ended:  # the client left meanwhile, and was counted out before it was counted in
+            self._gateway.left(self, agent.default_status)
+        return change
+
+    def caught_up(self, sequence: int) -> None:
+        """The client has been told all up to this place in the license's sequence; send what came after."""
+        room = self._room()
+        if self._state is State.JOINING and room is not None:
+            self._state = State.LOGGED_IN
+            self.pinged()
+            self._set_timer(0, self._look_after)
+            room.release(self, self._wire, sequence)
+
+    def directory_replaced(self, directory: Directory) -> None:
+        """The license's agents or groups have changed."""
+        self._caller.directory = directory
+
+    def renew(self, identity: Identity) -> None:
+        """Live as long as this token from now on."""
+        if self._state is State.LOGGED_IN:
+            self._gateway.hub.forget_token(self)
+            self._caller.identity = identity
+            self._gateway.hub.remember_token(self)
+            self._set_timer(0, self._look_after)
+
+    def leave(self) -> None:
+        """Log out and close, once what is queued is sent."""
+        self._wire.close(CloseCode.NORMAL_CLOSURE)
+
+    def disconnect(
+        self, reason: str, data: Mapping[str, Any] | None = None, *, code: int = CloseCode.NORMAL_CLOSURE
+    ) -> None:
+        """Tell the client why (`agent_disconnected`) and close."""
+        payload: dict[str, Any] = {"reason": reason}
+        if data is not None:
+            payload["data"] = data
+        self._wire.send(encode_push(self._caller.version, "agent_disconnected", orjson.dumps(payload)))
+        self._wire.close(code, reason)
+
+    # Its own affairs
+
+    @property
+    def _ended(self) -> bool:
+        return self._state is State.ENDED
+
+    def _room(self) -> Room | None:
+        return self._gateway.hub.room(self.license_id) if self.identity is not None else None
+
+    def _make_room(self, identity: Identity) -> None:
+        """Keep to the limit on connections of one agent. Raises ApiError for the one that is too many."""
+        limits = self._gateway.limits
+        room = self._gateway.hub.room(identity.license_id)
+        others = list(room.of_agent(identity.agent_id)) if room is not None else []
+        if not 0 < limits.connections_per_agent <= len(others):
+            return
+        if limits.connections_per_agent_policy == "refuse":
+            self.disconnect("too_many_connections")
+            raise AuthenticationError("Too many connections")
+        for oldest in others[: len(others) - limits.connections_per_agent + 1]:
+            oldest.disconnect("connection_evicted")
+
+    def _forget_address(self) -> None:
+        unauthorized = self._gateway.unauthorized
+        unauthorized[self._address] -= 1
+        if not unauthorized[self._address]:
+            del unauthorized[self._address]
+
+    def _set_timer(self, delay_s: float, call: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, call)
+
+    def _time_is_up(self) -> None:
+        self.disconnect("connection_timeout")
+
+    def _look_after(self) -> None:
+        """End the session when its token has expired or its pings have stopped; else look again when that is due."""
+        now = asyncio.get_running_loop().time()
+        delays = []
+        expires_at = self._logged_in.expires_at
+        if expires_at is not None:
+            delays.append(expires_at - self._gateway.wall_clock())
+            if delays[-1] <= 0:
+                self.disconnect("access_token_expired")
+                return
+        if self._gateway.limits.ping_timeout_s:
+            delays.append(self._last_ping + self._gateway.limits.ping_timeout_s - now)
+            if delays[-1] <= 0:
+                self.disconnect("connection_timeout")
+                return
+        if delays:
+            # A timer may fire a little early: never look twice in one millisecond.
+            self._set_timer(max(min(delays), 0.001), self._look_after)

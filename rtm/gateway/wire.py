@@ -1,0 +1,425 @@
+"""One websocket connection: whole text messages in, whole text messages out, and an end that is always clean.
+
+uvicorn reads the handshake and hands the connection over (`Config(ws=Wires(...).accept)`); from then on nothing is
+between the socket and the session: no task, queue or dict for a frame. `websockets` parses the frames and knows the
+rules of RFC 6455; what is here is when to write, when to stop, and what a peer may cost.
+
+    CONNECTING ── 101 ──> OPEN ── close, violation or end of stream ──> CLOSING ── the socket is gone ──> CLOSED
+         └─────────────── refused, with an error as over HTTP ─────────────┘
+
+A session is told of what happens while its wire is OPEN, and of nothing after that.
+"""
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import orjson
+import structlog
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.server import ServerState
+from websockets import protocol as websocket
+from websockets.datastructures import Headers
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import BINARY, CONT, PING, TEXT, CloseCode, Frame
+from websockets.http11 import Request, Response
+from websockets.protocol import CLOSED, CLOSING, CONNECTING, OPEN, SEND_EOF, State
+from websockets.server import ServerProtocol
+
+from rtm.gateway.cork import Cork, Flusher
+from rtm.protocol.errors import ApiError, InternalError
+from rtm.settings import Limits
+
+log = structlog.get_logger(__name__)
+
+# For `websockets`, which logs each frame at DEBUG, which takes longer than the frame, and each connection at INFO.
+_frames_log = logging.getLogger(f"{__name__}.frames")
+_frames_log.setLevel(logging.WARNING)
+
+CLOSE_TIMEOUT_S = 5
+"""How long a peer may take to read our last words and to hang up."""
+
+_HIGH_WATER_BYTES = 1 << 16
+"""Unsent bytes from which a peer counts as slow; below it a write measures nothing."""
+
+_TURN_BYTES = 1 << 14
+"""Input of one connection that is handled in one loop turn. In frames of one byte it holds the others up for 10 ms."""
+
+_MAX_REASON_BYTES = 123  # RFC 6455, 5.5: 125 in a control frame, two of which are the code
+
+_TEXT_HEAD = 0x80 | TEXT  # the first byte of a text message in one frame
+_HEAD_16 = struct.Struct("!BBH")
+_HEAD_64 = struct.Struct("!BBQ")
+
+
+class WireSession(Protocol):
+    """What a connection is for. Nothing here may block; an exception closes the connection with 1011."""
+
+    def opened(self, wire: "Wire", path: str, query: str, address: str | None) -> None:
+        """The handshake is done; `path` and `query` are as sent, `address` is the client's IP address, if known."""
+
+    def received(self, message: bytes) -> None:
+        """A whole text message: valid UTF-8, and within the limit on its size."""
+
+    def pinged(self) -> None:
+        """A ping frame; it is answered already."""
+
+    def closed(self) -> None:
+        """Nothing is delivered or sent any more, whoever ended it. Called once; during `Wire.close`, if that did."""
+
+    def shutdown(self) -> None:
+        """The server stops: say goodbye and close."""
+
+
+Route = Callable[[str, str], WireSession]
+"""A new session for a path and query. Raises ApiError, which then answers the handshake."""
+
+
+class Wires:
+    """What the wires of one server share."""
+
+    def __init__(self, route: Route, limits: Limits, *, permessage_deflate: bool = False) -> None:
+        self.route = route
+        self.max_message_bytes = limits.message_size_bytes or None
+        self.max_lag_bytes = limits.send_buffer_bytes or None
+        self.extensions = [_deflate()] if permessage_deflate else []
+        self.flusher = Flusher()
+        self.slow_readers_cut = 0
+        """How many connections were cut since the start for not reading; for the metrics."""
+
+    def accept(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> "Wire":
+        """What uvicorn takes as `Config(ws=...)`."""
+        return Wire(self, config, server_state)
+
+
+class Wire(asyncio.Protocol):
+    """One connection, for its session to send on and to close; the public rest is for uvicorn and the transport."""
+
+    __slots__ = (
+        "_address",
+        "_config",
+        "_connections",
+        "_fragments",
+        "_lag_allowed",
+        "_pending",
+        "_protocol",
+        "_session",
+        "_state",
+        "_timer",
+        "_transport",
+        "_wires",
+    )
+
+    _transport: asyncio.Transport
+    _protocol: websocket.Protocol
+    _session: WireSession
+
+    def __init__(self, wires: Wires, config: Config, server_state: ServerState) -> None:
+        self._wires = wires
+        self._config = config
+        self._connections: set[Any] = server_state.connections
+        self._state: State = CONNECTING
+        self._address: str | None = None
+        self._pending: Cork | None = None
+        self._fragments: bytearray | None = None
+        self._lag_allowed: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # For the session
+
+    def send(self, message: bytes) -> None:
+        """Send a text message, which is UTF-8; a connection that is no longer open drops it."""
+        self.send_encoded(encode_text_frame(message))
+
+    def send_encoded(self, frame: bytes) -> None:
+        """Send what `encode_text_frame` made; the same object may go to any number of wires."""
+        if self._pending is not None:
+            self._pending = self._pending.then(frame)
+        elif self._state is OPEN:
+            self._pending = self._wires.flusher.start(self, frame)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send what is pending and a close frame, with as much of the reason as fits; then hear nothing more."""
+        if self._state is not OPEN:
+            return
+        if self._protocol.state is OPEN:  # else its own last words, to a close or a violation, are waiting
+            self._protocol.send_close(code, reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
+        self._send_output()
+
+    def abort(self) -> None:
+        """Close without a word, and drop what is pending."""
+        self._transport.abort()
+        self._pending = None
+        self._leave()
+
+    # The handshake
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is uvicorn's, which has read the handshake from it."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self._connections.add(self)
+
+    def _handshake(self, data: bytes) -> None:
+        handshake = ServerProtocol(extensions=self._wires.extensions, logger=_frames_log)
+        handshake.receive_data(data)
+        request = next(iter(handshake.events_received()), None)
+        if isinstance(request, Request):  # else `websockets` has refused it already
+            self._address = self._client_address(request.headers)
+            handshake.send_response(self._answer(handshake, request))
+        self._transport.write(b"".join(handshake.data_to_send()))
+        if isinstance(request, Request) and handshake.state is OPEN:
+            self._open(request, handshake)
+        else:
+            self._leave()
+            self._end_stream()
+
+    def _answer(self, handshake: ServerProtocol, request: Request) -> Response:
+        path, _, query = request.path.partition("?")
+        try:
+            self._session = self._wires.route(path, query)
+            return handshake.accept(request)
+        except ApiError as error:
+            return _refusal(handshake, error)
+        except Exception:
+            log.exception("route_failed", address=self._address, path=path)
+            return _refusal(handshake, InternalError())
+
+    def _open(self, request: Request, handshake: ServerProtocol) -> None:
+        # The protocol of the handshake would keep all its headers for as long as the connection lasts.
+        self._protocol = websocket.Protocol(
+            websocket.Side.SERVER, max_size=self._wires.max_message_bytes, logger=_frames_log
+        )
+        self._protocol.extensions = handshake.extensions
+        self._state = OPEN
+        path, _, query = request.path.partition("?")
+        self._session.opened(self, path, query, self._address)
+
+    def _client_address(self, headers: Headers) -> str | None:
+        """The peer's, or the one that a proxy names which uvicorn was told to trust (`forwarded_allow_ips`)."""
+        peer = self._transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else None
+        proxies = self._config.loaded_app
+        if isinstance(proxies, ProxyHeadersMiddleware) and address in proxies.trusted_hosts:
+            forwarded = ", ".join(headers.get_all("X-Forwarded-For"))
+            return proxies.trusted_hosts.get_trusted_client_address(forwarded)[0] or address
+        return address
+
+    # Frames in
+
+    def data_received(self, data: bytes) -> None:
+        """The handshake from uvicorn, in one piece; then what the transport reads."""
+        if len(data) <= _TURN_BYTES or self._state is CONNECTING:
+            self._read(data)
+        else:
+            self._transport.pause_reading()
+            self._read_by_turns(data, 0)
+
+    def _read_by_turns(self, data: bytes, start: int) -> None:
+        end = start + _TURN_BYTES
+        self._read(data[start:end])
+        if self._state is CLOSED:
+            return
+        if end < len(data):
+            asyncio.get_running_loop().call_soon(self._read_by_turns, data, end)
+        else:
+            self._transport.resume_reading()
+
+    def _read(self, data: bytes) -> None:
+        try:
+            if self._state is CONNECTING:
+                self._handshake(data)
+                return
+            self._protocol.receive_data(data)
+            for frame in self._protocol.events_received():
+                if self._state is OPEN:
+                    self._receive(cast(Frame, frame))
+            self._send_output()
+        except Exception:
+            log.exception("session_failed", address=self._address)
+            self._give_up()
+
+    def _receive(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is TEXT or opcode is CONT:
+            if frame.fin and self._fragments is None:
+                self._deliver(bytes(frame.data))  # no copy: what was masked is bytes already
+            else:
+                self._receive_fragment(frame)
+        elif opcode is PING:
+            self._session.pinged()
+        elif opcode is BINARY:
+            self._fail(CloseCode.UNSUPPORTED_DATA, "expected text")
+
+    def _receive_fragment(self, frame: Frame) -> None:
+        # One buffer, as a list would grow with fragments that are empty, which no limit on a message's size sees.
+        if self._fragments is None:
+            self._fragments = bytearray()
+        self._fragments += frame.data
+        if frame.fin:
+            message, self._fragments = bytes(self._fragments), None
+            self._deliver(message)
+
+    def _deliver(self, message: bytes) -> None:
+        try:
+            message.decode()
+        except UnicodeDecodeError as error:
+            self._fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+        else:
+            self._session.received(message)
+
+    # Frames out
+
+    def flush(self) -> None:
+        """Write what is pending; for the flusher. Raises nothing: what could not be written ends the connection."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        if self._lag_allowed is not None and self._transport.get_write_buffer_size() > self._lag_allowed:
+            self._cut()
+            return
+        try:
+            self._transport.write(self._compressed(pending) if self._protocol.extensions else pending.joined())
+        except Exception:
+            log.exception("write_failed", address=self._address)
+            self.abort()
+
+    def _compressed(self, pending: Cork) -> bytes:
+        """The same frames in this connection's compression, whose state makes them nobody else's."""
+        extensions = self._protocol.extensions
+        return b"".join(
+            Frame(TEXT, _payload(frame)).serialize(mask=False, extensions=extensions)
+            if frame[0] == _TEXT_HEAD
+            else frame
+            for frame in pending.frames()
+        )
+
+    def _send_output(self) -> None:
+        """Send what the protocol says by itself: pongs, and at the end a close frame and the end of the stream."""
+        output = self._protocol.data_to_send()
+        if output:
+            for frame in output:
+                if frame != SEND_EOF:
+                    self.send_encoded(frame)
+            if self._protocol.close_expected():
+                self._leave()
+            if output[-1] == SEND_EOF:
+                self._end_stream()
+
+    # Slow peers
+
+    def pause_writing(self) -> None:
+        """The peer does not keep up; the transport says so during the write that shows it.
+
+        That write may have been of any size, for instance one large answer: the limit is on what comes on top of it.
+        Reading goes on, else the pings of a peer on a slow line would not be seen. A peer that sends requests and does
+        not read the answers lags too, and is cut for it.
+        """
+        if self._wires.max_lag_bytes is not None:
+            self._lag_allowed = self._transport.get_write_buffer_size() + self._wires.max_lag_bytes
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._lag_allowed = None
+
+    def _cut(self) -> None:
+        log.warning(
+            "slow_reader_cut",
+            address=self._address,
+            unread_bytes=self._transport.get_write_buffer_size(),
+            limit_bytes=self._wires.max_lag_bytes,
+        )
+        self._wires.slow_readers_cut += 1
+        self.abort()
+
+    # The end
+
+    def shutdown(self) -> None:
+        """The server stops; from uvicorn."""
+        if self._state is OPEN:
+            try:
+                self._session.shutdown()
+            except Exception:
+                log.exception("session_failed", address=self._address)
+                self._give_up()
+
+    def eof_received(self) -> None:
+        """The peer has left without a close frame; the transport closes itself after what it has to write."""
+        self._leave()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
+        self._pending = None
+        self._leave()
+        self._state = CLOSED
+        if self._timer is not None:
+            self._timer.cancel()
+        self._connections.discard(self)
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """The peer broke a rule that is not the protocol's to see."""
+        self._protocol.fail(code, reason)
+        self._send_output()
+
+    def _give_up(self) -> None:
+        if self._state is CONNECTING:
+            self.abort()
+        else:
+            self.close(CloseCode.INTERNAL_ERROR)
+
+    def _leave(self) -> None:
+        """Write what is pending, and hear and send nothing more; the peer has a bounded time to hang up."""
+        state = self._state
+        if state is CLOSING or state is CLOSED:
+            return
+        self._state = CLOSING
+        self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        self.flush()
+        if state is OPEN:
+            try:
+                self._session.closed()
+            except Exception:
+                log.exception("session_failed_to_close", address=self._address)
+
+    def _end_stream(self) -> None:
+        # Close half, where TLS allows: input that is unread turns a whole close into a reset, and that overtakes the
+        # close frame on its way. What still comes is read and discarded.
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+
+def encode_text_frame(payload: bytes) -> bytes:
+    """A server's frame with a whole text message (RFC 6455, 5.2); `payload` is UTF-8."""
+    size = len(payload)
+    if size < 126:
+        return bytes((_TEXT_HEAD, size)) + payload
+    if size < 1 << 16:
+        return _HEAD_16.pack(_TEXT_HEAD, 126, size) + payload
+    return _HEAD_64.pack(_TEXT_HEAD, 127, size) + payload
+
+
+def _payload(frame: bytes) -> bytes:
+    """What `encode_text_frame` was given."""
+    size = frame[1]
+    return frame[2:] if size < 126 else frame[4:] if size == 126 else frame[10:]
+
+
+def _refusal(handshake: ServerProtocol, error: ApiError) -> Response:
+    """The same answer to a handshake as to an HTTP request."""
+    response = handshake.reject(error.status, orjson.dumps({"error": error.as_dict()}).decode())
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = "application/json"
+    response.headers.update(error.headers)
+    return response
+
+
+def _deflate() -> ServerPerMessageDeflateFactory:
+    # The usual window and memory level take 316 KiB a connection (Kludex/uvicorn#2540).
+    return ServerPerMessageDeflateFactory(
+        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
+    )

@@ -1,0 +1,305 @@
+"""Chats, threads and their users: the state that commands change, and the rules of its life.
+
+A chat has threads, of which at most the last is active; events are added to the active thread. Methods that change
+the chat count `revision` up, so that a command that failed half-way is noticed. Users are kept as ids with what is
+particular to this chat; names and addresses are the directory's and the customers' own.
+
+Source: the public reference, "Messaging API Overview", "Data structures".
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import orjson
+
+from rtm.protocol.errors import ChatInactive, ValidationError
+from rtm.protocol.identifiers import event_id, new_chat_id, new_thread_id
+
+UserType = Literal["agent", "customer"]
+Visibility = Literal["all", "agents"]
+Properties = dict[str, dict[str, Any]]
+EventBody = dict[str, Any]
+
+
+@dataclass(slots=True)
+class ChatUser:
+    """A user as this chat knows them; one who has left stays, no longer `present`."""
+
+    id: str
+    type: UserType
+    visibility: Visibility = "all"
+    present: bool = True
+    events_seen_up_to: str | None = None
+
+
+@dataclass(slots=True)
+class Thread:
+    """One conversation of a chat; `events_count` numbers its events."""
+
+    id: str
+    created_at: str
+    active: bool
+    group_ids: list[int]
+    user_ids: list[str]
+    properties: Properties = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    previous_thread_id: str | None = None
+    next_thread_id: str | None = None
+    events_count: int = 0
+    queues_duration: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that a command added; `number` counts from 1 within the thread."""
+
+    thread_id: str
+    number: int
+    body: EventBody
+
+
+@dataclass(slots=True)
+class Chat:
+    """A chat with its last thread."""
+
+    id: str
+    license_id: int
+    created_at: str
+    group_ids: list[int]
+    users: dict[str, ChatUser] = field(default_factory=dict)
+    properties: Properties = field(default_factory=dict)
+    continuous: bool = False
+    thread: Thread | None = None
+    followers: dict[str, None] = field(default_factory=dict)
+    """Agents who follow without being members, in the order they came."""
+    last_events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By event type: thread_id, thread_created_at and the event, as `last_event_per_type` shows them."""
+    revision: int = 0
+    """How often it has changed since it was loaded."""
+    closed_threads: list[Thread] = field(default_factory=list)
+    """Earlier threads that changed since it was loaded."""
+    shape_changed: bool = False
+    """Whether access or threads changed since it was loaded, not events only."""
+    changed_users: dict[str, None] = field(default_factory=dict)
+    """Ids of those who came, left, followed or unfollowed since it was loaded."""
+
+    # How it is stored
+
+    @classmethod
+    def load(cls, chat_id: str, license_id: int, properties: Properties, state: Mapping[str, Any]) -> Self:
+        """The inverse of `state`."""
+        thread = state["thread"]
+        return cls(
+            id=chat_id,
+            license_id=license_id,
+            created_at=state["created_at"],
+            group_ids=state["group_ids"],
+            users={user["id"]: ChatUser(**user) for user in state["users"]},
+            properties=properties,
+            continuous=state["continuous"],
+            thread=Thread(**thread) if thread else None,
+            followers=dict.fromkeys(state["followers"]),
+            last_events=state["last_events"],
+        )
+
+    def state(self) -> bytes:
+        """All but id, license and properties, as JSON."""
+        return orjson.dumps(
+            {
+                "created_at": self.created_at,
+                "group_ids": self.group_ids,
+                "users": list(self.users.values()),
+                "continuous": self.continuous,
+                "thread": self.thread,
+                "followers": list(self.followers),
+                "last_events": self.last_events,
+            }
+        )
+
+    @property
+    def sorted_at(self) -> str:
+        """What lists of chats are sorted by: the creation of the last thread."""
+        return self.thread.created_at if self.thread else self.created_at
+
+    def saved(self) -> None:
+        """It is in the database as it stands."""
+        self.revision = 0
+        self.shape_changed = False
+        self.closed_threads.clear()
+        self.changed_users.clear()
+
+    def _changed(self, *user_ids: str, shape: bool = False) -> None:
+        self.revision += 1
+        self.shape_changed |= shape
+        self.changed_users.update(dict.fromkeys(user_ids))
+
+    # What it is
+
+    @property
+    def active(self) -> bool:
+        """Whether its last thread is open."""
+        return self.thread is not None and self.thread.active
+
+    def active_thread(self) -> Thread:
+        """The open thread. Raises ChatInactive."""
+        if self.thread is None or not self.thread.active:
+            raise ChatInactive()
+        return self.thread
+
+    def member(self, user_id: str) -> ChatUser | None:
+        """The user, if present now."""
+        user = self.users.get(user_id)
+        return user if user is not None and user.present else None
+
+    def present_ids(self, kind: UserType) -> list[str]:
+        """Ids of the agents, or of the customers, that are present."""
+        return [user.id for user in self.users.values() if user.present and user.type == kind]
+
+    def listeners(self) -> tuple[str, ...]:
+        """Ids of the agents that hear every change: members and followers."""
+        return tuple(dict.fromkeys([*self.present_ids("agent"), *self.followers]))
+
+    # What may happen to it
+
+    @classmethod
+    def start(
+        cls,
+        license_id: int,
+        *,
+        at: str,
+        group_ids: Iterable[int],
+        users: Iterable[ChatUser],
+        properties: Properties,
+        thread_properties: Properties,
+        active: bool,
+        continuous: bool,
+    ) -> Self:
+        """A new chat with its first thread."""
+        chat = cls(
+            id=new_chat_id(),
+            license_id=license_id,
+            created_at=at,
+            group_ids=list(group_ids),
+            properties=properties,
+            continuous=continuous,
+        )
+        chat.open_thread(at=at, users=users, properties=thread_properties, active=active)
+        return chat
+
+    def open_thread(self, *, at: str, users: Iterable[ChatUser], properties: Properties, active: bool) -> Thread:
+        """Begin a thread with these users; those of an earlier thread who are not named are no longer present.
+
+        Followers are forgotten: following ends when a chat is activated again. Raises ValidationError while a thread
+        is open.
+        """
+        if self.active:
+            raise ValidationError("Chat is already active")
+        previous = self.thread
+        for user in self.users.values():
+            user.present = False
+        for user in users:
+            known = self.users.get(user.id)
+            user.events_seen_up_to = user.events_seen_up_to or (known.events_seen_up_to if known else None)
+            user.present = active or user.type == "customer"
+            self.users[user.id] = user
+        self.thread = Thread(
+            id=new_thread_id(),
+            created_at=at,
+            active=active,
+            group_ids=list(self.group_ids),
+            user_ids=[user.id for user in self.users.values() if user.present or not active],
+            properties=properties,
+            previous_thread_id=previous.id if previous else None,
+        )
+        if previous is not None:
+            previous.next_thread_id = self.thread.id
+            self.closed_threads.append(previous)
+        self._changed(*self.users, *self.followers, shape=True)
+        self.followers.clear()
+        return self.thread
+
+    def append(self, body: EventBody) -> NewEvent:
+        """Add an event to the last thread and give it its id; its author has then seen the whole chat."""
+        thread = self.thread
+        if thread is None:
+            raise ChatInactive()
+        thread.events_count += 1
+        body["id"] = event_id(thread.id, thread.events_count)
+        self.last_events[body["type"]] = {
+            "thread_id": thread.id,
+            "thread_created_at": thread.created_at,
+            "event": body,
+        }
+        author = self.users.get(body.get("author_id", ""))
+        if author is not None:
+            author.events_seen_up_to = body["created_at"]
+        self._changed()
+        return NewEvent(thread.id, thread.events_count, body)
+
+    def close_thread(self) -> Thread:
+        """End the open thread; its agents leave, a customer stays. Raises ChatInactive."""
+        thread = self.active_thread()
+        thread.active = False
+        for user in self.users.values():
+            if user.type == "agent":
+                user.present = False
+        self._changed(*self.users, shape=True)
+        return thread
+
+    def add_user(self, user: ChatUser) -> None:
+        """Let the user into the open thread. Raises ChatInactive, ValidationError."""
+        thread = self.active_thread()
+        if self.member(user.id) is not None:
+            raise ValidationError("`user_id` is already a user of the chat")
+        if user.type == "customer" and self.present_ids("customer"):
+            raise ValidationError("Chat already has a customer")
+        known = self.users.get(user.id)
+        user.events_seen_up_to = known.events_seen_up_to if known else None
+        self.users[user.id] = user
+        if user.id not in thread.user_ids:
+            thread.user_ids.append(user.id)
+        self.followers.pop(user.id, None)
+        self._changed(user.id, shape=True)
+
+    def remove_user(self, user_id: str) -> None:
+        """Let the agent go. Raises ChatInactive, ValidationError."""
+        self.active_thread()
+        user = self.member(user_id)
+        if user is None or user.type != "agent":
+            raise ValidationError("`user_id` is not an agent of the chat")
+        user.present = False
+        self._changed(user_id, shape=True)
+
+    def follow(self, agent_id: str) -> bool:
+        """Hear every change from now on; False for who does already."""
+        if agent_id in self.followers or self.member(agent_id) is not None:
+            return False
+        self.followers[agent_id] = None
+        self._changed(agent_id)
+        return True
+
+    def unfollow(self, agent_id: str) -> bool:
+        """Hear key changes only; False for who did not follow. Raises ValidationError for a member."""
+        if self.member(agent_id) is not None:
+            raise ValidationError("Chat members cannot unfollow the chat")
+        if agent_id not in self.followers:
+            return False
+        del self.followers[agent_id]
+        self._changed(agent_id)
+        return True
+
+    def merge_properties(self, properties: Properties) -> None:
+        """Set these properties and keep the others."""
+        for namespace, values in properties.items():
+            self.properties.setdefault(namespace, {}).update(values)
+        self._changed()
+
+    def mark_seen(self, user_id: str, up_to: str) -> bool:
+        """Remember how far the user has read; False where that is nothing new or the user is not of the chat."""
+        user = self.users.get(user_id)
+        if user is None or (user.events_seen_up_to or "") >= up_to:
+            return False
+        user.events_seen_up_to = up_to
+        self._changed()
+        return True

@@ -1,0 +1,185 @@
+"""What the payloads of all requests are made of: their base class and the types of their fields.
+
+Bounds that the reference does not state are ours; they keep a hostile payload small.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from urllib.parse import urlsplit
+
+import orjson
+import pydantic
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from rtm.protocol import timestamps
+from rtm.protocol.validation import WITHOUT_NUL, explain, refusal
+
+MAX_JSON_BYTES = 64 * 1024
+MAX_JSON_DEPTH = 32
+_WEB_URL = "must be a URL that begins with https:// or http://"
+_SHALLOW = f"must be nested at most {MAX_JSON_DEPTH} levels deep"
+
+
+class Payload(BaseModel):
+    """An object in a request. A wrong type is refused, never converted; unknown fields are ignored."""
+
+    # Tokens pass through here: what pydantic's own message would show of them never reaches a log.
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    @classmethod
+    def parse(cls, payload: dict[str, Any]) -> Self:
+        """The payload as this model. Raises rtm.protocol.errors.ValidationError."""
+        try:
+            return cls.model_validate(payload)
+        except pydantic.ValidationError as error:
+            raise explain(error, payload) from None
+
+
+def parameters(model: type[BaseModel]) -> list[str]:
+    """The dotted names of everything that `model` accepts: `chat`, `chat.users`, `chat.users.id`, ..."""
+    names = []
+    for field_name, field in model.model_fields.items():
+        name = field.alias or field_name
+        names.append(name)
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            names += [f"{name}.{parameter}" for parameter in parameters(inner)]
+    return names
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The one model of a field. Not the many models of an event, nor what stands under names of the client's own."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) is dict:
+        return None
+    models = {model for argument in get_args(annotation) if (model := _model_in(argument))}
+    return models.pop() if len(models) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Marks a string of `least` to `most` characters, none of them U+0000, which PostgreSQL cannot keep."""
+
+    most: int
+    least: int = 0
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.str_schema(min_length=self.least, max_length=self.most, pattern=r"^[^\x00]*$", strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Marks a type whose errors are all told as `words`, such as one of several types."""
+
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(
+            handler(source),
+            custom_error_type="refusal",
+            custom_error_message="{expected}",
+            custom_error_context={"expected": self.words},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Marks an integer from `low` to `high`."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        expected = Expected(f"must be an integer from {self.low} to {self.high}")
+        bounded = Annotated[int, Field(ge=self.low, le=self.high), expected]
+        return handler.generate_schema(bounded)
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """Marks an object with at most `most` names of the client's own.
+
+    They are counted before pydantic looks inside: it would complain about each of a million entries.
+    """
+
+    most: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._counted, handler(source))
+
+    def _counted(self, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > self.most:
+            raise refusal(f"must have at most {self.most} elements")
+        return value
+
+
+def check_together(payload: Payload, one: str, other: str) -> None:
+    """Refuse a payload that gives one of the two fields only."""
+    for given, missing in ((one, other), (other, one)):
+        if getattr(payload, given) is not None and getattr(payload, missing) is None:
+            raise refusal(f"is required with `{given}`", missing)
+
+
+def check_alone(payload: Payload, field: str, *others: str) -> None:
+    """Refuse a payload that gives `field` and any of the others."""
+    if getattr(payload, field) is None:
+        return
+    for other in others:
+        if other in payload.model_fields_set and getattr(payload, other) is not None:
+            raise refusal(f"can't be used together with `{field}`", other)
+
+
+def _timestamp(text: str) -> str:
+    try:
+        return timestamps.parse(text)
+    except (ValueError, OverflowError):
+        raise refusal("must be an RFC 3339 date-time") from None
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise refusal(_WEB_URL) from None
+    if parts.scheme not in ("http", "https") or not parts.netloc or not text.isprintable():
+        raise refusal(_WEB_URL)
+    return text
+
+
+def _json(value: Any) -> Any:
+    """Any JSON that the database can keep and that can be written inside an answer."""
+    try:
+        size = len(orjson.dumps(value))
+    except orjson.JSONEncodeError:
+        raise refusal(_SHALLOW) from None  # orjson writes at most 254 levels
+    if size > MAX_JSON_BYTES:
+        raise refusal(f"must be at most {MAX_JSON_BYTES} bytes long")
+    _check_json(value, MAX_JSON_DEPTH)
+    return value
+
+
+def _check_json(value: Any, levels: int) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise refusal(WITHOUT_NUL)
+    elif isinstance(value, dict | list):
+        if levels == 0:
+            raise refusal(_SHALLOW)
+        for item in value:
+            _check_json(item, levels - 1)
+        if isinstance(value, dict):
+            for item in value.values():
+                _check_json(item, levels - 1)
+
+
+Id = Annotated[str, Text(256, least=1)]
+Url = Annotated[str, Text(2048), AfterValidator(_url)]
+Timestamp = Annotated[str, Text(64), AfterValidator(_timestamp)]
+BoundedJson = AfterValidator(_json)
+Json = Annotated[Any, BoundedJson]
+Number = Annotated[int | float, Expected("must be a number")]
+SortOrder = Literal["asc", "desc"]
+GroupId = Annotated[int, Between(0, 2**31 - 1)]
+GroupIds = Annotated[list[GroupId], Field(max_length=200)]

@@ -1,0 +1,8 @@
+"""The payload of each action, in the vocabulary of the newest version; `Payload.parse` checks one.
+
+chats.py     chats, their threads and their users
+events.py    what is said, typed, thought and seen in a chat, and multicast
+sessions.py  connections and routing statuses
+
+Source: the public reference, "Methods" of the Agent Chat API.
+"""

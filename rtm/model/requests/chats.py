@@ -1,0 +1,212 @@
+"""Payloads about chats, their threads and their users."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rtm.model.chat import UserType, Visibility
+from rtm.model.events import NewEvent, visible_to_all
+from rtm.model.payload import (
+    AtMost,
+    Between,
+    GroupIds,
+    Id,
+    Payload,
+    SortOrder,
+    Text,
+    Timestamp,
+    check_alone,
+)
+from rtm.model.properties import Properties, PropertyName, PropertyValue
+from rtm.protocol.validation import refusal
+
+MAX_ADDITIONAL_AGENTS = 4
+MAX_INITIAL_EVENTS = 100
+
+Limit = Annotated[int, Between(1, 100)]
+PageId = Annotated[str, Text(4096, least=1)]
+PropertyValues = Annotated[list[PropertyValue], Field(max_length=100)]
+
+
+class Page(Payload):
+    """One page of a list. What the first page was asked for is remembered in `page_id` and cannot be asked again."""
+
+    page_id: PageId | None = None
+
+    @model_validator(mode="after")
+    def _page_alone(self) -> Self:
+        check_alone(self, "page_id", "filters", "limit", "sort_order")
+        return self
+
+
+class PropertyFilter(Payload):
+    """What one property must be like; exactly one of the three is given."""
+
+    exists: bool | None = None
+    values: PropertyValues | None = None
+    exclude_values: PropertyValues | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.exists, self.values, self.exclude_values).count(None) != 2:
+            raise refusal("must have exactly one of: exists, values, exclude_values")
+        return self
+
+
+PropertyFilters = Annotated[dict[PropertyName, Annotated[dict[PropertyName, PropertyFilter], AtMost(100)]], AtMost(100)]
+
+
+class ChatsFilters(Payload):
+    """`active`: active chats only, inactive ones only, or both if missing."""
+
+    active: bool | None = None
+    include_chats_without_threads: bool = True
+    group_ids: GroupIds | None = None
+    properties: PropertyFilters | None = None
+
+
+class ListChats(Page):
+    """`list_chats`"""
+
+    filters: ChatsFilters | None = None
+    sort_order: SortOrder = "desc"
+    limit: Limit = 10
+
+
+class ThreadsFilters(Payload):
+    """The span of time in which threads were created."""
+
+    from_: Annotated[Timestamp | None, Field(alias="from")] = None
+    to: Timestamp | None = None
+
+
+class ListThreads(Page):
+    """`list_threads`; `min_events_count` asks for as many of the latest threads as have so many events."""
+
+    chat_id: Id
+    sort_order: SortOrder = "desc"
+    limit: Limit = 3
+    min_events_count: Annotated[int, Between(1, 100)] | None = None
+    filters: ThreadsFilters | None = None
+
+    @model_validator(mode="after")
+    def _count_alone(self) -> Self:
+        check_alone(self, "min_events_count", "limit", "filters")
+        return self
+
+
+class GetChat(Payload):
+    """`get_chat`; the latest thread if none is named."""
+
+    chat_id: Id
+    thread_id: Id | None = None
+
+
+class Access(Payload):
+    """Who has access to a chat or thread; group 0 is everybody."""
+
+    group_ids: Annotated[GroupIds, Field(min_length=1)]
+
+
+class InitialUser(Payload):
+    """An existing user to be in the chat from the start."""
+
+    id: Id
+    type: UserType
+
+
+def _initial_users(users: list[InitialUser]) -> list[InitialUser]:
+    """The requester may be among the agents, hence one more than are additional to it."""
+    if sum(user.type == "customer" for user in users) > 1:
+        raise refusal("must have at most 1 customer")
+    if sum(user.type == "agent" for user in users) > MAX_ADDITIONAL_AGENTS + 1:
+        raise refusal(f"must have at most {MAX_ADDITIONAL_AGENTS} additional agents")
+    return users
+
+
+InitialEvents = Annotated[
+    list[Annotated[NewEvent, AfterValidator(visible_to_all)]],
+    Field(max_length=MAX_INITIAL_EVENTS),
+]
+
+
+class InitialThread(Payload):
+    """The thread that a chat starts with; its events are visible to all."""
+
+    events: InitialEvents | None = None
+    properties: Properties | None = None
+
+
+class InitialChat(Payload):
+    """What a chat starts with."""
+
+    properties: Properties | None = None
+    access: Access | None = None
+    users: Annotated[list[InitialUser], Field(max_length=6), AfterValidator(_initial_users)] | None = None
+    thread: InitialThread | None = None
+
+
+class ResumedChat(InitialChat):
+    """The chat to open again, and what it goes on with."""
+
+    id: Id
+
+
+class StartChat(Payload):
+    """`start_chat`"""
+
+    chat: InitialChat | None = None
+    active: bool = True
+    continuous: bool = False
+
+
+class ResumeChat(Payload):
+    """`resume_chat`; `continuous` stays as it was if missing."""
+
+    chat: ResumedChat
+    active: bool = True
+    continuous: bool | None = None
+
+
+class DeactivateChat(Payload):
+    """`deactivate_chat`"""
+
+    id: Id
+    ignore_requester_presence: bool = False
+
+
+class FollowChat(Payload):
+    """`follow_chat`"""
+
+    id: Id
+
+
+class UnfollowChat(Payload):
+    """`unfollow_chat`"""
+
+    id: Id
+
+
+class AddUserToChat(Payload):
+    """`add_user_to_chat`; a customer is visible to all."""
+
+    chat_id: Id
+    user_id: Id
+    user_type: UserType
+    visibility: Visibility
+    ignore_requester_presence: bool = False
+
+    @model_validator(mode="after")
+    def _customer_visible_to_all(self) -> Self:
+        if self.user_type == "customer" and self.visibility != "all":
+            raise refusal("must be `all` for a customer", "visibility")
+        return self
+
+
+class RemoveUserFromChat(Payload):
+    """`remove_user_from_chat`; a customer cannot be removed."""
+
+    chat_id: Id
+    user_id: Id
+    user_type: Literal["agent"]
+    ignore_requester_presence: bool = False

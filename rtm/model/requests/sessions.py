@@ -1,0 +1,71 @@
+"""Payloads about connections and routing statuses."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rtm.model.payload import AtMost, GroupIds, Id, Payload, Text
+
+Token = Annotated[str, Text(4096, least=1)]
+ApplicationText = Annotated[str, Text(256)]
+PushNames = Annotated[list[Annotated[str, Text(128)]], Field(max_length=200)]
+MonitoringLevel = Literal["my", "chatting", "invited", "online", "highest_available"]
+RoutingStatus = Literal["accepting_chats", "not_accepting_chats", "offline"]
+
+
+class Application(Payload):
+    """The program that holds the connection."""
+
+    name: ApplicationText | None = None
+    version: ApplicationText | None = None
+
+
+class Login(Payload):
+    """`login`; `pushes` names by version the pushes to send, all of the connection's own version if missing."""
+
+    token: Token
+    timezone: Annotated[str, Text(64)] | None = None
+    reconnect: bool = False
+    application: Application | None = None
+    away: bool = False
+    customer_monitoring_level: MonitoringLevel | None = None
+    pushes: Annotated[dict[Annotated[str, Text(16)], PushNames], AtMost(16)] | None = None
+
+
+class Logout(Payload):
+    """`logout`"""
+
+
+class Ping(Payload):
+    """`ping`"""
+
+
+class UpdateSession(Payload):
+    """`update_session`"""
+
+    token: Token
+
+
+class SetAwayStatus(Payload):
+    """`set_away_status`"""
+
+    away: bool
+
+
+class SetRoutingStatus(Payload):
+    """`set_routing_status`; the requester's if no agent is named. Only bots may be set `offline`."""
+
+    status: RoutingStatus
+    agent_id: Id | None = None
+
+
+class RoutingStatusesFilters(Payload):
+    """Agents of these groups."""
+
+    group_ids: GroupIds | None = None
+
+
+class ListRoutingStatuses(Payload):
+    """`list_routing_statuses`"""
+
+    filters: RoutingStatusesFilters | None = None

@@ -1,0 +1,97 @@
+"""What a rich message is made of: elements with images, buttons and products.
+
+Source: the public reference, "Data structures" and "Rich Messages".
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rtm.model.payload import Between, Id, Payload, Text, Url, check_together
+from rtm.protocol.validation import refusal
+
+MAX_ELEMENTS = 10
+MAX_BUTTONS = 13
+
+Label = Annotated[str, Text(1024)]
+Words = Annotated[str, Text(4096)]
+Pixels = Annotated[int, Between(0, 2**31 - 1)]
+
+
+class Image(Payload):
+    """A picture by its URL; sizes in bytes and pixels."""
+
+    name: Label | None = None
+    url: Url
+    content_type: Label | None = None
+    size: Pixels | None = None
+    width: Pixels | None = None
+    height: Pixels | None = None
+    alternative_text: Words | None = None
+
+
+class Button(Payload):
+    """A button; `user_ids` are those who have toggled it."""
+
+    type: Literal["webview", "message", "url", "phone"] | None = None
+    text: Annotated[str, Text(1024, least=1)]
+    value: Words | None = None
+    webview_height: Literal["compact", "full", "tall"] | None = None
+    postback_id: Id
+    user_ids: Annotated[list[Id], Field(max_length=100, default_factory=list)]
+    target: Literal["new", "current"] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        check_together(self, "type", "value")
+        if self.type == "webview" and self.webview_height is None:
+            raise refusal("is required for a button of type webview", "webview_height")
+        return self
+
+
+class ProductOption(Payload):
+    """A variant of a product."""
+
+    option_id: Id
+    label: Label
+    price: Label | None = None
+    regular_price: Label | None = None
+    currency: Label | None = None
+    color: Label | None = None
+    image_url: Url | None = None
+    image_thumbnail_url: Url | None = None
+    available: bool | None = None
+    selected: bool | None = None
+
+
+class ProductAddon(Payload):
+    """Something shown beside a product."""
+
+    addon_type: Label
+    range_from: Label | None = None
+    range_to: Label | None = None
+    currency: Label | None = None
+
+
+class Product(Payload):
+    """What an element of the `ecommerce` template offers."""
+
+    view_type: Literal["tags", "swatch", "images", "select"]
+    product_id: Id
+    label: Label | None = None
+    options: Annotated[list[ProductOption], Field(max_length=100)] | None = None
+    addons: Annotated[list[ProductAddon], Field(max_length=100)] | None = None
+
+
+class Element(Payload):
+    """One card, or one row of replies."""
+
+    title: Words | None = None
+    subtitle: Words | None = None
+    image: Image | None = None
+    buttons: Annotated[list[Button], Field(max_length=MAX_BUTTONS)] | None = None
+    ecommerce: Product | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The fields that were given, and `user_ids` of every button."""
+        return self.model_dump(exclude_none=True)

@@ -1,0 +1,90 @@
+"""Requests, responses and pushes as bytes.
+
+Request   {"action", "request_id"?, "version"?, "author_id"?, "payload"?}
+Response  {"request_id"?, "action", "type": "response", "success", "payload"}
+Push      {"version", "request_id"?, "action", "type": "push", "payload"}
+
+Source: the public reference, "Methods" and "Pushes" of the RTM API. A payload that is already encoded travels as
+`orjson.Fragment` and is not encoded again.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from rtm.protocol.errors import ApiError, ValidationError
+
+MAX_REQUEST_ID_LENGTH = 256
+
+
+@dataclass(slots=True)
+class Request:
+    """One request frame; `payload` is still unchecked."""
+
+    action: str
+    payload: dict[str, Any]
+    request_id: str | None = None
+    version: str | None = None
+    author_id: str | None = None
+
+
+class MalformedRequest(Exception):
+    """The bytes are no request; `error` is the answer, `request` what could be read of them."""
+
+    def __init__(self, message: str, request: Request) -> None:
+        super().__init__(message)
+        self.error = ValidationError(message)
+        self.request = request
+
+
+def decode_request(data: bytes) -> Request:
+    """A request frame. Raises MalformedRequest."""
+    request = Request(action="", payload={})
+    try:
+        frame = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise MalformedRequest("Request is not valid JSON", request) from None
+    if not isinstance(frame, dict):
+        raise MalformedRequest("Request must be a JSON object", request)
+    # request_id and action come first: an error about any other field can then be told apart by the client.
+    for name in ("request_id", "action", "version", "author_id"):
+        value = frame.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise MalformedRequest(f"`{name}` must be a string", request)
+        if len(value) > MAX_REQUEST_ID_LENGTH:
+            raise MalformedRequest(f"`{name}` must be at most {MAX_REQUEST_ID_LENGTH} characters long", request)
+        setattr(request, name, value)
+    if not request.action:
+        raise MalformedRequest("`action` is required", request)
+    payload = frame.get("payload")
+    if payload is not None:
+        if not isinstance(payload, dict):
+            raise MalformedRequest("`payload` must be an object", request)
+        request.payload = payload
+    return request
+
+
+def encode_response(request_id: str | None, action: str, payload: Any) -> bytes:
+    """The answer to a request that was done; `payload` is whatever orjson can encode."""
+    frame: dict[str, Any] = {} if request_id is None else {"request_id": request_id}
+    frame.update(action=action, type="response", success=True, payload=payload)
+    return orjson.dumps(frame)
+
+
+def encode_error(request_id: str | None, action: str, error: ApiError) -> bytes:
+    """The answer to a request that was refused."""
+    frame: dict[str, Any] = {} if request_id is None else {"request_id": request_id}
+    frame.update(action=action, type="response", success=False, payload={"error": error.as_dict()})
+    return orjson.dumps(frame)
+
+
+def encode_push(version: str, action: str, payload: bytes, request_id: str | None = None) -> bytes:
+    """A push; `payload` is JSON. Only the connection that asked gets its `request_id`."""
+    frame: dict[str, Any] = {"version": version}
+    if request_id is not None:
+        frame["request_id"] = request_id
+    frame.update(action=action, type="push", payload=orjson.Fragment(payload))
+    return orjson.dumps(frame)

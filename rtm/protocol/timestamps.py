@@ -1,0 +1,32 @@
+"""RFC 3339 with microseconds, UTC: `2026-11-21T09:30:00.000001Z`. Text in this form sorts as time does."""
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+
+
+def from_microseconds(microseconds: int) -> str:
+    """The time `microseconds` after 1970, as the protocol writes it."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_to_the_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=2)  # every event of a second shares it
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def to_seconds(timestamp: str) -> int:
+    """Whole seconds since 1970 of a time in the protocol's form."""
+    return int(datetime.fromisoformat(timestamp).timestamp())
+
+
+def parse(text: str) -> str:
+    """Any RFC 3339 date-time in the protocol's own form. Raises ValueError."""
+    if not _RFC3339.fullmatch(text):
+        raise ValueError("not an RFC 3339 date-time")
+    fraction = re.sub(r"(\.\d{6})\d+", r"\1", text.upper())
+    moment = datetime.fromisoformat(fraction).astimezone(UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z"

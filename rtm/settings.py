@@ -1,0 +1,150 @@
+"""Every setting, from flags and environment, with its default and the reason for it.
+
+`rtm serve --port 80` is `RTM_PORT=80`; a grouped one is `RTM_LIMITS__LOGIN_TIMEOUT_S=10`. A flag wins over the
+environment. Units are in the names: `_s` seconds, `_bytes` bytes.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Limits(BaseModel):
+    """What one client may cost the others; 0 turns a limit off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    message_size_bytes: Count = Field(1 << 20, description="Largest socket message; a larger one is closed with 1009.")
+    body_size_bytes: Count = Field(1 << 20, description="Largest HTTP request body.")
+    # A client that stops reading holds at most this much of our memory, and then loses its connection.
+    send_buffer_bytes: Count = Field(1 << 20, description="Unread bytes after which a slow connection is cut.")
+    login_timeout_s: Seconds = Field(30, description="Time to log in after connecting.")  # the contract's 30 s
+    ping_timeout_s: Seconds = Field(30, description="Longest silence without a ping.")  # the contract's 30 s
+    request_timeout_s: Seconds = Field(15, description="Longest time to answer a request.")  # the contract's 15 s
+    connections_per_agent: Count = Field(1000, description="Sockets one agent may hold at once.")
+    connections_per_agent_policy: Literal["evict", "refuse"] = Field(
+        "evict", description="What gives way past it: the agent's oldest socket (evict) or the newest (refuse)."
+    )
+    unauthorized_connections_per_address: Count = Field(
+        6000, description="Sockets of one IP address that have not logged in yet."
+    )
+    pending_requests: Count = Field(128, description="Unanswered requests of one socket.")
+    requests_per_minute: Count = Field(600_000, description="Requests of one license.")
+
+
+class Settings(BaseSettings):
+    """What `rtm serve` and the other commands run with."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RTM_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(Path("rtm-data"), description="Directory of the SQLite file and of generated secrets.")
+    database_url: str | None = Field(
+        None, description="postgresql://user:password@host/name; without it, rtm.sqlite3 in the data directory."
+    )
+    redis_url: str | None = Field(
+        None, description="redis://host:6379/0: lets several processes on one PostgreSQL form one system."
+    )
+    workers: int = Field(1, ge=1, le=256, description="Processes; more than 1 takes PostgreSQL and Redis.")
+    tls_cert: Path | None = Field(None, description="PEM file with the certificate and its chain.")
+    tls_key: Path | None = Field(None, description="PEM file with its unencrypted key, if it is not in --tls-cert.")
+    tls_self_signed: bool = Field(
+        False, description="Serve TLS with a certificate made at the first start and kept in the data directory."
+    )
+    http2: bool = Field(False, description='HTTP/2 for the Web API; needs `pip install "rtm[http2]"`.')
+    region: str = Field(
+        "dal",
+        pattern=r"^[a-z][a-z0-9-]{1,15}$",
+        description="Prefix of the tokens minted here; a token of another region is turned away.",
+    )
+    errors_as_200: bool = Field(False, description="Answer errors of the Web API with HTTP status 200.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important lines to log.")
+    # Compression costs memory and time for every connection, and messages are small.
+    permessage_deflate: bool = Field(False, description="Offer compression of socket messages.")
+    demo: bool = Field(False, description="Create, once, a license with agents, customers and a chat to try.")
+    demo_agents: int = Field(0, ge=0, le=100_000, description="Further demo agents: agent1@example.com, ...")
+    credentials: Path | None = Field(
+        None, description="Write the demo license's ids and tokens to this file when the port accepts connections."
+    )
+    limits: Limits = Limits()
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, url: str | None) -> str | None:
+        if url is not None:
+            _async_url(url)
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected a URL such as redis://host:6379/0")
+        return url
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.workers > 1 and (self.database_url is None or self.redis_url is None or not self._is_postgresql):
+            raise ValueError("more than one worker needs PostgreSQL (--database-url) and Redis (--redis-url)")
+        if self.tls_key and not self.tls_cert:
+            raise ValueError("--tls-key needs --tls-cert")
+        if self.tls_self_signed and self.tls_cert:
+            raise ValueError("--tls-self-signed and --tls-cert exclude each other")
+        if (self.credentials or self.demo_agents) and not self.demo:
+            raise ValueError("--credentials and --demo-agents need --demo")
+        return self
+
+    @property
+    def database(self) -> "URL":
+        """The URL of the database in effect, with the asynchronous driver that is used for it."""
+        from sqlalchemy import URL
+
+        if self.database_url is not None:
+            return _async_url(self.database_url)
+        return URL.create("sqlite+aiosqlite", database=str(self.data_dir / "rtm.sqlite3"))
+
+    @property
+    def tls(self) -> bool:
+        """Whether the port speaks TLS."""
+        return self.tls_self_signed or self.tls_cert is not None
+
+    @property
+    def _is_postgresql(self) -> bool:
+        return self.database.get_backend_name() == "postgresql"
+
+
+def _async_url(text: str) -> "URL":
+    """`text` with our driver for its database, whatever driver it names. Raises ValueError."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError("expected a URL such as postgresql://user:password@host/name") from None
+    match url.drivername.partition("+")[0]:
+        case "postgresql" | "postgres":
+            if "sslmode" in url.query:  # libpq's name for what asyncpg calls `ssl`
+                url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
+            return url.set(drivername="postgresql+asyncpg")
+        case "sqlite" if url.database and url.database != ":memory:":
+            return url.set(drivername="sqlite+aiosqlite")
+        case "sqlite":
+            raise ValueError("a SQLite database must be a file: sqlite:///path/to/file")
+        case other:
+            raise ValueError(f"expected a postgresql:// or sqlite:// URL, not {other}://")

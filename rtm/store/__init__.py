@@ -1,0 +1,13 @@
+"""What is kept, in SQLite or PostgreSQL.
+
+tables.py      every table, in one vocabulary for both
+database.py    the engine, and whether the tables are those of this version
+migrations/    how the tables came to be, step by step
+lock.py        one SQLite file has one server
+writer.py      group commit: commands that arrive together are committed together
+work.py        what one command sees and changes
+sqlite.py      the writer's side of SQLite
+postgresql.py  the writer's side of PostgreSQL
+rows.py        the rows that both of them write
+queries.py     what is read
+"""

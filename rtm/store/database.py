@@ -1,0 +1,187 @@
+"""The database: its engine, and whether its tables are those that this version of the code knows.
+
+connect(settings)       an engine, without a connection yet
+schema(settings)        how the tables compare with ours
+migrate(settings)       bring them up to date
+check_schema(settings)  raise DatabaseError unless they are
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, event, inspect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from rtm.settings import Settings
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_CONNECT_TIMEOUT_S = 5
+# How long a SQLite connection waits for another one that writes: a request has 15 s in all.
+_BUSY_TIMEOUT_MS = 10_000
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the message is one line for the operator."""
+
+
+class Schema(Enum):
+    """How the tables of a database compare with ours."""
+
+    EMPTY = auto()
+    OLDER = auto()
+    CURRENT = auto()
+    NEWER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An engine and which of the two dialects it speaks; closed by `close`, or at the end of `async with`."""
+
+    engine: AsyncEngine
+    dialect: Literal["sqlite", "postgresql"]
+
+    async def close(self) -> None:
+        """Close every connection of the pool."""
+        await self.engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def connect(settings: Settings) -> Database:
+    """An engine for the settings' database; the first statement opens the first connection."""
+    url = settings.database
+    if url.get_backend_name() == "sqlite":
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = create_async_engine(url)
+        event.listen(engine.sync_engine, "connect", _set_pragmas)
+        return Database(engine, "sqlite")
+    engine = create_async_engine(url, pool_pre_ping=True, connect_args={"timeout": _CONNECT_TIMEOUT_S})
+    return Database(engine, "postgresql")
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+async def schema(settings: Settings) -> Schema:
+    """How the database compares with this version. Raises DatabaseError when it cannot be reached."""
+    async with _connection(settings) as connection:
+        return await connection.run_sync(_compare)
+
+
+async def migrate(settings: Settings) -> None:
+    """Create the tables or bring them up to date; nothing happens if they are. Raises DatabaseError."""
+    async with _connection(settings) as connection:
+        if await connection.run_sync(_compare) is Schema.NEWER:
+            raise DatabaseError(_newer(settings))
+        await connection.rollback()
+        await connection.run_sync(_upgrade)
+
+
+async def check_schema(settings: Settings) -> None:
+    """Raises DatabaseError unless the tables are exactly those of this version."""
+    if _is_missing_file(settings.database):  # opening it would create it
+        raise DatabaseError(f"there is no database {_shown(settings.database)}: run `rtm init` or `rtm serve`")
+    match await schema(settings):
+        case Schema.NEWER:
+            raise DatabaseError(_newer(settings))
+        case Schema.OLDER:
+            raise DatabaseError(f"the database {_shown(settings.database)} is out of date: run `rtm migrate`")
+        case Schema.EMPTY:
+            raise DatabaseError(f"the database {_shown(settings.database)} has no tables yet: run `rtm migrate`")
+
+
+async def make_ready(settings: Settings, *, create: bool) -> None:
+    """Bring an SQLite file up to date; of PostgreSQL only a database without tables, and that only to `create` them.
+
+    A file has one server, which may change it when it starts. A database may have others of an older version.
+    Raises DatabaseError.
+    """
+    is_sqlite = settings.database.get_backend_name() == "sqlite"
+    if is_sqlite or (create and await schema(settings) is Schema.EMPTY):
+        await migrate(settings)
+    else:
+        await check_schema(settings)
+
+
+def unusable(settings: Settings, error: BaseException) -> DatabaseError:
+    """What the driver raised, as one line."""
+    return DatabaseError(f"cannot use the database {_shown(settings.database)}: {_reason(error)}")
+
+
+@asynccontextmanager
+async def _connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """One connection, closed with its engine; whatever the driver raises becomes a DatabaseError."""
+    try:
+        database = connect(settings)
+    except OSError as error:
+        raise DatabaseError(f"cannot create {settings.data_dir}: {error.strerror}") from error
+    try:
+        async with database, database.engine.connect() as connection:
+            yield connection
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise unusable(settings, error) from error
+
+
+def _is_missing_file(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists()
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _compare(connection: Connection) -> Schema:
+    known = ScriptDirectory.from_config(_config())
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision == known.get_current_head():
+        return Schema.CURRENT
+    if revision is not None:
+        # A revision that we have no script of was made by a later version.
+        return Schema.OLDER if revision in {script.revision for script in known.walk_revisions()} else Schema.NEWER
+    return Schema.OLDER if inspect(connection).get_table_names() else Schema.EMPTY
+
+
+def _upgrade(connection: Connection) -> None:
+    command.upgrade(_config(connection), "head")
+
+
+def _newer(settings: Settings) -> str:
+    return f"the database {_shown(settings.database)} was made by a newer version of rtm: upgrade rtm"
+
+
+def _shown(url: URL) -> str:
+    """The database's name for people, without a password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the driver says."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig.__cause__ or error.orig
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error).partition("\n")[0] or type(error).__name__

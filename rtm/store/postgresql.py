@@ -1,0 +1,179 @@
+"""The writer's side of PostgreSQL: one asyncpg connection, several processes.
+
+A batch begins by locking the rows of its licenses, in order of id: the license's sequence is then given in commit
+order, and what is read after the lock stays true until the commit. Chats are read anew in every batch, because other
+processes change them.
+"""
+
+from collections.abc import Sequence
+
+import asyncpg
+import orjson
+
+from rtm.model.chat import Chat
+from rtm.model.customer import Customer
+from rtm.store import rows
+from rtm.store.work import Command, Loaded, customers_needed, threads_needed
+from rtm.store.writer import Changes, StoreUnavailable
+
+COMMAND_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+
+_UNAVAILABLE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    TimeoutError,
+)
+
+_LOCK_LICENSES = "SELECT id, sequence FROM licenses WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
+_LOAD_CHATS = "SELECT id, license_id, properties::text, state::text FROM chats WHERE id = ANY($1::text[])"
+_LOAD_CUSTOMERS = """
+    SELECT c.id, c.license_id, c.name, c.email, c.created_at, c.state::text
+    FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)
+"""
+_LOAD_EVENTS = "SELECT thread_id, body::text FROM events WHERE thread_id = ANY($1::text[]) ORDER BY thread_id, number"
+_UPSERT_CHATS = """
+    INSERT INTO chats (id, license_id, active, last_thread_id, sorted_at, properties, state)
+    SELECT id, license_id, active, last_thread_id, sorted_at, properties::jsonb, state::jsonb
+    FROM unnest($1::text[], $2::bigint[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[])
+        AS r(id, license_id, active, last_thread_id, sorted_at, properties, state)
+    ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,
+        sorted_at = excluded.sorted_at, properties = excluded.properties, state = excluded.state
+"""
+_UPSERT_THREADS = """
+    INSERT INTO threads (id, chat_id, license_id, active, created_at, state)
+    SELECT id, chat_id, license_id, active, created_at, state::jsonb
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[])
+        AS r(id, chat_id, license_id, active, created_at, state)
+    ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state
+"""
+_INSERT_GROUPS = """
+    INSERT INTO chat_groups (chat_id, group_id, license_id)
+    SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])
+"""
+_UPSERT_USERS = """
+    INSERT INTO chat_users (chat_id, user_id, license_id, present, follows)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::bool[])
+    ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows
+"""
+_INSERT_EVENTS = """
+    INSERT INTO events (thread_id, number, body)
+    SELECT thread_id, number, body::jsonb FROM unnest($1::text[], $2::int[], $3::text[]) AS r(thread_id, number, body)
+"""
+_INSERT_OUTBOX = """
+    INSERT INTO outbox (license_id, sequence, created_at, envelope)
+    SELECT license_id, sequence, created_at, envelope::jsonb
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) AS r(license_id, sequence, created_at, envelope)
+"""
+_UPDATE_SEQUENCES = """
+    UPDATE licenses SET sequence = r.sequence FROM unnest($1::bigint[], $2::bigint[]) AS r(id, sequence)
+    WHERE licenses.id = r.id
+"""
+
+
+class PostgresqlStore:
+    """`rtm.store.writer.WriteStore` on a PostgreSQL database; `dsn` is a libpq URL."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._in_transaction = False
+
+    async def start(self) -> None:
+        """Connect. Raises StoreUnavailable."""
+        try:
+            self._connection = await asyncpg.connect(
+                self._dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S
+            )
+        except _UNAVAILABLE as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            await self._connection.close(timeout=CONNECT_TIMEOUT_S)
+
+    async def begin(self, commands: Sequence[Command]) -> Loaded:
+        if self._connection is None or self._connection.is_closed():
+            await self.start()
+        try:
+            return await self._load(commands)
+        except _UNAVAILABLE as error:
+            await self._disconnect()
+            raise StoreUnavailable(str(error)) from error
+
+    async def commit(self, changes: Changes) -> None:
+        try:
+            await self._write(changes)
+            if self._in_transaction:
+                await self._db.execute("COMMIT")
+                self._in_transaction = False
+        except _UNAVAILABLE as error:
+            await self._disconnect()
+            raise StoreUnavailable(str(error)) from error
+
+    async def rollback(self) -> None:
+        if self._in_transaction and self._connection is not None:
+            self._in_transaction = False
+            try:
+                await self._connection.execute("ROLLBACK")
+            except _UNAVAILABLE:
+                await self._disconnect()
+
+    @property
+    def _db(self) -> "asyncpg.Connection[asyncpg.Record]":
+        assert self._connection is not None, "begin() comes first"
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        """Give the connection up; the server rolls back what was not committed."""
+        self._in_transaction = False
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _load(self, commands: Sequence[Command]) -> Loaded:
+        batch = Loaded()
+        licenses = sorted({command.license_id for command in commands if command.stores})
+        if licenses:
+            await self._db.execute("BEGIN")
+            self._in_transaction = True
+            batch.sequences = {row[0]: row[1] for row in await self._db.fetch(_LOCK_LICENSES, licenses)}
+        chat_ids = list({chat_id for command in commands for chat_id in command.needs.chat_ids})
+        if chat_ids:
+            for chat_id, license_id, properties, state in await self._db.fetch(_LOAD_CHATS, chat_ids):
+                batch.chats[chat_id] = Chat.load(chat_id, license_id, orjson.loads(properties), orjson.loads(state))
+        keys = customers_needed(commands, batch)
+        if keys:
+            for id_, license_id, name, email, created_at, state in await self._db.fetch(
+                _LOAD_CUSTOMERS, *zip(*keys, strict=True)
+            ):
+                customer = Customer(id_, license_id, name, email, created_at, orjson.loads(state))
+                batch.customers[license_id, id_] = customer
+        threads = threads_needed(commands, batch)
+        if threads:
+            for thread_id, body in await self._db.fetch(_LOAD_EVENTS, threads):
+                batch.events.setdefault(thread_id, []).append(orjson.loads(body))
+        return batch
+
+    async def _write(self, changes: Changes) -> None:
+        chats = [*changes.new_chats, *changes.changed_chats]
+        await self._insert(_UPSERT_CHATS, [rows.of_chat(chat) for chat in chats])
+        shaped = rows.shaped(changes)
+        if shaped:
+            shaped_ids = [chat.id for chat in shaped]
+            await self._insert(_UPSERT_THREADS, rows.of_threads(shaped))
+            await self._db.execute("DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])", shaped_ids)
+            await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
+        await self._insert(_UPSERT_USERS, rows.of_users(chats))
+        await self._insert(_INSERT_EVENTS, [rows.of_event(event) for event in changes.events])
+        await self._insert(_INSERT_OUTBOX, [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox])
+        await self._insert(_UPDATE_SEQUENCES, list(changes.sequences.items()))
+
+    async def _insert(self, statement: str, values: Sequence[rows.Row]) -> None:
+        """Run a statement that takes a column an argument; nothing for no rows."""
+        if values:
+            await self._db.execute(statement, *zip(*values, strict=True))

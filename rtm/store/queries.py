@@ -1,0 +1,295 @@
+"""What is read: lists, chats, and the snapshot that a log-in begins with.
+
+Lists are paged by key, not by offset, and stay correct while rows are added between pages.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import orjson
+from sqlalchemy import ColumnElement, Row, Select, Text, cast, exists, func, or_, select, true, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rtm.bus.base import Envelope
+from rtm.model.chat import Chat, EventBody, Thread
+from rtm.model.customer import Customer
+from rtm.store.database import Database
+from rtm.store.tables import chat_groups, chat_users, chats, customers, events, licenses, outbox, threads
+
+T = TypeVar("T")
+Order = Literal["asc", "desc"]
+
+MAX_SNAPSHOT_CHATS = 500
+"""Chats in the answer to `login`; an agent has some dozens at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which chats somebody may see: all (`group_ids` None), or those of groups, and those they take part in."""
+
+    user_id: str
+    group_ids: frozenset[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyFilter:
+    """Chats whose property exists or not (`exists`), or has one of `values`, or none of `exclude_values`."""
+
+    namespace: str
+    name: str
+    exists: bool | None = None
+    values: tuple[Any, ...] | None = None
+    exclude_values: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFilter:
+    """What `list_chats` may be asked for."""
+
+    active: bool | None = None
+    include_chats_without_threads: bool = True
+    group_ids: tuple[int, ...] | None = None
+    properties: tuple[PropertyFilter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a list: rows after it, in the list's order, or before it."""
+
+    at: str
+    id: str
+    backwards: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows in the list's order, where to go on in both directions, and how many there are in all."""
+
+    rows: list[T]
+    next: Cursor | None
+    previous: Cursor | None
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadWithEvents:
+    """A thread and all its events in order."""
+
+    thread: Thread
+    events: list[EventBody]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An agent's open chats, as they were at one place in the license's sequence."""
+
+    sequence: int
+    chats: list[Chat]
+    customers: Mapping[str, Customer]
+
+
+class Queries:
+    """Reads on connections of their own, beside the writer's."""
+
+    def __init__(self, database: Database) -> None:
+        self._engine = database.engine
+        self._postgresql = database.dialect == "postgresql"
+
+    async def chat(self, license_id: int, chat_id: str) -> Chat | None:
+        """One chat of the license."""
+        statement = select(chats).where(chats.c.id == chat_id, chats.c.license_id == license_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+        return _chat(row) if row is not None else None
+
+    async def customers(self, license_id: int, of: Iterable[Chat]) -> Mapping[str, Customer]:
+        """The customers of these chats, by id."""
+        async with self._engine.connect() as connection:
+            return await self._customers(connection, license_id, of)
+
+    async def thread(self, chat_id: str, thread_id: str) -> ThreadWithEvents | None:
+        """One thread of the chat with its events."""
+        async with self._engine.connect() as connection:
+            statement = select(threads).where(threads.c.id == thread_id, threads.c.chat_id == chat_id)
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                return None
+            [found] = await self._with_events(connection, [row])
+            return found
+
+    async def list_chats(
+        self, license_id: int, reach: Reach, wanted: ChatFilter, order: Order, limit: int, cursor: Cursor | None
+    ) -> Page[Chat]:
+        """Chats by the creation of their last thread."""
+        conditions = [chats.c.license_id == license_id, self._within(reach), *self._matching(wanted)]
+        key = (chats.c.sorted_at, chats.c.id)
+        async with self._engine.connect() as connection:
+            return await _page(connection, select(chats), conditions, key, order, limit, cursor, _chat)
+
+    async def list_threads(
+        self,
+        chat_id: str,
+        created_from: str | None,
+        created_to: str | None,
+        order: Order,
+        limit: int,
+        cursor: Cursor | None,
+    ) -> Page[ThreadWithEvents]:
+        """Threads of the chat by their creation."""
+        conditions = [threads.c.chat_id == chat_id]
+        if created_from is not None:
+            conditions.append(threads.c.created_at >= created_from)
+        if created_to is not None:
+            conditions.append(threads.c.created_at <= created_to)
+        key = (threads.c.created_at, threads.c.id)
+        async with self._engine.connect() as connection:
+            page: Page[Row[Any]] = await _page(
+                connection, select(threads), conditions, key, order, limit, cursor, lambda row: row
+            )
+            return Page(await self._with_events(connection, page.rows), page.next, page.previous, page.found)
+
+    async def snapshot(self, license_id: int, agent_id: str) -> Snapshot:
+        """The open chats that the agent takes part in or follows, read in one transaction with the sequence."""
+        mine = exists().where(
+            chat_users.c.chat_id == chats.c.id,
+            chat_users.c.license_id == license_id,
+            chat_users.c.user_id == agent_id,
+            or_(chat_users.c.present, chat_users.c.follows),
+        )
+        statement = (
+            select(chats)
+            .where(chats.c.license_id == license_id, chats.c.active, mine)
+            .order_by(chats.c.sorted_at.desc())
+            .limit(MAX_SNAPSHOT_CHATS)
+        )
+        async with self._engine.connect() as connection:
+            await _repeatable(connection)
+            sequence = (
+                await connection.execute(select(licenses.c.sequence).where(licenses.c.id == license_id))
+            ).scalar_one()
+            found = [_chat(row) for row in await connection.execute(statement)]
+            return Snapshot(sequence, found, await self._customers(connection, license_id, found))
+
+    async def pushes_after(self, license_id: int, sequence: int, limit: int) -> list[Envelope]:
+        """Stored pushes that follow this place in the license's sequence, in order."""
+        statement = (
+            select(cast(outbox.c.envelope, Text))
+            .where(outbox.c.license_id == license_id, outbox.c.sequence > sequence)
+            .order_by(outbox.c.sequence)
+            .limit(limit)
+        )
+        async with self._engine.connect() as connection:
+            return [Envelope.decode(row[0]) for row in await connection.execute(statement)]
+
+    async def _customers(self, connection: AsyncConnection, license_id: int, of: Iterable[Chat]) -> dict[str, Customer]:
+        ids = {user.id for chat in of for user in chat.users.values() if user.type == "customer"}
+        if not ids:
+            return {}
+        statement = select(customers).where(customers.c.license_id == license_id, customers.c.id.in_(ids))
+        return {
+            row.id: Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
+            for row in await connection.execute(statement)
+        }
+
+    async def _with_events(self, connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[ThreadWithEvents]:
+        by_thread: dict[str, list[EventBody]] = {row.id: [] for row in rows}
+        if by_thread:
+            statement = (
+                select(events.c.thread_id, events.c.body)
+                .where(events.c.thread_id.in_(by_thread))
+                .order_by(events.c.thread_id, events.c.number)
+            )
+            for thread_id, body in await connection.execute(statement):
+                by_thread[thread_id].append(body)
+        return [ThreadWithEvents(Thread(**row.state), by_thread[row.id]) for row in rows]
+
+    def _within(self, reach: Reach) -> ColumnElement[bool]:
+        if reach.group_ids is None:
+            return true()
+        member = exists().where(
+            chat_users.c.chat_id == chats.c.id, chat_users.c.user_id == reach.user_id, chat_users.c.present
+        )
+        if not reach.group_ids:
+            return member
+        return or_(self._in_groups(reach.group_ids), member)
+
+    def _matching(self, wanted: ChatFilter) -> Iterable[ColumnElement[bool]]:
+        if wanted.active is not None:
+            yield chats.c.active == wanted.active
+        if not wanted.include_chats_without_threads:
+            yield chats.c.last_thread_id.is_not(None)
+        if wanted.group_ids is not None:
+            yield self._in_groups(wanted.group_ids)
+        for condition in wanted.properties:
+            yield self._with_property(condition)
+
+    def _in_groups(self, group_ids: Iterable[int]) -> ColumnElement[bool]:
+        return exists().where(chat_groups.c.chat_id == chats.c.id, chat_groups.c.group_id.in_(list(group_ids)))
+
+    def _with_property(self, wanted: PropertyFilter) -> ColumnElement[bool]:
+        value = self._property(wanted.namespace, wanted.name)
+        if wanted.values is not None:
+            return value.in_([orjson.dumps(each).decode() for each in wanted.values])
+        if wanted.exclude_values is not None:
+            return or_(value.is_(None), value.not_in([orjson.dumps(each).decode() for each in wanted.exclude_values]))
+        return value.is_not(None) if wanted.exists else value.is_(None)
+
+    def _property(self, namespace: str, name: str) -> ColumnElement[str | None]:
+        """The property's value as JSON text; SQL's NULL where the chat has none."""
+        if self._postgresql:
+            path = cast([namespace, name], ARRAY(Text))
+            return cast(chats.c.properties.op("#>")(path), Text)
+        return cast(chats.c.properties, Text).op("->")(namespace).op("->")(name)
+
+
+def _chat(row: Row[Any]) -> Chat:
+    return Chat.load(row.id, row.license_id, row.properties, row.state)
+
+
+async def _repeatable(connection: AsyncConnection) -> None:
+    """All statements that follow see the same moment. SQLite reads so by itself once a transaction has begun."""
+    if connection.dialect.name == "postgresql":
+        await connection.execution_options(isolation_level="REPEATABLE READ")
+    else:
+        await connection.exec_driver_sql("BEGIN")
+
+
+async def _page(
+    connection: AsyncConnection,
+    rows: Select[Any],
+    conditions: Sequence[ColumnElement[bool]],
+    key: tuple[ColumnElement[str], ColumnElement[str]],
+    order: Order,
+    limit: int,
+    cursor: Cursor | None,
+    build: Any,
+) -> Page[T]:
+    """One page by key: reads one row more than it shows, to know whether there is another page."""
+    backwards = cursor is not None and cursor.backwards
+    descending = (order == "desc") != backwards
+    statement = rows.where(*conditions)
+    if cursor is not None:
+        place = tuple_(cursor.at, cursor.id)
+        statement = statement.where(tuple_(*key) < place if descending else tuple_(*key) > place)
+    statement = statement.order_by(*(column.desc() if descending else column.asc() for column in key)).limit(limit + 1)
+    found = (await connection.execute(statement)).all()
+    more = len(found) > limit
+    shown = found[:limit]
+    if backwards:
+        shown = shown[::-1]
+    count = (await connection.execute(select(func.count()).select_from(key[0].table).where(*conditions))).scalar_one()
+    return Page(
+        rows=[build(row) for row in shown],
+        next=_cursor(shown[-1], key) if shown and (backwards or more) else None,
+        previous=_cursor(shown[0], key, backwards=True)
+        if shown and (more if backwards else cursor is not None)
+        else None,
+        found=count,
+    )
+
+
+def _cursor(row: Row[Any], key: tuple[ColumnElement[str], ColumnElement[str]], *, backwards: bool = False) -> Cursor:
+    columns = row._mapping  # noqa: SLF001 - public in spite of its name
+    return Cursor(columns[key[0]], columns[key[1]], backwards)

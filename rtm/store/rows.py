@@ -1,0 +1,73 @@
+"""Rows of the tables that a batch writes, the same for both databases; JSON columns as text."""
+
+from collections.abc import Iterable
+
+import orjson
+
+from rtm.bus.base import Envelope
+from rtm.model.chat import Chat, NewEvent, Thread
+from rtm.store.writer import Changes
+
+Row = tuple[object, ...]
+
+
+def json(value: object) -> str:
+    """A JSON column's text."""
+    return orjson.dumps(value).decode()
+
+
+def of_chat(chat: Chat) -> Row:
+    """id, license_id, active, last_thread_id, sorted_at, properties, state"""
+    return (
+        chat.id,
+        chat.license_id,
+        chat.active,
+        chat.thread.id if chat.thread else None,
+        chat.sorted_at,
+        json(chat.properties),
+        chat.state().decode(),
+    )
+
+
+def of_thread(chat: Chat, thread: Thread) -> Row:
+    """id, chat_id, license_id, active, created_at, state"""
+    return (thread.id, chat.id, chat.license_id, thread.active, thread.created_at, json(thread))
+
+
+def of_event(event: NewEvent) -> Row:
+    """thread_id, number, body"""
+    return (event.thread_id, event.number, json(event.body))
+
+
+def of_envelope(envelope: Envelope, at: str) -> Row:
+    """license_id, sequence, created_at, envelope"""
+    return (envelope.license_id, envelope.sequence, at, envelope.encode().decode())
+
+
+def shaped(changes: Changes) -> list[Chat]:
+    """The chats of which more than the row itself must be written: threads, groups and users."""
+    return [*changes.new_chats, *(chat for chat in changes.changed_chats if chat.shape_changed)]
+
+
+def of_threads(chats: Iterable[Chat]) -> list[Row]:
+    """The threads of these chats that changed."""
+    rows = []
+    for chat in chats:
+        rows += [of_thread(chat, thread) for thread in chat.closed_threads]
+        if chat.thread is not None:
+            rows.append(of_thread(chat, chat.thread))
+    return rows
+
+
+def of_groups(chats: Iterable[Chat]) -> list[Row]:
+    """chat_id, group_id, license_id"""
+    return [(chat.id, group_id, chat.license_id) for chat in chats for group_id in dict.fromkeys(chat.group_ids)]
+
+
+def of_users(chats: Iterable[Chat]) -> list[Row]:
+    """chat_id, user_id, license_id, present, follows; of those who came, left, followed or unfollowed."""
+    return [
+        (chat.id, user_id, chat.license_id, chat.member(user_id) is not None, user_id in chat.followers)
+        for chat in chats
+        for user_id in chat.changed_users
+    ]

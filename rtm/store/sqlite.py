@@ -1,0 +1,207 @@
+"""The writer's side of SQLite: one connection in one thread, full durability (WAL, `synchronous=FULL`).
+
+This process is the only one that changes chats, so they are kept: a chat is read once and then lives here, and a batch
+costs one visit to the thread. Statements take many rows each: every statement that steps through rows gives up the
+interpreter's lock once, and a row at a time would hand it to and fro with the event loop.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+
+from rtm.model.chat import Chat, EventBody
+from rtm.model.customer import Customer
+from rtm.store import rows
+from rtm.store.work import Command, Loaded, customers_needed, threads_needed
+from rtm.store.writer import Changes, StoreUnavailable
+
+_T = TypeVar("_T")
+
+KEPT_CHATS = 20_000
+"""About 3 KB each."""
+MAX_ROWS = 64
+"""Rows in one statement; each count of rows is a statement of its own to prepare, and those are kept."""
+BUSY_TIMEOUT_S = 5.0
+
+
+class SqliteStore:
+    """`rtm.store.writer.WriteStore` on an SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
+        self._connection: sqlite3.Connection | None = None
+        self._chats: dict[str, Chat] = {}
+        self._sequences: dict[int, int] = {}
+        self._batch = Loaded()
+
+    async def start(self) -> None:
+        """Open the file."""
+        await self._run(self._open)
+
+    async def stop(self) -> None:
+        """Close the file, whatever was committed being safe in it."""
+        if self._connection is not None:
+            await self._run(self._connection.close)
+        self._thread.shutdown()
+
+    async def begin(self, commands: Sequence[Command]) -> Loaded:
+        self._batch = batch = Loaded()
+        wanted = {chat_id for command in commands for chat_id in command.needs.chat_ids}
+        licenses = {command.license_id for command in commands if command.stores}
+        missing_chats = [chat_id for chat_id in wanted if chat_id not in self._chats]
+        missing_licenses = [license_id for license_id in licenses if license_id not in self._sequences]
+        if missing_chats or missing_licenses:
+            await self._run(lambda: self._load(missing_chats, missing_licenses))
+        batch.chats = {chat_id: self._chats[chat_id] for chat_id in wanted if chat_id in self._chats}
+        batch.sequences = {license_id: self._sequences[license_id] for license_id in licenses}
+        customers = customers_needed(commands, batch)
+        if customers:
+            batch.customers = await self._run(lambda: self._load_customers(customers))
+        threads = threads_needed(commands, batch)
+        if threads:
+            batch.events = await self._run(lambda: self._load_events(threads))
+        return batch
+
+    async def commit(self, changes: Changes) -> None:
+        try:
+            await self._run(lambda: self._write(changes))
+        except StoreUnavailable:
+            self._forget()
+            raise
+        for chat in (*changes.new_chats, *changes.changed_chats):
+            chat.saved()
+            self._chats[chat.id] = chat
+        self._sequences.update(changes.sequences)
+        while len(self._chats) > KEPT_CHATS:
+            del self._chats[next(iter(self._chats))]
+
+    async def rollback(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        for chat_id, chat in self._batch.chats.items():
+            if chat.revision:
+                self._chats.pop(chat_id, None)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    # In the thread
+
+    def _open(self) -> None:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA wal_autocheckpoint=10000")
+        self._connection = connection
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        assert self._connection is not None, "start() comes first"
+        return self._connection
+
+    def _load(self, chat_ids: list[str], license_ids: list[int]) -> None:
+        for part in _parts(chat_ids):
+            query = f"SELECT id, license_id, properties, state FROM chats WHERE id IN ({_marks(part)})"
+            for chat_id, license_id, properties, state in self._db.execute(query, part):
+                self._chats[chat_id] = Chat.load(chat_id, license_id, orjson.loads(properties), orjson.loads(state))
+        for license_id in license_ids:
+            query = "SELECT id, sequence FROM licenses WHERE id = ?"
+            self._sequences.update(self._db.execute(query, (license_id,)).fetchall())
+
+    def _load_customers(self, keys: list[tuple[int, str]]) -> dict[tuple[int, str], Customer]:
+        found = {}
+        for part in _parts(keys):
+            query = (
+                "SELECT id, license_id, name, email, created_at, state FROM customers"
+                f" WHERE (license_id, id) IN (VALUES {', '.join(['(?, ?)'] * len(part))})"
+            )
+            for id_, license_id, name, email, created_at, state in self._db.execute(
+                query, [x for key in part for x in key]
+            ):
+                found[license_id, id_] = Customer(id_, license_id, name, email, created_at, orjson.loads(state))
+        return found
+
+    def _load_events(self, thread_ids: list[str]) -> dict[str, list[EventBody]]:
+        found: dict[str, list[EventBody]] = {}
+        for part in _parts(thread_ids):
+            query = f"SELECT thread_id, body FROM events WHERE thread_id IN ({_marks(part)}) ORDER BY thread_id, number"
+            for thread_id, body in self._db.execute(query, part):
+                found.setdefault(thread_id, []).append(orjson.loads(body))
+        return found
+
+    def _write(self, changes: Changes) -> None:
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            self._write_rows(changes)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _write_rows(self, changes: Changes) -> None:
+        chats = [*changes.new_chats, *changes.changed_chats]
+        self._insert(
+            "chats (id, license_id, active, last_thread_id, sorted_at, properties, state)",
+            [rows.of_chat(chat) for chat in chats],
+            " ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,"
+            " sorted_at = excluded.sorted_at, properties = excluded.properties, state = excluded.state",
+        )
+        shaped = rows.shaped(changes)
+        if shaped:
+            self._write_shape(shaped)
+        self._insert(
+            "chat_users (chat_id, user_id, license_id, present, follows)",
+            rows.of_users(chats),
+            " ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows",
+        )
+        self._insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events])
+        self._insert(
+            "outbox (license_id, sequence, created_at, envelope)",
+            [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox],
+        )
+        self._db.executemany(
+            "UPDATE licenses SET sequence = ? WHERE id = ?",
+            [(sequence, license_id) for license_id, sequence in changes.sequences.items()],
+        )
+
+    def _write_shape(self, chats: list[Chat]) -> None:
+        self._insert(
+            "threads (id, chat_id, license_id, active, created_at, state)",
+            rows.of_threads(chats),
+            " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state",
+        )
+        for part in _parts([chat.id for chat in chats]):
+            self._db.execute(f"DELETE FROM chat_groups WHERE chat_id IN ({_marks(part)})", part)
+        self._insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(chats))
+
+    def _insert(self, into: str, values: Sequence[rows.Row], on_conflict: str = "") -> None:
+        for part in _parts(values):
+            marks = f"({_marks(part[0])})"
+            self._db.execute(
+                f"INSERT INTO {into} VALUES {', '.join([marks] * len(part))}{on_conflict}",
+                [value for row in part for value in row],
+            )
+
+
+def _parts(values: Sequence[_T]) -> Iterable[Sequence[_T]]:
+    for start in range(0, len(values), MAX_ROWS):
+        yield values[start : start + MAX_ROWS]
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

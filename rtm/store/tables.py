@@ -1,0 +1,212 @@
+"""Every table, in one vocabulary for SQLite and PostgreSQL. Times are text in the protocol's form, which sorts.
+
+What is asked for by a filter or a key is a column; the rest of a chat, thread, event or customer is its JSON `state`
+or `body`, so that one row is read and written per chat and command.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+licenses = Table(
+    "licenses",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("organization_id", Text, nullable=False, unique=True),
+    Column("plan", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text),
+    Column("properties", Json, nullable=False),
+    # The place of the license's newest push; its row lock puts the license's changes in commit order.
+    Column("sequence", BigInteger, nullable=False, server_default="0"),
+    # Counts changes of agents, groups and tags, so that a process knows when its directory is out of date.
+    Column("directory_version", BigInteger, nullable=False, server_default="0"),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("license_id", ForeignKey(licenses.c.id), primary_key=True),
+    Column("id", Text, primary_key=True),  # an agent's e-mail, or a bot's 32 hexadecimal digits
+    Column("kind", Text, nullable=False),  # agent, bot
+    Column("account_id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),  # owner, viceowner, administrator, normal
+    Column("avatar", Text),
+    Column("job_title", Text),
+    Column("max_chats_count", Integer, nullable=False, server_default="6"),
+    Column("default_status", Text, nullable=False, server_default="accepting_chats"),
+    Column("suspended", Boolean, nullable=False, server_default=false()),
+    Column("awaiting_approval", Boolean, nullable=False, server_default=false()),
+    Column("owner_client_id", Text),  # bots: the client that may act for them
+    Column("created_at", Text, nullable=False),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("license_id", ForeignKey(licenses.c.id), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # 0 is everybody
+    Column("name", Text, nullable=False),
+    Column("language_code", Text, nullable=False, server_default="en"),
+    Column("created_at", Text, nullable=False),
+)
+
+group_agents = Table(
+    "group_agents",
+    metadata,
+    Column("license_id", BigInteger, primary_key=True),
+    Column("group_id", Integer, primary_key=True),
+    Column("agent_id", Text, primary_key=True),
+    Column("priority", Text, nullable=False, server_default="normal"),
+    ForeignKeyConstraint(["license_id", "group_id"], ["groups.license_id", "groups.id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(
+        ["license_id", "agent_id"],
+        ["agents.license_id", "agents.id"],
+        name="fk_group_agents_agent",
+        ondelete="CASCADE",
+    ),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("license_id", ForeignKey(licenses.c.id), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("group_ids", Json, nullable=False),
+    Column("author_id", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("license_id", ForeignKey(licenses.c.id), primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text),
+    Column("email", Text),
+    Column("created_at", Text, nullable=False),
+    Column("state", Json, nullable=False),  # avatar, session_fields, statistics, visit, ... as the reference has them
+)
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("license_id", ForeignKey(licenses.c.id), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("created_at", Text, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),  # SHA-256; the token itself is never stored
+    Column("kind", Text, nullable=False),  # personal, access, bot
+    Column("license_id", BigInteger, nullable=False),
+    Column("agent_id", Text, nullable=False),
+    Column("client_id", Text),
+    Column("scopes", Json, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text),
+    Column("revoked_at", Text),
+    ForeignKeyConstraint(["license_id", "agent_id"], ["agents.license_id", "agents.id"], ondelete="CASCADE"),
+    Index("ix_tokens_revoked_at", "revoked_at"),
+    Index("ix_tokens_license_id_agent_id", "license_id", "agent_id"),
+)
+
+chats = Table(
+    "chats",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("license_id", ForeignKey(licenses.c.id), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("last_thread_id", Text),
+    Column("sorted_at", Text, nullable=False),  # creation of the last thread, or of the chat while it has none
+    Column("properties", Json, nullable=False),
+    Column("state", Json, nullable=False),  # model.chat.Chat without what has a column of its own
+    Index("ix_chats_license_id_sorted_at", "license_id", "sorted_at", "id"),
+)
+
+chat_groups = Table(
+    "chat_groups",
+    metadata,
+    Column("chat_id", ForeignKey(chats.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("group_id", Integer, primary_key=True),
+    Column("license_id", BigInteger, nullable=False),
+    Index("ix_chat_groups_license_id_group_id", "license_id", "group_id", "chat_id"),
+)
+
+chat_users = Table(
+    "chat_users",
+    metadata,
+    Column("chat_id", ForeignKey(chats.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("license_id", BigInteger, nullable=False),
+    Column("present", Boolean, nullable=False),
+    Column("follows", Boolean, nullable=False),
+    Index("ix_chat_users_license_id_user_id", "license_id", "user_id", "chat_id"),
+)
+
+threads = Table(
+    "threads",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("chat_id", ForeignKey(chats.c.id, ondelete="CASCADE"), nullable=False),
+    Column("license_id", BigInteger, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("state", Json, nullable=False),  # model.chat.Thread without what has a column of its own
+    Index("ix_threads_chat_id_created_at", "chat_id", "created_at"),
+    Index("ix_threads_license_id_created_at", "license_id", "created_at"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("thread_id", ForeignKey(threads.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("body", Json, nullable=False),  # the event as the newest version shows it
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("license_id", ForeignKey(licenses.c.id), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("created_at", Text, nullable=False),
+    Column("envelope", Json, nullable=False),  # bus.base.Envelope
+    sqlite_with_rowid=False,  # it grows at its end only: one tree to write to instead of two
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),  # what it is for, for instance page_ids
+    Column("value", LargeBinary, nullable=False),  # 32 random bytes, made by the first process that asks
+)

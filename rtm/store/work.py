@@ -1,0 +1,169 @@
+"""The unit of work: what one command sees and changes.
+
+A command is a plain function from `Work` to its answer. It reads chats that were loaded with its batch, changes them
+through their own methods, and names the pushes it causes; all of it is committed together, or none of it is.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from rtm.bus.base import Audience, Envelope, Origin
+from rtm.model.chat import Chat, EventBody, NewEvent
+from rtm.model.customer import Customer
+from rtm.protocol.errors import ApiError, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What must be loaded before a command can run."""
+
+    chat_ids: tuple[str, ...] = ()
+    customer_ids: tuple[str, ...] = ()
+    users_of_chats: bool = False
+    """Also the customers that the chats have, because the command shows them."""
+    events_of_chats: bool = False
+    """Also the events of the chats' last threads."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a batch of commands works on."""
+
+    chats: dict[str, Chat] = field(default_factory=dict)
+    customers: dict[tuple[int, str], Customer] = field(default_factory=dict)
+    events: dict[str, list[EventBody]] = field(default_factory=dict)
+    """By thread, in order, as they were before the batch."""
+    added: dict[str, list[EventBody]] = field(default_factory=dict)
+    """By thread, what earlier commands of the batch have added."""
+    sequences: dict[int, int] = field(default_factory=dict)
+    """The place of each license's newest push."""
+
+
+@dataclass(slots=True)
+class Command:
+    """One request to change something, waiting for its turn."""
+
+    license_id: int
+    needs: Needs
+    apply: Callable[["Work"], Any]
+    done: Callable[[Any], None]
+    """Called once, after the commit, with what `apply` returned, or with the ApiError that refuses it."""
+    stores: bool = True
+    """False for a command that only reads chats and pushes what is not stored."""
+    origin: Origin | None = None
+    expires_at: float = 0.0
+    """On the loop's clock; set by the writer."""
+    answered: bool = False
+
+
+def customers_needed(commands: Iterable[Command], batch: Loaded) -> list[tuple[int, str]]:
+    """License and id of the customers that the commands name or whose chats they show."""
+    needed: dict[tuple[int, str], None] = {}
+    for command in commands:
+        for customer_id in command.needs.customer_ids:
+            needed[command.license_id, customer_id] = None
+        if command.needs.users_of_chats:
+            for chat_id in command.needs.chat_ids:
+                chat = batch.chats.get(chat_id)
+                if chat is not None and chat.license_id == command.license_id:
+                    needed.update(
+                        {(chat.license_id, user.id): None for user in chat.users.values() if user.type == "customer"}
+                    )
+    return list(needed)
+
+
+def threads_needed(commands: Iterable[Command], batch: Loaded) -> list[str]:
+    """Ids of the last threads whose events the commands need."""
+    chats = [
+        batch.chats.get(chat_id)
+        for command in commands
+        if command.needs.events_of_chats
+        for chat_id in command.needs.chat_ids
+    ]
+    return list({chat.thread.id for chat in chats if chat is not None and chat.thread is not None})
+
+
+class Clock:
+    """UTC in microseconds since 1970, never twice the same: the order of an author's events is that of their times."""
+
+    def __init__(self, microseconds: Callable[[], int]) -> None:
+        self._microseconds = microseconds
+        self._last = 0
+
+    def tick(self) -> int:
+        """The time, or a microsecond after the last answer."""
+        self._last = max(self._microseconds(), self._last + 1)
+        return self._last
+
+
+class Work:
+    """What one command sees (`chat`, `customer`, `now`) and changes (`add`, `append`, `push`)."""
+
+    __slots__ = ("_loaded", "_now", "_revisions", "events", "license_id", "new_chats", "origin", "pushes")
+
+    def __init__(self, command: Command, loaded: Loaded, now: Callable[[], str]) -> None:
+        self.license_id = command.license_id
+        self.origin = command.origin
+        self.events: list[NewEvent] = []
+        self.pushes: list[Envelope] = []
+        self.new_chats: list[Chat] = []
+        self._loaded = loaded
+        self._now = now
+        self._revisions: dict[str, int] = {}
+
+    def now(self) -> str:
+        """The time, later at each call, in the protocol's form."""
+        return self._now()
+
+    def chat(self, chat_id: str) -> Chat:
+        """A chat of the requester's license. Raises NotFound."""
+        chat = self._loaded.chats.get(chat_id)
+        if chat is None or chat.license_id != self.license_id:
+            raise NotFound("Chat not found")
+        self._revisions.setdefault(chat_id, chat.revision)
+        return chat
+
+    def customer(self, customer_id: str) -> Customer:
+        """A customer of the requester's license. Raises NotFound."""
+        customer = self.find_customer(customer_id)
+        if customer is None:
+            raise NotFound("Customer not found")
+        return customer
+
+    def find_customer(self, customer_id: str) -> Customer | None:
+        """A customer of the requester's license, if it was loaded."""
+        return self._loaded.customers.get((self.license_id, customer_id))
+
+    def events_of(self, thread_id: str) -> list[EventBody]:
+        """The events of a chat's last thread, for a command that needs them."""
+        return [*self._loaded.events.get(thread_id, ()), *self._loaded.added.get(thread_id, ())]
+
+    def add(self, chat: Chat) -> Chat:
+        """Store a new chat."""
+        self.new_chats.append(chat)
+        return chat
+
+    def append(self, chat: Chat, body: EventBody) -> str:
+        """Store an event in the chat's last thread; its id."""
+        event = chat.append(body)
+        self.events.append(event)
+        self._loaded.added.setdefault(event.thread_id, []).append(body)
+        return str(event.body["id"])
+
+    def push(self, name: str, payload: Any, to: Audience, *, stored: bool = True) -> None:
+        """Tell the audience, once this is committed; what is not stored takes no place in the license's sequence."""
+        envelope = Envelope(self.license_id, name, orjson.dumps(payload), to, origin=self.origin)
+        if stored:
+            # The place is given in the transaction that stores it: the writer holds the license's row.
+            envelope.sequence = self._loaded.sequences[self.license_id] = self._loaded.sequences[self.license_id] + 1
+        self.pushes.append(envelope)
+
+    def changed_before_failing(self) -> bool:
+        """Whether the command had changed a chat when it was refused, so that the batch must forget it."""
+        return any(self._loaded.chats[chat_id].revision != revision for chat_id, revision in self._revisions.items())
+
+
+Outcome = Any | ApiError

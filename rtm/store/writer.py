@@ -1,0 +1,196 @@
+"""Group commit: commands that arrive together are committed together, in the order they arrived.
+
+While one transaction is being written the next batch collects. A batch loads the chats concerned in one query, applies
+each command in order as plain Python, writes events, chats and outbox in bulk, commits, and only then answers
+everybody: first a command's requester, then the audience of its pushes. Alone, a command waits for nobody.
+
+A command that is refused changes nothing and harms nobody: if it had changed a chat already, the batch starts again
+without it. A batch that cannot be stored is refused as a whole, and its chats are forgotten.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from time import time_ns
+from typing import Any, Protocol
+
+import structlog
+
+from rtm.bus.base import Envelope
+from rtm.model.chat import Chat, NewEvent
+from rtm.protocol import timestamps
+from rtm.protocol.errors import ApiError, InternalError, RequestTimeout, ServiceUnavailable
+from rtm.store.work import Clock, Command, Loaded, Work
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH = 256
+"""Commands in one transaction: past some dozens the price per command no longer falls, but the wait grows."""
+
+
+class StoreUnavailable(Exception):
+    """The database does not answer or refuses to write; trying again later may help."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch stores."""
+
+    new_chats: list[Chat] = field(default_factory=list)
+    changed_chats: list[Chat] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+    outbox: list[Envelope] = field(default_factory=list)
+    sequences: dict[int, int] = field(default_factory=dict)
+    at: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.new_chats or self.changed_chats or self.outbox)
+
+
+class WriteStore(Protocol):
+    """The side of a database that the writer uses; one batch at a time."""
+
+    async def begin(self, commands: Sequence[Command]) -> Loaded:
+        """Load what the commands need; where others write too, hold their licenses until the end of the batch."""
+
+    async def commit(self, changes: Changes) -> None:
+        """Store the changes for good. Raises StoreUnavailable, and then nothing of the batch is stored."""
+
+    async def rollback(self) -> None:
+        """End the batch without storing anything, and forget its chats if they had been changed."""
+
+
+class Writer:
+    """Takes commands and commits them; `deliver` gets the pushes of each command after its answer."""
+
+    def __init__(
+        self, store: WriteStore, deliver: Callable[[Sequence[Envelope]], None], request_timeout_s: float
+    ) -> None:
+        self._store = store
+        self._deliver = deliver
+        self._timeout_s = request_timeout_s
+        self._queue: deque[Command] = deque()
+        self._unanswered: deque[Command] = deque()
+        self._arrived = asyncio.Event()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._clock = Clock(lambda: time_ns() // 1000)
+        self.batches = 0
+        self.commands = 0
+
+    def submit(self, command: Command) -> None:
+        """Queue the command; its `done` is called once, within the limit on time."""
+        self._queue.append(command)
+        self._arrived.set()
+        if self._timeout_s:
+            command.expires_at = asyncio.get_running_loop().time() + self._timeout_s
+            self._unanswered.append(command)
+            if self._sweeper is None:
+                self._sweep()
+
+    async def run(self) -> None:
+        """Commit batches until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
+                await self._commit([command for command in batch if not command.answered])
+
+    async def _commit(self, batch: list[Command]) -> None:
+        try:
+            while batch:
+                loaded = await self._store.begin(batch)
+                works, spoiled = self._apply(batch, loaded)
+                if spoiled is None:
+                    changes = self._changes(works, loaded)
+                    await (self._store.commit(changes) if changes else self._store.rollback())
+                    self._answer(works)
+                    return
+                await self._store.rollback()
+                batch.remove(spoiled)
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", commands=len(batch), reason=str(error))
+            self._refuse(batch, ServiceUnavailable())
+        except Exception:
+            log.exception("batch_failed", commands=len(batch))
+            await self._store.rollback()
+            self._refuse(batch, InternalError())
+
+    def _apply(
+        self, batch: Sequence[Command], loaded: Loaded
+    ) -> tuple[list[tuple[Command, Work, Any]], Command | None]:
+        """Run the commands in order; the second value is one that was refused after it had changed a chat."""
+        works = []
+        for command in batch:
+            work = Work(command, loaded, self._now)
+            outcome: Any
+            try:
+                outcome = command.apply(work)
+            except ApiError as error:
+                outcome = error
+            except Exception:
+                log.exception("command_failed", license_id=command.license_id)
+                outcome = InternalError()
+            if isinstance(outcome, ApiError):
+                if work.changed_before_failing() or work.pushes:
+                    self._finish(command, outcome)
+                    return [], command
+                work = Work(command, loaded, self._now)
+            works.append((command, work, outcome))
+            for chat in work.new_chats:
+                loaded.chats[chat.id] = chat
+        return works, None
+
+    def _changes(self, works: Iterable[tuple[Command, Work, Any]], loaded: Loaded) -> Changes:
+        changes = Changes(at=self._now())
+        new: set[str] = set()
+        for _, work, _ in works:
+            changes.new_chats += work.new_chats
+            changes.events += work.events
+            new.update(chat.id for chat in work.new_chats)
+            for envelope in work.pushes:
+                if envelope.sequence:
+                    changes.outbox.append(envelope)
+                    changes.sequences[envelope.license_id] = envelope.sequence
+        changes.changed_chats = [chat for chat in loaded.chats.values() if chat.revision and chat.id not in new]
+        return changes
+
+    def _answer(self, works: Iterable[tuple[Command, Work, Any]]) -> None:
+        self.batches += 1
+        for command, work, outcome in works:
+            self.commands += 1
+            self._finish(command, outcome)
+            if work.pushes:
+                self._deliver(work.pushes)
+        self._forget_answered()
+
+    def _refuse(self, batch: Iterable[Command], error: ApiError) -> None:
+        for command in batch:
+            self._finish(command, error)
+
+    def _finish(self, command: Command, outcome: Any) -> None:
+        if command.answered:
+            return
+        command.answered = True
+        try:
+            command.done(outcome)
+        except Exception:
+            log.exception("answer_failed", license_id=command.license_id)
+
+    def _sweep(self) -> None:
+        """Answer what is overdue. One timer serves all: commands expire in the order they came."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._forget_answered()
+        while self._unanswered and self._unanswered[0].expires_at <= now:
+            self._finish(self._unanswered.popleft(), RequestTimeout())
+            self._forget_answered()
+        self._sweeper = loop.call_later(1, self._sweep) if self._unanswered else None
+
+    def _forget_answered(self) -> None:
+        while self._unanswered and self._unanswered[0].answered:
+            self._unanswered.popleft()
+
+    def _now(self) -> str:
+        return timestamps.from_microseconds(self._clock.tick())

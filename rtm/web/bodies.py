@@ -1,0 +1,35 @@
+"""Request bodies: JSON objects of bounded size."""
+
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from rtm.protocol.errors import EntityTooLarge, ValidationError
+
+
+async def read_object(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in the body, an empty one for no body. Raises ValidationError, EntityTooLarge."""
+    body = await _read(request, max_bytes)
+    if not body:
+        return {}
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise ValidationError("Request is not valid JSON") from None
+    if not isinstance(payload, dict):
+        raise ValidationError("Request must be a JSON object")
+    return payload
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    """Stops reading as soon as there is too much."""
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if 0 < max_bytes < len(body):
+                raise EntityTooLarge(f"Request must be at most {max_bytes} bytes long")
+    except ClientDisconnect:
+        raise ValidationError("Request ended early") from None
+    return bytes(body)

@@ -1,0 +1,121 @@
+"""The Web API: `POST /v{version}/agent/action/<action>` runs the same actions as the sockets.
+
+`Authorization` is Bearer or Basic; `X-API-Version` names the version where the path does not; `X-Author-Id` lets an
+agent act as a bot in the versions that have it; `X-Region` must be ours. Source: the public reference, "Web API".
+"""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rtm import versions
+from rtm.access.tokens import REGIONS
+from rtm.actions.context import Services
+from rtm.actions.dispatch import Caller, Dispatcher
+from rtm.actions.registry import AGENT, WEB
+from rtm.protocol.envelope import Request
+from rtm.protocol.errors import (
+    ApiError,
+    AuthenticationError,
+    InternalError,
+    MisdirectedRequest,
+    NotFound,
+    UnsupportedVersion,
+    ValidationError,
+)
+from rtm.web.bodies import read_object
+
+log = structlog.get_logger(__name__)
+
+
+class WebApi:
+    """The HTTP door into the catalogue."""
+
+    def __init__(self, dispatcher: Dispatcher, services: Services) -> None:
+        self._dispatcher = dispatcher
+        self._services = services
+
+    def routes(self) -> list[Route]:
+        """The Web API's routes."""
+        return [
+            Route("/v{version}/agent/action/{action}", self._action, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/agent/action/{action}", self._action, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        ]
+
+    async def not_found(self, request: HttpRequest, error: Exception) -> Response:
+        """What every other path is answered."""
+        return self._refusal(NotFound("There is nothing at this path"))
+
+    async def failed(self, request: HttpRequest, error: Exception) -> Response:
+        """The answer to what nobody foresaw."""
+        return self._refusal(InternalError())
+
+    async def _action(self, http: HttpRequest) -> Response:
+        try:
+            outcome = await self._run(http)
+        except ApiError as error:
+            return self._refusal(error)
+        if isinstance(outcome, ApiError):
+            return self._refusal(outcome)
+        return _json(outcome, 200)
+
+    async def _run(self, http: HttpRequest) -> Any:
+        if http.method != "POST":
+            raise _MethodNotAllowed("Actions are called by POST")
+        version = _version(http)
+        self._check_region(http)
+        authorization = http.headers.get("authorization")
+        if authorization is None:
+            raise AuthenticationError("`Authorization` header is required")
+        identity = await self._services.authenticator.authenticate(authorization)
+        directory = await self._services.directories.get(identity.license_id)
+        payload = await read_object(http, self._services.settings.limits.body_size_bytes)
+        request = Request(http.path_params["action"], payload, author_id=http.headers.get("x-author-id"))
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        caller = Caller(AGENT, WEB, version, identity, directory)
+        self._dispatcher.dispatch(caller, request, partial(_settle, answer))
+        return await answer
+
+    def _check_region(self, http: HttpRequest) -> None:
+        region = http.headers.get("x-region")
+        ours = self._services.settings.region
+        if region is not None and region != ours:
+            if region in REGIONS:
+                raise MisdirectedRequest(ours)
+            raise ValidationError("`X-Region` is unknown")
+
+    def _refusal(self, error: ApiError) -> Response:
+        status = 200 if self._services.settings.errors_as_200 else error.status
+        return _json({"error": error.as_dict()}, status, error.headers)
+
+
+def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
+    if not answer.done():  # the client may have gone
+        answer.set_result(outcome)
+
+
+class _MethodNotAllowed(ValidationError):
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"Allow": "POST"}
+
+
+def _version(http: HttpRequest) -> str:
+    version = http.path_params.get("version") or http.headers.get("x-api-version", versions.NEWEST)
+    if version not in versions.SERVED:
+        raise UnsupportedVersion()
+    return str(version)
+
+
+def _json(body: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, headers, "application/json")

@@ -1,0 +1,135 @@
+"""What a process knows of a license, and that it does not stay behind."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import delete, event
+
+from rtm.access import directory as directory_module
+from rtm.access.directory import Directories, Directory
+from rtm.access.founding import license_row
+from rtm.protocol.errors import LicenseNotFound
+from rtm.store.tables import agents, group_agents, groups, licenses, tags
+from tests.access.conftest import AGENT, LICENSE_ID, OWNER, World
+
+
+async def test_a_directory_holds_agents_groups_and_priorities(world: World) -> None:
+    directory = await Directories(world.database).get(LICENSE_ID)
+
+    agent = directory.agents[AGENT]
+    assert (agent.email, agent.role, agent.group_ids) == (AGENT, "normal", frozenset({0, 1}))
+    assert agent.in_good_standing
+    bot = directory.agents[world.bot_id]
+    assert (bot.kind, bot.email, bot.owner_client_id, bot.group_ids) == ("bot", None, "client", frozenset({0}))
+    assert {group.id: group.name for group in directory.groups.values()} == {0: "General", 1: "Sales"}
+    assert directory.groups[1].priorities == {AGENT: "first"}
+
+
+async def test_tags_know_their_groups(world: World) -> None:
+    async with world.database.engine.begin() as connection:
+        row = {"license_id": 7, "name": "bug", "group_ids": [1], "author_id": OWNER, "created_at": "t"}
+        await connection.execute(tags.insert(), row)
+    assert (await Directories(world.database).get(LICENSE_ID)).tags == {"bug": {1}}
+
+
+async def test_an_unknown_license_is_not_found(world: World) -> None:
+    directories = Directories(world.database)
+    with pytest.raises(LicenseNotFound):
+        await directories.get(8)
+    assert directories.peek(8) is None
+
+
+async def test_many_who_ask_at_once_share_one_load(world: World) -> None:
+    directories = Directories(world.database)
+    loads: list[str] = []
+    event.listen(
+        world.database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda *args: loads.append(args[2]) if "FROM licenses" in args[2] else None,
+    )
+
+    found = await asyncio.gather(*(directories.get(LICENSE_ID) for _ in range(20)))
+
+    assert len(loads) == 1
+    assert len({id(directory) for directory in found}) == 1
+    assert directories.peek(LICENSE_ID) is found[0]
+
+
+async def test_one_who_gives_up_does_not_take_the_others_answer(world: World) -> None:
+    directories = Directories(world.database)
+    first, second = asyncio.create_task(directories.get(LICENSE_ID)), asyncio.create_task(directories.get(LICENSE_ID))
+    await asyncio.sleep(0)
+
+    first.cancel()
+
+    assert (await second).id == LICENSE_ID
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_what_has_changed_is_reloaded_and_told(world: World) -> None:
+    told: list[tuple[Directory, Directory | None]] = []
+    directories = Directories(world.database, lambda before, after: told.append((before, after)))
+    before = await directories.get(LICENSE_ID)
+
+    await directories.refresh()
+    assert told == []
+    await world.change_agent(AGENT, name="Agathe")
+    await directories.refresh()
+
+    after = directories.peek(LICENSE_ID)
+    assert after is not None
+    assert after.agents[AGENT].name == "Agathe"
+    assert told == [(before, after)]
+    assert before.barred_in(after) == frozenset()
+
+
+@pytest.mark.parametrize("column", ["suspended", "awaiting_approval"])
+async def test_who_may_no_longer_work_is_barred(world: World, column: str) -> None:
+    directories = Directories(world.database)
+    before = await directories.get(LICENSE_ID)
+    await world.change_agent(AGENT, **{column: True})
+    after = await directories.reload(LICENSE_ID)
+
+    assert before.barred_in(after) == {AGENT}
+    assert after.barred_in(after) == frozenset()
+    assert after.barred_in(before) == frozenset()
+
+
+async def test_who_was_deleted_is_barred(world: World) -> None:
+    directories = Directories(world.database)
+    before = await directories.get(LICENSE_ID)
+    async with world.database.engine.begin() as connection:
+        await connection.execute(delete(agents).where(agents.c.id == AGENT))
+
+    assert before.barred_in(await directories.reload(LICENSE_ID)) == {AGENT}
+
+
+async def test_a_license_that_is_gone_leaves_nobody(world: World) -> None:
+    told: list[tuple[Directory, Directory | None]] = []
+    directories = Directories(world.database, lambda before, after: told.append((before, after)))
+    before = await directories.get(LICENSE_ID)
+    async with world.database.engine.begin() as connection:
+        for table in (group_agents, agents, groups, licenses):
+            await connection.execute(delete(table))
+
+    await directories.refresh()
+
+    assert told == [(before, None)]
+    assert before.barred_in(None) == world.account_ids.keys()
+    assert directories.peek(LICENSE_ID) is None
+
+
+async def test_only_so_many_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_module, "_MAX_DIRECTORIES", 2)
+    async with world.database.engine.begin() as connection:
+        for license_id in (1, 2, 3):
+            await connection.execute(licenses.insert(), license_row(license_id))
+    directories = Directories(world.database)
+
+    await directories.get(1)
+    await directories.get(2)
+    await directories.get(1)
+    await directories.get(3)
+
+    assert [directories.peek(license_id) is None for license_id in (1, 2, 3)] == [False, True, False]

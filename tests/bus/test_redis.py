@@ -1,0 +1,184 @@
+"""What is particular to the Redis bus: a Redis that dies, freezes, comes back empty or carries rubbish."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis.asyncio
+import structlog
+
+import rtm.bus.redis
+from rtm.bus.base import BusUnavailable, Envelope, Lost
+from rtm.bus.redis import INCOMING_MESSAGES, OUTGOING_BYTES, RedisBus
+from tests.bus.hearing import Hearing, envelope
+from tests.servers import RedisServer, free_port
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtm.bus.redis, "CALL_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(rtm.bus.redis, "PROBE_INTERVAL_S", 0.1)
+
+
+@pytest.fixture
+async def here(redis_server: RedisServer) -> AsyncIterator[RedisBus]:
+    async with running(redis_server.url) as bus:
+        yield bus
+
+
+@pytest.fixture
+async def there(redis_server: RedisServer) -> AsyncIterator[Hearing]:
+    async with running(redis_server.url) as bus:
+        await bus.subscribe(7)
+        yield Hearing(bus)
+
+
+@pytest.fixture
+async def client(redis_server: RedisServer) -> AsyncIterator["redis.asyncio.Redis"]:
+    async with redis.asyncio.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+async def test_a_redis_that_is_not_there_refuses_the_start() -> None:
+    with pytest.raises(BusUnavailable, match="refused"):
+        await RedisBus(f"redis://127.0.0.1:{free_port()}/0").start()
+
+
+async def test_a_redis_that_says_nothing_refuses_the_start(redis_server: RedisServer) -> None:
+    redis_server.freeze()
+    with pytest.raises(BusUnavailable, match="did not answer"):
+        await RedisBus(redis_server.url).start()
+
+
+async def test_a_redis_killed_and_started_again_is_a_loss_and_then_messages_flow(
+    here: RedisBus, there: Hearing, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    redis_server.start()
+    assert await there.next() == Lost()
+    here.publish([envelope(7)])
+    assert await next_envelope(there) == envelope(7)
+
+
+async def test_health_is_lost_with_redis_and_comes_back_with_the_probe(
+    there: Hearing, redis_server: RedisServer
+) -> None:
+    await until(lambda: there.bus.healthy)
+    redis_server.freeze()
+    await until(lambda: not there.bus.healthy)
+    redis_server.thaw()
+    await until(lambda: there.bus.healthy)
+    assert await there.next() == Lost()
+
+
+async def test_what_is_published_while_redis_is_away_waits_up_to_a_bound(
+    here: RedisBus, there: Hearing, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    await until(lambda: not here.healthy)
+    size = OUTGOING_BYTES // 10
+    for sequence in range(1, 31):
+        here.publish([envelope(7, sequence, size)])
+    redis_server.start()
+    assert await there.next() == Lost()
+    heard = [await next_envelope(there)]
+    while heard[-1] != envelope(7, 30, size):
+        heard.append(await next_envelope(there))
+    assert heard == [envelope(7, sequence, size) for sequence in range(31 - len(heard), 31)]
+    assert len(heard) < 10
+
+
+async def test_a_license_subscribed_to_while_redis_is_away_is_heard_when_it_is_back(
+    here: RedisBus, there: Hearing, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    await until(lambda: not there.bus.healthy)
+    await there.bus.subscribe(8)
+    redis_server.start()
+    assert await there.next() == Lost()
+    here.publish([envelope(8)])
+    assert await next_envelope(there) == envelope(8)
+
+
+async def test_what_could_not_be_published_is_announced_as_lost(
+    there: Hearing, client: "redis.asyncio.Redis", redis_server: RedisServer
+) -> None:
+    await acl(client, "clerk", "on", "nopass", "+@all", "allchannels")
+    async with running(redis_server.url.replace("//", "//clerk:any@")) as here:
+        await until(lambda: here.healthy)
+        await acl(client, "clerk", "-publish")
+        here.publish([envelope(7, 1)])
+        await until(lambda: not here.healthy)
+        await acl(client, "clerk", "+publish")
+        assert await there.next() == Lost(7)
+        here.publish([envelope(7, 2)])
+        assert await there.next() == envelope(7, 2)
+
+
+async def test_a_reader_that_stops_reading_is_told_of_the_loss(there: Hearing, client: "redis.asyncio.Redis") -> None:
+    message = b"0123456789abcdef\n" + envelope(7).encode()
+    await until(lambda: there.bus.healthy)
+    for _ in range(INCOMING_MESSAGES + 2):
+        await client.publish("rtm:push:{7}", message)
+    await until(lambda: not there.bus.healthy)
+    while await there.next() != Lost():
+        pass
+
+
+async def test_rubbish_on_a_channel_is_logged_and_skipped(
+    here: RedisBus, there: Hearing, client: "redis.asyncio.Redis"
+) -> None:
+    head = b"0123456789abcdef\n"
+    rubbish = [b"", b"no head", head + b"{", head + b"[]", head + b'{"license_id":7}', head + b"\xff\n", head + b"null"]
+    with structlog.testing.capture_logs() as logs:
+        for message in rubbish:
+            await client.publish("rtm:push:{7}", message)
+        here.publish([envelope(7)])
+        while await there.next() != envelope(7):
+            pass
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["bus_message_malformed"] * len(rubbish)
+
+
+async def test_a_burst_is_one_message(here: RedisBus, client: "redis.asyncio.Redis") -> None:
+    async with client.pubsub() as pubsub:
+        await pubsub.subscribe("rtm:push:{7}")
+        await pubsub.parse_response()
+        for sequence in range(1, 21):
+            here.publish([envelope(7, sequence)])
+        _, _, message = await pubsub.parse_response()
+    assert message.split(b"\n")[1:] == [envelope(7, sequence).encode() for sequence in range(1, 21)]
+
+
+async def test_what_is_queued_leaves_before_the_stop(redis_server: RedisServer, there: Hearing) -> None:
+    async with running(redis_server.url) as bus:
+        bus.publish([envelope(7)])
+    assert await there.next() == envelope(7)
+
+
+async def acl(client: Any, user: str, *rules: str) -> None:
+    await client.execute_command("ACL", "SETUSER", user, *rules)
+
+
+@asynccontextmanager
+async def running(url: str) -> AsyncIterator[RedisBus]:
+    bus = RedisBus(url)
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def next_envelope(hearing: Hearing) -> Envelope:
+    """The next, past losses: those who listen and those who publish each report their own."""
+    while isinstance(heard := await hearing.next(), Lost):
+        pass
+    return heard

@@ -1,0 +1,120 @@
+"""What leaves in one write, and who shares it."""
+
+import asyncio
+import gc
+import sys
+
+from rtm.gateway.cork import Cork, Flusher
+
+
+class Connection:
+    """Takes frames and writes them down when it is flushed."""
+
+    def __init__(self, flusher: Flusher) -> None:
+        self.flusher = flusher
+        self.pending: Cork | None = None
+        self.written: list[bytes] = []
+
+    def send(self, frame: bytes) -> None:
+        self.pending = self.pending.then(frame) if self.pending else self.flusher.start(self, frame)
+
+    def flush(self) -> None:
+        assert self.pending is not None
+        self.written.append(self.pending.joined())
+        self.pending = None
+
+
+async def turn() -> None:
+    """Let this loop turn end."""
+    await asyncio.sleep(0)
+
+
+async def test_the_frames_of_one_turn_leave_in_one_write_and_in_order() -> None:
+    connection = Connection(Flusher())
+    for frame in (b"a", b"b", b"c"):
+        connection.send(frame)
+    assert connection.written == []
+    await turn()
+    connection.send(b"d")
+    await turn()
+    assert connection.written == [b"abc", b"d"]
+
+
+async def test_connections_with_the_same_frames_write_the_same_object() -> None:
+    flusher = Flusher()
+    connections = [Connection(flusher) for _ in range(3)]
+    for frame in (b"push 1", b"push 2"):
+        for connection in connections:
+            connection.send(frame)
+    await turn()
+    written = [connection.written[0] for connection in connections]
+    assert written[0] == b"push 1push 2"
+    assert all(one is written[0] for one in written)
+
+
+async def test_a_single_frame_is_not_copied() -> None:
+    connection = Connection(Flusher())
+    frame = b"a push for everybody"
+    connection.send(frame)
+    await turn()
+    assert connection.written[0] is frame
+
+
+async def test_a_connection_with_a_frame_of_its_own_changes_nothing_for_the_others() -> None:
+    flusher = Flusher()
+    first, second, third = (Connection(flusher) for _ in range(3))
+    for connection in (first, second, third):
+        connection.send(b"1")
+    second.send(b"own ")
+    for connection in (first, second, third):
+        connection.send(b"2")
+    third.send(b"late")
+    await turn()
+    assert (first.written, second.written, third.written) == ([b"12"], [b"1own 2"], [b"12late"])
+
+
+async def test_frames_may_be_handed_out_reader_by_reader() -> None:
+    flusher = Flusher()
+    connections = [Connection(flusher) for _ in range(3)]
+    for connection in connections:
+        for frame in (b"old ", b"new "):
+            connection.send(frame)
+            connection.send(frame)
+    await turn()
+    assert [connection.written for connection in connections] == [[b"old old new new "]] * 3
+
+
+async def test_what_is_sent_during_a_flush_leaves_in_the_next_turn() -> None:
+    flusher = Flusher()
+    answering, other = Connection(flusher), Connection(flusher)
+    write = answering.flush
+
+    def write_and_send() -> None:
+        write()
+        answering.flush = write  # type: ignore[method-assign]
+        answering.send(b"again")
+        other.send(b"too")
+
+    answering.flush = write_and_send  # type: ignore[method-assign]
+    answering.send(b"once")
+    await turn()
+    assert (answering.written, other.written) == ([b"once"], [])
+    await turn()
+    assert (answering.written, other.written) == ([b"once", b"again"], [b"too"])
+
+
+async def test_frames_are_forgotten_when_they_are_written() -> None:
+    flusher = Flusher()
+    connections = [Connection(flusher) for _ in range(2)]
+    shared, own = b"shared %d" % id(flusher), b"own %d" % id(flusher)
+    before = sys.getrefcount(shared), sys.getrefcount(own)
+    gc.disable()  # they must go without its help
+    try:
+        for connection in connections:
+            connection.send(shared)
+            connection.send(shared)
+        connections[0].send(own)
+        await turn()
+    finally:
+        gc.enable()
+    assert (sys.getrefcount(shared), sys.getrefcount(own)) == before

@@ -1,0 +1,200 @@
+"""The rules of routing statuses, over every implementation."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from rtm.routing.presence import Change, MemoryPresence, Presence
+from rtm.routing.presence_redis import RedisPresence
+
+ACCEPTING, NOT_ACCEPTING, OFFLINE = "accepting_chats", "not_accepting_chats", "offline"
+
+
+@pytest.fixture(params=["memory", "redis"])
+def unstarted(request: pytest.FixtureRequest) -> Presence:
+    if request.param == "memory":
+        return MemoryPresence()
+    return RedisPresence(request.getfixturevalue("redis_url"))
+
+
+@pytest.fixture
+async def presence(unstarted: Presence) -> AsyncIterator[Presence]:
+    await unstarted.start()
+    yield unstarted
+    await unstarted.stop()
+
+
+@dataclass
+class Person:
+    """An agent or a bot of license 7; each method gives the status before and after."""
+
+    presence: Presence
+    kind: str = "agent"
+    default_status: str = ACCEPTING
+    name: str = "smith@example.com"
+
+    async def join(self, connection: str = "c1", *, away: bool = False, reconnect: bool = False) -> tuple[str, str]:
+        change = await self.presence.join(
+            7,
+            self.name,
+            connection,
+            default_status=self.default_status,
+            is_bot=self.kind == "bot",
+            away=away,
+            reconnect=reconnect,
+        )
+        return await self._checked(change)
+
+    async def leave(self, connection: str = "c1") -> tuple[str, str]:
+        change = await self.presence.leave(
+            7, self.name, connection, default_status=self.default_status, is_bot=self.kind == "bot"
+        )
+        return await self._checked(change)
+
+    async def away(self, away: bool, connection: str = "c1") -> tuple[str, str]:
+        change = await self.presence.set_away(
+            7, self.name, connection, away, default_status=self.default_status, is_bot=self.kind == "bot"
+        )
+        return await self._checked(change)
+
+    async def choose(self, status: str) -> tuple[str, str]:
+        change = await self.presence.set_status(
+            7, self.name, status, default_status=self.default_status, is_bot=self.kind == "bot"
+        )
+        return await self._checked(change)
+
+    async def status(self) -> str:
+        return (await self.presence.statuses(7, {self.name: self}))[self.name]
+
+    async def _checked(self, change: Change) -> tuple[str, str]:
+        """What a change says is what the list says."""
+        assert await self.status() == change.after
+        return change.before, change.after
+
+
+@pytest.fixture
+def smith(presence: Presence) -> Person:
+    return Person(presence)
+
+
+@pytest.fixture
+def bot(presence: Presence) -> Person:
+    return Person(presence, kind="bot", name="5c9871d5372c824cbf22d860a707a578")
+
+
+async def test_an_agent_without_a_session_is_offline(smith: Person) -> None:
+    assert await smith.status() == OFFLINE
+
+
+@pytest.mark.parametrize("default_status", [ACCEPTING, NOT_ACCEPTING])
+async def test_the_first_connection_brings_the_default_status_and_the_last_takes_it(
+    presence: Presence, default_status: str
+) -> None:
+    smith = Person(presence, default_status=default_status)
+    assert await smith.join("c1") == (OFFLINE, default_status)
+    assert await smith.join("c2") == (default_status, default_status)
+    assert await smith.leave("c1") == (default_status, default_status)
+    assert await smith.leave("c2") == (default_status, OFFLINE)
+
+
+async def test_a_connection_that_leaves_twice_leaves_once(smith: Person) -> None:
+    await smith.join("c1")
+    await smith.join("c2")
+    await smith.leave("c1")
+    assert await smith.leave("c1") == (ACCEPTING, ACCEPTING)
+    assert await smith.leave("unknown") == (ACCEPTING, ACCEPTING)
+    await smith.leave("c2")
+    assert await smith.leave("c2") == (OFFLINE, OFFLINE)
+
+
+async def test_a_chosen_status_lasts_as_long_as_the_session(smith: Person) -> None:
+    await smith.join("c1")
+    assert await smith.choose(NOT_ACCEPTING) == (ACCEPTING, NOT_ACCEPTING)
+    assert await smith.join("c2") == (NOT_ACCEPTING, NOT_ACCEPTING)
+    await smith.leave("c1")
+    assert await smith.leave("c2") == (NOT_ACCEPTING, OFFLINE)
+    assert await smith.join("c3") == (OFFLINE, ACCEPTING)
+
+
+async def test_who_reconnects_finds_the_status_chosen_before(smith: Person) -> None:
+    await smith.join("c1")
+    await smith.choose(NOT_ACCEPTING)
+    await smith.leave("c1")
+    assert await smith.join("c2", reconnect=True) == (OFFLINE, NOT_ACCEPTING)
+
+
+async def test_who_reconnects_finds_the_default_if_none_was_chosen_in_the_last_session(smith: Person) -> None:
+    await smith.join("c1")
+    await smith.choose(NOT_ACCEPTING)
+    await smith.leave("c1")
+    await smith.join("c2")
+    await smith.leave("c2")
+    assert await smith.join("c3", reconnect=True) == (OFFLINE, ACCEPTING)
+
+
+async def test_reconnecting_beside_other_connections_changes_nothing(smith: Person) -> None:
+    await smith.join("c1")
+    await smith.choose(NOT_ACCEPTING)
+    await smith.leave("c1")
+    await smith.join("c2")
+    assert await smith.join("c3", reconnect=True) == (ACCEPTING, ACCEPTING)
+
+
+async def test_a_status_may_be_chosen_for_an_agent_without_a_session(smith: Person) -> None:
+    assert await smith.choose(ACCEPTING) == (OFFLINE, ACCEPTING)
+    assert await smith.choose(NOT_ACCEPTING) == (ACCEPTING, NOT_ACCEPTING)
+    assert await smith.join("c1") == (NOT_ACCEPTING, ACCEPTING)
+
+
+async def test_an_agent_is_away_when_all_its_connections_are(smith: Person) -> None:
+    await smith.join("c1")
+    await smith.join("c2")
+    assert await smith.away(True, "c1") == (ACCEPTING, ACCEPTING)
+    assert await smith.away(True, "c2") == (ACCEPTING, NOT_ACCEPTING)
+    assert await smith.away(False, "c1") == (NOT_ACCEPTING, ACCEPTING)
+    assert await smith.leave("c1") == (ACCEPTING, NOT_ACCEPTING)
+
+
+async def test_who_logs_in_away_accepts_no_chats_until_back(smith: Person) -> None:
+    assert await smith.join(away=True) == (OFFLINE, NOT_ACCEPTING)
+    assert await smith.away(False) == (NOT_ACCEPTING, ACCEPTING)
+
+
+async def test_coming_back_does_not_undo_a_choice(smith: Person) -> None:
+    await smith.join()
+    await smith.choose(NOT_ACCEPTING)
+    assert await smith.away(True) == (NOT_ACCEPTING, NOT_ACCEPTING)
+    assert await smith.away(False) == (NOT_ACCEPTING, NOT_ACCEPTING)
+
+
+async def test_away_wins_over_an_earlier_choice_and_a_later_choice_over_away(smith: Person) -> None:
+    await smith.join()
+    await smith.choose(ACCEPTING)
+    assert await smith.away(True) == (ACCEPTING, NOT_ACCEPTING)
+    assert await smith.choose(ACCEPTING) == (NOT_ACCEPTING, ACCEPTING)
+    assert await smith.away(True) == (ACCEPTING, NOT_ACCEPTING)
+
+
+async def test_an_unknown_connection_cannot_be_away(smith: Person) -> None:
+    assert await smith.away(True, "unknown") == (OFFLINE, OFFLINE)
+    await smith.join("c1")
+    assert await smith.away(True, "unknown") == (ACCEPTING, ACCEPTING)
+
+
+async def test_a_bots_status_does_not_depend_on_connections(bot: Person) -> None:
+    assert await bot.status() == ACCEPTING
+    assert await bot.join(away=True) == (ACCEPTING, ACCEPTING)
+    assert await bot.choose(OFFLINE) == (ACCEPTING, OFFLINE)
+    assert await bot.away(True) == (OFFLINE, OFFLINE)
+    assert await bot.leave() == (OFFLINE, OFFLINE)
+    assert await bot.join() == (OFFLINE, OFFLINE)
+    assert await bot.choose(NOT_ACCEPTING) == (OFFLINE, NOT_ACCEPTING)
+
+
+async def test_agents_and_licenses_are_apart(presence: Presence, smith: Person) -> None:
+    jones = Person(presence, name="jones@example.com", default_status=NOT_ACCEPTING)
+    await jones.join()
+    await presence.join(8, smith.name, "c9", default_status=ACCEPTING, is_bot=False, away=False, reconnect=False)
+    statuses = await presence.statuses(7, {jones.name: jones, smith.name: smith})
+    assert list(statuses.items()) == [(jones.name, NOT_ACCEPTING), (smith.name, OFFLINE)]

@@ -1,0 +1,370 @@
+"""The command line as people use it: real processes, what they print, how they end."""
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trustme
+
+import rtm
+from rtm.settings import Settings
+from rtm.store.database import connect, migrate
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RTM_")}
+TIMEOUT_S = 30
+
+
+def command(*arguments: str | Path) -> list[str | Path]:
+    return [sys.executable, "-m", "rtm", *arguments]
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def refusal(*arguments: str | Path, **environment: str) -> str:
+    """The one line with which the command refuses."""
+    ended = run(*arguments, **environment)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("rtm: ")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+@contextmanager
+def server(data_dir: Path, *arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`rtm serve`, when it accepts connections, and its base URL; stopped at the end, which must be a good one."""
+    process = subprocess.Popen(
+        command("serve", "--port", "0", "--data-dir", data_dir, *arguments),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().split()[2]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def lines(output: str) -> dict[str, str]:
+    """What `rtm init` and `rtm token` print."""
+    return dict(line.split(maxsplit=1) for line in output.splitlines())
+
+
+def list_chats(base_url: str, authorization: str, verify: ssl.SSLContext | bool = True) -> httpx2.Response:
+    return httpx2.post(
+        f"{base_url}/v3.6/agent/action/list_chats", headers={"Authorization": authorization}, json={}, verify=verify
+    )
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    issued = trustme.CA().issue_cert("localhost")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
+    return cert, key
+
+
+# What it prints
+
+
+def test_the_version_comes_at_once() -> None:
+    ended = run("--version")
+    assert ended.stdout == f"rtm {rtm.__version__}\n"
+    slow = {"sqlalchemy", "alembic", "uvicorn", "rich", "redis", "asyncpg", "starlette"}
+    imported = "import sys, rtm.cli; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
+    assert not slow & set(modules.stdout.split())
+
+
+def test_help_lists_every_setting_with_its_default_and_variable() -> None:
+    text = " ".join(run("serve", "--help").stdout.split())
+    for name, field in Settings.model_fields.items():
+        if name != "limits":
+            assert f"--{name.replace('_', '-')}" in text
+            assert f"[env var: RTM_{name.upper()}; default: " in text, field
+    for name, field in type(Settings().limits).model_fields.items():
+        assert f"[env var: RTM_LIMITS__{name.upper()}; default: {field.default}" in text
+
+
+def test_the_catalogue_as_json() -> None:
+    rows = json.loads(run("actions", "--json").stdout)
+    assert {row["version"] for row in rows} == {"3.4", "3.5", "3.6"}
+    row = next(row for row in rows if row["action"] == "send_event" and row["transport"] == "web")
+    assert row["api"] == "agent"
+    assert "chats--access:rw" in row["scopes"]
+    assert "event" in row["parameters"]
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["serve", "--port", "words"], "--port"),
+        (["serve", "--port", "70000"], "port: "),
+        (["serve", "--no-such-option"], "--no-such-option"),
+        (["serve", "--workers", "2"], "needs PostgreSQL"),
+        (["serve", "--database-url", "mysql://host/name"], "postgresql://"),
+        (["serve", "--login-timeout-s", "-1"], "login_timeout_s: "),
+        (["no-such-command"], "no-such-command"),
+        (["token"], "expected an agent"),
+        (["init", "no address"], "expected an e-mail address"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else " ".join(value),
+)
+def test_a_wrong_argument_is_one_line(arguments: list[str], expected: str) -> None:
+    assert expected in refusal(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("RTM_PORT", "words", "RTM_PORT"),
+        ("RTM_LIMITS__PENDING_REQUESTS", "-1", "pending_requests: "),
+        ("RTM_LIMITS__NO_SUCH_LIMIT", "1", "no_such_limit: "),
+    ],
+)
+def test_a_wrong_variable_is_one_line(name: str, value: str, expected: str) -> None:
+    assert expected in refusal("serve", **{name: value})
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refusal("serve", "--data-dir", tmp_path / "data", "--port", str(port))
+    assert line == f"rtm: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
+    assert "cannot listen on 192.0.2.1:0: " in refusal(
+        "serve", "--data-dir", tmp_path, "--host", "192.0.2.1", "--port=0"
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "not PEM", "another's key", "encrypted"])
+def test_an_unusable_certificate(tmp_path: Path, certificate: tuple[Path, Path], damage: str) -> None:
+    cert, key = certificate
+    match damage:
+        case "missing":
+            key = tmp_path / "nowhere.pem"
+        case "not PEM":
+            cert.write_text("words")
+        case "another's key":
+            trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(key)
+        case "encrypted":
+            key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+    line = refusal("serve", "--port=0", "--data-dir", tmp_path / "data", "--tls-cert", cert, "--tls-key", key)
+    assert "key.pem" in line or "nowhere.pem: No such file" in line
+
+
+def test_a_redis_that_does_not_answer(tmp_path: Path) -> None:
+    line = refusal("serve", "--port=0", "--data-dir", tmp_path, "--redis-url", "redis://127.0.0.1:1")
+    assert line.startswith("rtm: Redis does not answer: ")
+
+
+def test_a_database_of_a_newer_schema(tmp_path: Path) -> None:
+    async def make_newer() -> None:
+        settings = Settings(data_dir=tmp_path)
+        await migrate(settings)
+        async with connect(settings) as database, database.engine.begin() as connection:
+            await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+    asyncio.run(make_newer())
+    for name in ("serve", "migrate"):
+        assert "newer version of rtm" in refusal(name, "--data-dir", tmp_path, RTM_PORT="0")
+
+
+def test_a_postgresql_that_does_not_answer(tmp_path: Path) -> None:
+    line = refusal(
+        "serve", "--port=0", "--data-dir", tmp_path, "--database-url", "postgresql://me:secret@127.0.0.1:1/x"
+    )
+    assert "cannot use the database postgresql://me:***@127.0.0.1:1/x: " in line
+
+
+def test_a_postgresql_without_tables(tmp_path: Path, postgres_url: str) -> None:
+    options = ["--data-dir", str(tmp_path), "--database-url", postgres_url]
+    assert "run `rtm migrate`" in refusal("serve", "--port=0", *options)
+    assert run("migrate", *options).returncode == 0
+    assert "there is no agent nobody" in refusal("token", "nobody", *options)
+
+
+def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "Not a directory" in refusal("serve", "--port=0", "--data-dir", tmp_path / "file" / "data")
+
+
+def test_a_place_for_the_credentials_that_does_not_exist(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "credentials.json"
+    line = refusal("serve", "--port=0", "--data-dir", tmp_path, "--demo", "--credentials", path)
+    assert line == f"rtm: cannot write to the directory {path.parent}\n"
+
+
+# What it does
+
+
+def test_a_license_of_ones_own(tmp_path: Path) -> None:
+    made = run("init", "Boss@Example.org", "--group", "Sales", "--data-dir", tmp_path)
+    assert made.returncode == 0, made.stderr
+    owner = lines(made.stdout)
+    assert owner["owner"] == "boss@example.org"
+
+    minted = run("token", "boss@example.org", "--scope", "chats--all:ro", "--lifetime", "60", "--data-dir", tmp_path)
+    token = lines(minted.stdout)
+
+    with server(tmp_path) as (_, base_url):
+        assert list_chats(base_url, owner["authorization"]).json() == {"chats_summary": [], "found_chats": 0}
+        assert list_chats(base_url, f"Bearer {token['token']}").status_code == 200
+        assert run("token", "--revoke", token["token"], "--data-dir", tmp_path).returncode == 0
+        assert list_chats(base_url, owner["authorization"]).status_code == 200
+    assert "revoked already" in refusal("token", "--revoke", token["id"], "--data-dir", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nobody@example.com"], "there is no agent"),
+        (["jones@example.com", "--scope", "chats--all:rw"], "for the role administrator, not for normal"),
+        (["jones@example.com", "--scope", "chats"], "there is no scope chats"),
+        (["jones@example.com", "--kind", "bot"], "no bot"),
+        (["jones@example.com", "--license", "99"], "there is no agent"),
+        (["--revoke", "dal:nothing"], "there is no such token"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else " ".join(value),
+)
+def test_a_token_that_makes_no_sense(demo_data: Path, arguments: list[str], expected: str) -> None:
+    assert expected in refusal("token", *arguments, "--data-dir", demo_data)
+
+
+@pytest.fixture(scope="module")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that a demo server has left."""
+    folder = tmp_path_factory.mktemp("demo")
+    with server(folder, "--demo", "--demo-agents", "2", "--credentials", folder / "first.json"):
+        pass
+    return folder
+
+
+def test_the_credentials_of_the_demo(demo_data: Path) -> None:
+    path = demo_data / "first.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    credentials: dict[str, Any] = json.loads(path.read_bytes())
+
+    names = "base_url organization_id license_id client_id client_secret agents bots groups customers"
+    assert list(credentials) == names.split()
+    assert [(agent["id"], agent["role"]) for agent in credentials["agents"]] == [
+        ("owner@example.com", "owner"),
+        ("smith@example.com", "administrator"),
+        ("jones@example.com", "normal"),
+        ("agent1@example.com", "normal"),
+        ("agent2@example.com", "normal"),
+    ]
+    assert all(agent["account_id"] and agent["personal_access_token"] for agent in credentials["agents"])
+    assert [list(bot) for bot in credentials["bots"]] == [["id", "access_token"]]
+    assert [(group["id"], group["name"]) for group in credentials["groups"]] == [
+        (0, "General"),
+        (1, "Sales"),
+        (2, "Support"),
+    ]
+    assert sorted(customer["name"] for customer in credentials["customers"]) == ["Ada", "Grace"]
+
+
+def test_a_second_start_has_the_same_demo_and_its_tokens_work(demo_data: Path) -> None:
+    first = json.loads((demo_data / "first.json").read_bytes())
+
+    with server(demo_data, "--demo", "--credentials", demo_data / "second.json") as (_, base_url):
+        second = json.loads((demo_data / "second.json").read_bytes())
+        assert second["base_url"] == base_url
+        assert second | {"base_url": ""} == first | {"base_url": ""}
+        bearer = list_chats(base_url, f"Bearer {first['agents'][0]['access_token']}")
+        assert bearer.json()["found_chats"] == 1
+        for holder in (first["agents"][1]["access_token"], first["bots"][0]["access_token"]):
+            assert list_chats(base_url, f"Bearer {holder}").status_code == 200
+
+
+def test_the_terminal_shows_commands_that_work(tmp_path: Path) -> None:
+    with server(tmp_path, "--demo", "--tls-self-signed") as (process, _):
+        assert process.stdout is not None
+        shown = [process.stdout.readline().strip() for _ in range(9)]
+        curl, python, login = (line for line in shown if line.startswith(("curl ", "python3 ", "{")))
+
+        if shutil.which("curl"):
+            answer = subprocess.run(curl, shell=True, capture_output=True, timeout=TIMEOUT_S, check=True)
+            assert json.loads(answer.stdout)["found_chats"] == 1
+        session = [sys.executable, *shlex.split(python)[1:]]
+        with subprocess.Popen(session, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write(f"{login}\n")
+            client.stdin.flush()
+            answered = next(line for line in client.stdout if '"action":"login"' in line)
+            client.stdin.close()
+        assert '"success":true' in answered
+
+
+def test_a_self_signed_certificate_stays_the_same(tmp_path: Path) -> None:
+    kept: list[bytes] = []
+    for _ in range(2):
+        with server(tmp_path, "--tls-self-signed") as (_, base_url):
+            trust = ssl.create_default_context(cafile=tmp_path / "tls" / "authority.pem")
+            assert list_chats(base_url, "Bearer dal:none", trust).status_code == 401
+        kept.append((tmp_path / "tls" / "certificate.pem").read_bytes())
+    assert kept[0] == kept[1]
+    assert stat.S_IMODE((tmp_path / "tls" / "key.pem").stat().st_mode) == 0o600
+
+
+def test_a_certificate_of_ones_own_and_http_2(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    with server(tmp_path / "data", "--tls-cert", cert, "--tls-key", key, "--http2") as (_, base_url):
+        host, port = base_url.removeprefix("https://").split(":")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        with socket.create_connection((host, int(port)), TIMEOUT_S) as raw, context.wrap_socket(raw) as secured:
+            assert secured.selected_alpn_protocol() == "h2"
+        assert list_chats(base_url, "Bearer dal:none", context).status_code == 401
+
+
+def test_one_sqlite_file_has_one_server(tmp_path: Path) -> None:
+    with server(tmp_path):
+        line = refusal("serve", "--port=0", "--data-dir", tmp_path)
+    assert line.startswith(f"rtm: another process serves {tmp_path / 'rtm.sqlite3'}")
+    with server(tmp_path):  # the first one has let go
+        pass
+
+
+def test_two_workers_share_the_port(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
+    credentials = tmp_path / "credentials.json"
+    options = ["--database-url", postgres_url, "--redis-url", redis_url, "--workers", "2"]
+    with server(tmp_path, "--demo", "--credentials", credentials, *options) as (_, base_url):
+        token = json.loads(credentials.read_bytes())["agents"][0]["access_token"]
+        for _ in range(6):  # each on a connection of its own
+            assert list_chats(base_url, f"Bearer {token}").json()["found_chats"] == 1

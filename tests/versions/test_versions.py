@@ -1,0 +1,191 @@
+"""What older versions have otherwise than the newest."""
+
+from typing import Any
+
+import pytest
+
+from rtm import versions
+from rtm.model.payload import parameters
+from rtm.model.requests.chats import ListChats
+from rtm.model.requests.sessions import Login
+from rtm.protocol.errors import ValidationError
+
+VISIT = {"started_at": "2017-10-12T15:19:21.010200Z", "ip": "10.0.0.1"}
+CUSTOMER = {
+    "id": "b7eff798-f8df-4364-8059-649c35c9ed0c",
+    "type": "customer",
+    "name": "Thomas Anderson",
+    "phone_number": "+18008529001",
+    "visit": VISIT,
+    "statistics": {"chats_count": 3, "tickets_count": 12},
+    "tickets": [],
+    "carts": [],
+    "omnichannel": {},
+    "address": {},
+}
+OLDER_CUSTOMER = {
+    "id": "b7eff798-f8df-4364-8059-649c35c9ed0c",
+    "type": "customer",
+    "name": "Thomas Anderson",
+    "last_visit": VISIT,
+    "statistics": {"chats_count": 3},
+}
+AGENT = {"id": "smith@example.com", "type": "agent", "visibility": "all"}
+EVENT = {"id": "K600PKZON8_1", "type": "message", "text": "hello"}
+PRODUCTS = {
+    "id": "K600PKZON8_2",
+    "type": "rich_message",
+    "template_id": "ecommerce",
+    "elements": [{"title": "A jumper", "ecommerce": {"view_type": "tags", "product_id": "1"}}],
+}
+OLDER_PRODUCTS = PRODUCTS | {"template_id": "cards", "elements": [{"title": "A jumper"}]}
+CHOSEN = EVENT | {"postback": {"id": "buy", "thread_id": "T", "event_id": "T_1", "ecommerce": {"product_id": "1"}}}
+OLDER_CHOSEN = EVENT | {"postback": {"id": "buy", "thread_id": "T", "event_id": "T_1"}}
+THREAD = {"id": "K600PKZON8", "events": [EVENT, PRODUCTS, CHOSEN], "summary": {"status": "ok"}, "customer_visit": VISIT}
+OLDER_THREAD = {"id": "K600PKZON8", "events": [EVENT, OLDER_PRODUCTS, OLDER_CHOSEN]}
+CHAT = {"id": "PJ0MRSHTDG", "users": [CUSTOMER, AGENT], "thread": THREAD}
+OLDER_CHAT = {"id": "PJ0MRSHTDG", "users": [OLDER_CUSTOMER, AGENT], "thread": OLDER_THREAD}
+SUMMARY = {"id": "PJ0MRSHTDG", "users": [CUSTOMER], "last_event_per_type": {"rich_message": {"event": PRODUCTS}}}
+OLDER_SUMMARY = {
+    "id": "PJ0MRSHTDG",
+    "users": [OLDER_CUSTOMER],
+    "last_event_per_type": {"rich_message": {"event": OLDER_PRODUCTS}},
+}
+
+RESPONSES = [
+    ("get_chat", CHAT, OLDER_CHAT),
+    ("get_customer", CUSTOMER, OLDER_CUSTOMER),
+    ("list_archives", {"chats": [CHAT], "found_chats": 1}, {"chats": [OLDER_CHAT], "found_chats": 1}),
+    ("list_chats", {"chats_summary": [SUMMARY]}, {"chats_summary": [OLDER_SUMMARY]}),
+    ("list_threads", {"threads": [THREAD]}, {"threads": [OLDER_THREAD]}),
+    ("login", {"license": {}, "chats_summary": [SUMMARY]}, {"license": {}, "chats_summary": [OLDER_SUMMARY]}),
+    ("list_routing_statuses", [{"agent_id": "a"}], [{"agent_id": "a"}]),
+]
+PUSHES = [
+    ("incoming_chat", {"requester_id": "a", "chat": CHAT}, {"requester_id": "a", "chat": OLDER_CHAT}),
+    ("incoming_event", {"event": CHOSEN}, {"event": OLDER_CHOSEN}),
+    ("incoming_event", {"event": EVENT}, {"event": EVENT}),
+    ("event_updated", {"event": PRODUCTS}, {"event": OLDER_PRODUCTS}),
+    ("user_added_to_chat", {"user": CUSTOMER}, {"user": OLDER_CUSTOMER}),
+    ("user_added_to_chat", {"user": AGENT}, {"user": AGENT}),
+    ("incoming_customer", CUSTOMER, OLDER_CUSTOMER),
+    ("incoming_customers", {"customers": [CUSTOMER]}, {"customers": [OLDER_CUSTOMER]}),
+    ("customer_updated", {"id": "c", "cart": {}, "name": "T"}, {"id": "c", "name": "T"}),
+    (
+        "incoming_rich_message_postback",
+        {"postback": {"id": "a", "toggled": True, "button_type": "url", "button_value": "b", "ecommerce": {}}},
+        {"postback": {"id": "a", "toggled": True}},
+    ),
+]
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize(("action", "newest", "older"), RESPONSES)
+def test_responses_speak_the_older_version(version: str, action: str, newest: Any, older: Any) -> None:
+    before = repr(newest)
+    assert versions.downgrade_response(version, action, newest) == older
+    assert versions.downgrade_response("3.6", action, newest) is newest
+    assert repr(newest) == before
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize(("name", "newest", "older"), PUSHES)
+def test_pushes_speak_the_older_version(version: str, name: str, newest: Any, older: Any) -> None:
+    before = repr(newest)
+    assert versions.changes_push(version, name)
+    assert versions.downgrade_push(version, name, newest) == older
+    assert repr(newest) == before
+
+
+def test_a_push_that_all_versions_share_is_not_touched() -> None:
+    payload = {"chat_id": "P"}
+    for version in versions.SERVED:
+        assert not versions.changes_push(version, "chat_deactivated")
+        assert versions.downgrade_push(version, "chat_deactivated", payload) is payload
+    assert not versions.changes_push(versions.NEWEST, "incoming_chat")
+
+
+def test_work_schedules_of_3_4_have_one_span_a_day() -> None:
+    spans = [
+        {"day": "monday", "enabled": True, "start": "08:30", "end": "12:30"},
+        {"day": "monday", "enabled": True, "start": "13:30", "end": "16:30"},
+        {"day": "friday", "enabled": False, "start": "07:30", "end": "21:30"},
+    ]
+    newest = {"id": "a", "work_scheduler": {"timezone": "Europe/Warsaw", "schedule": spans}}
+    older = {"id": "a", "work_scheduler": {"monday": {"start": "08:30", "end": "16:30"}}}
+    assert versions.downgrade_push("3.4", "agent_updated", newest) == older
+    assert versions.downgrade_push("3.5", "agent_updated", newest) is newest
+    assert versions.downgrade_push("3.4", "agent_updated", {"id": "a"}) == {"id": "a"}
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize(
+    ("include_active", "active"),
+    [({"include_active": True}, None), ({"include_active": False}, False), ({}, None), ({"active": True}, None)],
+)
+def test_include_active_becomes_active(version: str, include_active: dict[str, Any], active: bool | None) -> None:
+    payload = {"filters": {"group_ids": [1], **include_active}}
+    filters = ListChats.parse(versions.upgrade_request(version, "list_chats", payload)).filters
+    assert filters is not None
+    assert filters.active is active
+    assert filters.group_ids == [1]
+
+
+@pytest.mark.parametrize("filters", [None, [], "active", 5])
+def test_what_cannot_be_upgraded_is_left_to_validation(filters: Any) -> None:
+    payload = {"filters": filters}
+    assert versions.upgrade_request("3.5", "list_chats", payload) == payload
+    assert versions.upgrade_request("3.4", "list_archives", payload) == payload
+
+
+def test_include_active_must_be_a_boolean() -> None:
+    with pytest.raises(ValidationError, match=r"`filters\.include_active` must be a boolean"):
+        versions.upgrade_request("3.5", "list_chats", {"filters": {"include_active": 1}})
+
+
+def test_surveys_of_3_4_are_forms() -> None:
+    payload = {"filters": {"surveys": [{"type": "pre_chat"}], "query": "a"}}
+    upgraded = {"filters": {"forms": [{"type": "pre_chat"}], "query": "a"}}
+    assert versions.upgrade_request("3.4", "list_archives", payload) == upgraded
+    assert versions.upgrade_request("3.5", "list_archives", payload) is payload
+
+
+@pytest.mark.parametrize(
+    ("action", "served"),
+    [
+        ("send_event", ["3.4", "3.5", "3.6"]),
+        ("send_event_preview", ["3.6"]),
+        ("update_session", ["3.6"]),
+        ("list_customers", ["3.4", "3.5"]),
+        ("get_license_info", ["3.5"]),
+        ("change_push_notifications", ["3.4"]),
+    ],
+)
+def test_actions_come_and_go(action: str, served: list[str]) -> None:
+    assert [version for version in versions.SERVED if versions.has_action(version, action)] == served
+
+
+@pytest.mark.parametrize(
+    ("push", "served"),
+    [
+        ("incoming_event", ["3.4", "3.5", "3.6"]),
+        ("incoming_thinking_indicator", ["3.6"]),
+        ("tag_created", ["3.5", "3.6"]),
+        ("auto_access_added", ["3.4"]),
+    ],
+)
+def test_pushes_come_and_go(push: str, served: list[str]) -> None:
+    assert [version for version in versions.SERVED if versions.has_push(version, push)] == served
+
+
+def test_parameters_have_their_version_s_names() -> None:
+    names = parameters(ListChats)
+    assert "filters.active" in versions.parameters("3.6", "list_chats", names)
+    assert "filters.include_active" in versions.parameters("3.4", "list_chats", names)
+    assert "filters.active" not in versions.parameters("3.5", "list_chats", names)
+    assert "push_notifications.platform" in versions.parameters("3.4", "login", parameters(Login))
+    assert "push_notifications" not in versions.parameters("3.5", "login", parameters(Login))
+
+
+def test_bots_are_named_in_older_versions_only() -> None:
+    assert [versions.bots_by_author_id(version) for version in versions.SERVED] == [True, True, False]
