@@ -1,13 +1,10 @@
 """What `rtm init` and `rtm token` do, beside a server or without one."""
 
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert, or_, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.access.founding import found
@@ -15,7 +12,7 @@ from rtm.access.scopes import SCOPES, condense, of_role
 from rtm.access.tokens import NewToken, TokenKind, mint
 from rtm.access.tokens import revoke as revoke_token
 from rtm.settings import Settings
-from rtm.store.database import check_schema, connect, make_ready, unusable
+from rtm.store.database import check_schema, make_ready, transaction
 from rtm.store.tables import agents, tokens
 
 
@@ -38,7 +35,7 @@ class Wanted:
 async def init(settings: Settings, *, owner: str, name: str, groups: list[str]) -> dict[str, Any]:
     """Create a license; what to tell its owner. Raises DatabaseError."""
     await make_ready(settings, create=True)
-    async with _transaction(settings) as connection:
+    async with transaction(settings) as connection:
         license_, agent = await found(connection, owner=owner, name=name, group_names=groups)
         new = mint(
             "personal",
@@ -59,7 +56,7 @@ async def init(settings: Settings, *, owner: str, name: str, groups: list[str]) 
 async def token(settings: Settings, wanted: Wanted) -> dict[str, Any]:
     """Mint a token; what to tell its holder. Raises Refused, DatabaseError."""
     await check_schema(settings)
-    async with _transaction(settings) as connection:
+    async with transaction(settings) as connection:
         agent = await _agent(connection, wanted)
         is_bot = agent.kind == "bot"
         kind = wanted.kind or ("bot" if is_bot else "access")
@@ -83,18 +80,9 @@ async def token(settings: Settings, wanted: Wanted) -> dict[str, Any]:
 async def revoke(settings: Settings, token_or_id: str) -> None:
     """Revoke a token. Raises Refused, DatabaseError."""
     await check_schema(settings)
-    async with _transaction(settings) as connection:
+    async with transaction(settings) as connection:
         if not await revoke_token(connection, token_or_id):
             raise Refused("there is no such token, or it is revoked already")
-
-
-@asynccontextmanager
-async def _transaction(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    try:
-        async with connect(settings) as database, database.engine.begin() as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        raise unusable(settings, error) from error
 
 
 async def _agent(connection: AsyncConnection, wanted: Wanted) -> Any:

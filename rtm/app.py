@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
+import anyio
 import structlog
 from starlette.applications import Starlette
 
@@ -24,6 +25,7 @@ from rtm.actions.quota import Quota
 from rtm.bus.base import Bus
 from rtm.bus.memory import MemoryBus
 from rtm.bus.redis import RedisBus
+from rtm.gateway.cork import Flusher
 from rtm.gateway.hub import Hub
 from rtm.gateway.session import Gateway, Session
 from rtm.gateway.wire import Wires, WireSession
@@ -61,7 +63,8 @@ def build(settings: Settings) -> App:
     bus: Bus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
     presence: Presence = RedisPresence(settings.redis_url) if settings.redis_url else MemoryPresence()
     store = _write_store(settings, database)
-    hub = Hub(bus, queries.pushes_after)
+    flusher = Flusher()
+    hub = Hub(bus, queries.pushes_after, flusher)
     writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
     authenticator = Authenticator(database, region=settings.region)
     directories = Directories(database, hub.directory_replaced)
@@ -84,7 +87,7 @@ def build(settings: Settings) -> App:
                 await part.start()
                 stack.push_async_callback(part.stop)
             watch = Watch(database, directories, revoked)
-            await stack.enter_async_context(_running(writer.run(), hub.run(), watch.run()))
+            await stack.enter_async_context(_running(writer.run, hub.run, watch.run))
             stack.push_async_callback(gateway.finish)
             _spare_the_collector()
             yield
@@ -98,6 +101,7 @@ def build(settings: Settings) -> App:
         lambda path, query: _session(gateway, path, query),
         settings.limits,
         permessage_deflate=settings.permessage_deflate,
+        flusher=flusher,
     )
     return App(asgi, wires.accept)
 
@@ -136,12 +140,10 @@ def _session(gateway: Gateway, path: str, query: str) -> WireSession:
 
 
 @asynccontextmanager
-async def _running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _running(*loops: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run these beside everything else until the end of the block."""
-    tasks = [asyncio.get_running_loop().create_task(loop) for loop in loops]
-    try:
+    async with anyio.create_task_group() as tasks:
+        for loop in loops:
+            tasks.start_soon(loop)
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks.cancel_scope.cancel()

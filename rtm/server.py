@@ -93,6 +93,8 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise StartError(f"cannot listen on {host}:{port}: no such name") from error
     return listener
 
 

@@ -1,15 +1,18 @@
 """What every test may ask for: the loop of the product, and real servers that start when first asked for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 import uvloop
 
-from rtm.settings import Settings
+from rtm.settings import Limits, Settings
 from tests.servers import PostgresServer, RedisServer
+from tests.world import Server, World, visiting
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -57,3 +60,51 @@ def either_database(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings with an empty database: what uses it runs on SQLite, and again on PostgreSQL."""
     url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
     return Settings(data_dir=tmp_path, database_url=url)
+
+
+@pytest.fixture(scope="session")
+async def _server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    async with Server(Settings(data_dir=tmp_path_factory.mktemp("rtm"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def _server_on_postgresql(
+    _postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    url = await _postgres_server.create_database()
+    async with Server(Settings(data_dir=tmp_path_factory.mktemp("rtm"), database_url=url)) as server:
+        yield server
+
+
+@pytest.fixture
+async def world(_server: Server) -> AsyncIterator[World]:
+    """A license of one's own on a server with the default settings, on SQLite."""
+    async with visiting(_server) as world:
+        yield world
+
+
+@pytest.fixture(params=["_server", "_server_on_postgresql"], ids=["sqlite", "postgresql"])
+def _either_server(request: pytest.FixtureRequest) -> Server:
+    server: Server = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+async def either_world(_either_server: Server) -> AsyncIterator[World]:
+    """The same: what uses it runs on SQLite, and again on PostgreSQL."""
+    async with visiting(_either_server) as world:
+        yield world
+
+
+@pytest.fixture
+async def world_with(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[World]]]:
+    """Starts a server with these settings (`limits` as a dict), and gives a license on it."""
+    async with AsyncExitStack() as stack:
+
+        async def start(limits: dict[str, Any] | None = None, **settings: Any) -> World:
+            wanted = Settings(data_dir=tmp_path, limits=Limits(**(limits or {})), **settings)
+            server = await stack.enter_async_context(Server(wanted))
+            return await stack.enter_async_context(visiting(server))
+
+        yield start

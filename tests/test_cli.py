@@ -164,10 +164,9 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
-    assert "cannot listen on 192.0.2.1:0: " in refusal(
-        "serve", "--data-dir", tmp_path, "--host", "192.0.2.1", "--port=0"
-    )
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.name.invalid", "a..b"])
+def test_an_address_that_is_not_ours(tmp_path: Path, host: str) -> None:
+    assert f"cannot listen on {host}:0: " in refusal("serve", "--data-dir", tmp_path, "--host", host, "--port=0")
 
 
 @pytest.mark.parametrize("damage", ["missing", "not PEM", "another's key", "encrypted"])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import structlog
 
 from rtm import versions
@@ -151,7 +152,7 @@ class Dispatcher:
     async def _run(self, action: Action, context: Context, payload: Payload, lane: Lane | None, reply: Reply) -> None:
         outcome: Any
         try:
-            async with asyncio.timeout(self._timeout_s):
+            with anyio.fail_after(self._timeout_s):
                 outcome = await action.handler(context, payload)
         except TimeoutError:
             outcome = RequestTimeout()

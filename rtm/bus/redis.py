@@ -9,6 +9,9 @@ head lets it drop them unread.
 
 Publishing and listening each have a task and a connection. A third task sends a probe through both: the bus works when
 its own probe comes back, not when its sockets are open.
+
+Measured with 320-byte payloads, encoding included: a push costs each of two processes 30 to 40 µs of CPU alone, two
+thirds of it in the kernel, 11 µs in bursts of 5, 5 µs in bursts of 20 and 3 µs in bursts of 200.
 """
 
 import asyncio
@@ -46,8 +49,9 @@ class RedisBus:
     """See `rtm.bus.base.Bus`; `url` is `redis://`, `rediss://` or `unix://`."""
 
     def __init__(self, url: str) -> None:
-        # RESP 2, since redis-py formats a log line for each push of RESP 3. No retries of its own, since a message that
-        # is sent again may be heard twice.
+        # RESP 2, since redis-py formats a log line for each push of RESP 3. None of its retries, since a message that is
+        # sent again may be heard twice. None of its time limits, since they stand on `asyncio.wait_for`, which in
+        # Python 3.11 can lose a cancellation.
         pool = ConnectionPool.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=None)
         process_id = secrets.token_hex(_PROCESS_ID_BYTES // 2).encode()
         self._publisher = _Publisher(pool, process_id)

@@ -17,7 +17,7 @@ from rtm.access.tokens import TokenKind, digest, mint
 from rtm.demo.chat import conversation, store
 from rtm.demo.credentials import AgentCredentials, BotCredentials, Credentials, Named, kept
 from rtm.settings import Settings
-from rtm.store.database import DatabaseError, connect
+from rtm.store.database import DatabaseError, transaction
 from rtm.store.tables import agents, clients, customers, group_agents, groups, licenses, tags, tokens
 
 LICENSE_ID = 1
@@ -36,10 +36,10 @@ _LOCK = 0x64656D6F
 
 
 async def ensure(settings: Settings) -> Credentials:
-    """Make what is missing of the demo license; its credentials. Raises DatabaseError when they cannot be kept."""
+    """Make what is missing of the demo license; its credentials. Raises DatabaseError."""
     path = settings.data_dir / "demo.json"
-    async with connect(settings) as database, database.engine.begin() as connection:
-        if database.dialect == "postgresql":
+    async with transaction(settings) as connection:
+        if connection.dialect.name == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         organization_id = await _organization_id(connection)
         if organization_id is None:

@@ -6,11 +6,14 @@ are joined there once.
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Protocol
 
 
 class Corked(Protocol):
-    """A connection that writes when it is told to."""
+    """A connection that writes when it is told to; `pending` is None while it has nothing to write."""
+
+    pending: "Cork | None"
 
     def flush(self) -> None:
         """Write what is pending; must not raise, as others wait behind it."""
@@ -55,6 +58,18 @@ class Cork:
         return self._joined
 
 
+class _Nowhere(Cork):
+    """Where a connection is that takes no frames, or no more."""
+
+    __slots__ = ()
+
+    def then(self, frame: bytes) -> "Cork":
+        return self
+
+
+NOWHERE: Cork = _Nowhere([], 0)
+
+
 class Flusher:
     """Flushes, at the end of a loop turn, the connections that were given frames in it; one for an event loop."""
 
@@ -70,6 +85,26 @@ class Flusher:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append(connection)
         return self._root.then(frame)
+
+    def send_all(self, connections: Iterable[Corked], frame: bytes) -> None:
+        """Give the frame to every connection: what `then` and `start` do, without a call for each of a thousand."""
+        waiting = self._waiting
+        first: Cork | None = None
+        before: Cork | None = None
+        after: Cork | None = None
+        for connection in connections:
+            pending = connection.pending
+            if pending is None:
+                if first is None:
+                    first = self.start(connection, frame)
+                else:
+                    waiting.append(connection)
+                connection.pending = first
+            elif pending is before:
+                connection.pending = after
+            else:
+                before = pending
+                connection.pending = after = pending.then(frame)
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []

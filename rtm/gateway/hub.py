@@ -13,7 +13,8 @@ import structlog
 
 from rtm import versions
 from rtm.access.directory import Directory
-from rtm.bus.base import Bus, Envelope, Lost
+from rtm.bus.base import Audience, Bus, Envelope, Lost
+from rtm.gateway.cork import Cork, Corked, Flusher
 from rtm.gateway.feed import Feed, ReadOutbox
 from rtm.gateway.interest import Interest
 from rtm.gateway.wire import encode_text_frame
@@ -22,18 +23,12 @@ from rtm.protocol.envelope import encode_push
 log = structlog.get_logger(__name__)
 
 
-class Outlet(Protocol):
-    """Takes a frame that `encode_text_frame` made."""
-
-    def send_encoded(self, frame: bytes) -> None: ...
-
-
 class Subscriber(Protocol):
     """A session as the hub sees it; `outlet` is its wire, or a `Backlog` while it is logging in."""
 
     connection_id: str
     interest: Interest
-    outlet: Outlet
+    outlet: Corked
 
     @property
     def license_id(self) -> int: ...
@@ -50,33 +45,46 @@ class Subscriber(Protocol):
     def disconnect(self, reason: str, data: Mapping[str, Any] | None = None) -> None: ...
 
 
-class Backlog:
-    """Keeps the pushes of a session that is logging in, until it is known what its snapshot has shown."""
+class Backlog(Cork):
+    """Stands in for the wire of a session that is logging in, until it is known what its snapshot has shown."""
 
     def __init__(self, room: "Room") -> None:
+        super().__init__([], 0)
         self._room = room
         self._kept: list[tuple[int, bytes]] = []
+        self.pending: Cork | None = self
 
-    def send_encoded(self, frame: bytes) -> None:
+    def then(self, frame: bytes) -> "Backlog":
+        """Keep the frame."""
         self._kept.append((self._room.delivering, frame))
+        return self
+
+    def flush(self) -> None:
+        """Nothing is written yet."""
 
     def after(self, sequence: int) -> Iterable[bytes]:
         """What was not in the snapshot."""
         return [frame for place, frame in self._kept if place == 0 or place > sequence]
 
 
+MAX_REMEMBERED_AUDIENCES = 1024
+Recipients = dict[Interest, list[Subscriber]]
+
+
 class Room:
     """The sessions of one license on this process."""
 
-    def __init__(self, license_id: int, read_outbox: ReadOutbox) -> None:
+    def __init__(self, license_id: int, read_outbox: ReadOutbox, flusher: Flusher) -> None:
         self.delivering = 0
         """The place of the push that is being delivered."""
+        self._flusher = flusher
+        self._recipients: dict[Audience, Recipients] = {}
         self.feed = Feed(license_id, self._deliver, read_outbox)
         self.sessions: dict[Subscriber, frozenset[int]] = {}
         self._by_connection: dict[str, Subscriber] = {}
         self._by_agent: dict[str, list[Subscriber]] = {}
         self._by_group: dict[int, dict[Subscriber, None]] = {}
-        self._catching_up: list[tuple[int, Subscriber, Outlet]] = []
+        self._catching_up: list[tuple[int, Subscriber, Corked]] = []
 
     def of_agent(self, agent_id: str) -> Sequence[Subscriber]:
         """The agent's sessions, the oldest first."""
@@ -99,7 +107,7 @@ class Room:
         self._set_groups(session, frozenset())
         del self.sessions[session]
 
-    def release(self, session: Subscriber, wire: Outlet, sequence: int) -> None:
+    def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:
         """Send on `wire` what came after this place in the sequence, now and from now on."""
         self.feed.start_at(sequence)
         assert self.feed.delivered is not None
@@ -110,7 +118,7 @@ class Room:
         session.outlet = wire
         if isinstance(backlog, Backlog):
             for frame in backlog.after(sequence):
-                wire.send_encoded(frame)
+                self._flusher.send_all((wire,), frame)
 
     def regroup(self, directory: Directory) -> None:
         """Agents have come into groups or left them."""
@@ -124,6 +132,7 @@ class Room:
                 self._set_groups(session, agent.group_ids)
 
     def _set_groups(self, session: Subscriber, group_ids: frozenset[int]) -> None:
+        self._recipients.clear()
         before = self.sessions.get(session, frozenset())
         for group_id in before - group_ids:
             del self._by_group[group_id][session]
@@ -131,45 +140,50 @@ class Room:
             self._by_group.setdefault(group_id, {})[session] = None
         self.sessions[session] = group_ids
 
-    def _recipients(self, envelope: Envelope) -> Iterable[Subscriber]:
-        audience = envelope.audience
+    def _recipients_of(self, audience: Audience) -> Recipients:
+        """Who is to be told, by interest; remembered while nobody comes or goes: a chat's audience seldom changes."""
+        recipients = self._recipients.get(audience)
+        if recipients is None:
+            if len(self._recipients) >= MAX_REMEMBERED_AUDIENCES:
+                self._recipients.clear()
+            recipients = self._recipients[audience] = {}
+            for session in self._look_up(audience):
+                recipients.setdefault(session.interest, []).append(session)
+        return recipients
+
+    def _look_up(self, audience: Audience) -> Iterable[Subscriber]:
         if audience.everyone or 0 in audience.groups:
             return self.sessions
-        by_agent = self._by_agent
-        recipients = [session for agent_id in audience.agents for session in by_agent.get(agent_id, ())]
-        if not audience.groups:
-            return recipients
-        union = dict.fromkeys(recipients)
+        found = {session: None for agent_id in audience.agents for session in self._by_agent.get(agent_id, ())}
         for group_id in audience.groups:
-            union.update(self._by_group.get(group_id, {}))
-        return union
+            found.update(self._by_group.get(group_id, {}))
+        return found
 
     def _deliver(self, envelope: Envelope) -> None:
         self.delivering = envelope.sequence
-        name = envelope.name
-        origin = envelope.origin
-        asker = self._by_connection.get(origin.connection_id) if origin is not None else None
+        asker = self._by_connection.get(envelope.origin.connection_id) if envelope.origin is not None else None
         encoded: dict[str, bytes] = {}
-        frames: dict[Interest, list[bytes]] = {}
-        asker_hears = False
-        for session in self._recipients(envelope):
-            if session is asker:
-                asker_hears = True
+        for interest, sessions in self._recipients_of(envelope.audience).items():
+            wanted = interest.versions(envelope.name)
+            if not wanted:
                 continue
-            interest = session.interest
-            wanted = frames.get(interest)
-            if wanted is None:
-                wanted = frames[interest] = [_encode(envelope, version, encoded) for version in interest.versions(name)]
-            for frame in wanted:
-                session.outlet.send_encoded(frame)
-        if asker is not None and origin is not None and asker_hears:
-            request_id: str | None = origin.request_id
-            for version in asker.interest.versions(name):
-                push = encode_push(version, name, _payload(envelope, version), request_id)
-                asker.outlet.send_encoded(encode_text_frame(push))
-                request_id = None  # who takes a push in two versions is told once that it is theirs
+            if asker is not None and asker in sessions:
+                self._answer(envelope, asker, wanted)
+                outlets = [session.outlet for session in sessions if session is not asker]
+            else:
+                outlets = [session.outlet for session in sessions]
+            for version in wanted:
+                self._flusher.send_all(outlets, _encode(envelope, version, encoded))
         if self._catching_up:
             self._release_caught_up()
+
+    def _answer(self, envelope: Envelope, asker: Subscriber, wanted: Sequence[str]) -> None:
+        assert envelope.origin is not None
+        request_id: str | None = envelope.origin.request_id
+        for version in wanted:
+            push = encode_push(version, envelope.name, _payload(envelope, version), request_id)
+            self._flusher.send_all((asker.outlet,), encode_text_frame(push))
+            request_id = None  # who takes a push in two versions is told once that it is theirs
 
     def _release_caught_up(self) -> None:
         waiting, self._catching_up = self._catching_up, []
@@ -195,9 +209,10 @@ def _payload(envelope: Envelope, version: str) -> bytes:
 class Hub:
     """The rooms of this process, and the bus to the others."""
 
-    def __init__(self, bus: Bus, read_outbox: ReadOutbox) -> None:
+    def __init__(self, bus: Bus, read_outbox: ReadOutbox, flusher: Flusher) -> None:
         self._bus = bus
         self._read_outbox = read_outbox
+        self._flusher = flusher
         self._rooms: dict[int, Room] = {}
         self._subscribing: dict[int, asyncio.Task[None]] = {}
         self._by_token: dict[str, dict[Subscriber, None]] = {}
@@ -225,7 +240,7 @@ class Hub:
         license_id = session.license_id
         room = self._rooms.get(license_id)
         if room is None:
-            room = self._rooms[license_id] = Room(license_id, self._read_outbox)
+            room = self._rooms[license_id] = Room(license_id, self._read_outbox, self._flusher)
             self._follow_room(license_id)
         room.add(session, group_ids)
         self._by_token.setdefault(session.token_id, {})[session] = None

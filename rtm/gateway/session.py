@@ -29,7 +29,8 @@ from rtm.actions.lane import Lane
 from rtm.actions.registry import AGENT, RTM
 from rtm.bus.base import Audience, Envelope
 from rtm.gateway import interest
-from rtm.gateway.hub import Hub, Outlet, Room
+from rtm.gateway.cork import Corked
+from rtm.gateway.hub import Hub, Room
 from rtm.gateway.interest import Interest
 from rtm.gateway.wire import Wire
 from rtm.model.requests.sessions import Login
@@ -114,7 +115,7 @@ class Session:
 
     _wire: Wire
     interest: Interest
-    outlet: Outlet
+    outlet: Corked
 
     def __init__(self, gateway: Gateway, version: str, organization_id: str | None) -> None:
         self._gateway = gateway

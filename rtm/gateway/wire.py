@@ -29,7 +29,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, CLOSING, CONNECTING, OPEN, SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from rtm.gateway.cork import Cork, Flusher
+from rtm.gateway.cork import NOWHERE, Cork, Flusher
 from rtm.protocol.errors import ApiError, InternalError
 from rtm.settings import Limits
 
@@ -46,7 +46,7 @@ _HIGH_WATER_BYTES = 1 << 16
 """Unsent bytes from which a peer counts as slow; below it a write measures nothing."""
 
 _TURN_BYTES = 1 << 14
-"""Input of one connection that is handled in one loop turn. In frames of one byte it holds the others up for 10 ms."""
+"""Input of one connection that is handled in one loop turn. In frames of one byte that is some 10 ms of work."""
 
 _MAX_REASON_BYTES = 123  # RFC 6455, 5.5: 125 in a control frame, two of which are the code
 
@@ -81,12 +81,19 @@ Route = Callable[[str, str], WireSession]
 class Wires:
     """What the wires of one server share."""
 
-    def __init__(self, route: Route, limits: Limits, *, permessage_deflate: bool = False) -> None:
+    def __init__(
+        self,
+        route: Route,
+        limits: Limits,
+        *,
+        permessage_deflate: bool = False,
+        flusher: Flusher | None = None,
+    ) -> None:
         self.route = route
         self.max_message_bytes = limits.message_size_bytes or None
         self.max_lag_bytes = limits.send_buffer_bytes or None
         self.extensions = [_deflate()] if permessage_deflate else []
-        self.flusher = Flusher()
+        self.flusher = flusher or Flusher()
         self.slow_readers_cut = 0
         """How many connections were cut since the start for not reading; for the metrics."""
 
@@ -104,13 +111,13 @@ class Wire(asyncio.Protocol):
         "_connections",
         "_fragments",
         "_lag_allowed",
-        "_pending",
         "_protocol",
         "_session",
         "_state",
         "_timer",
         "_transport",
         "_wires",
+        "pending",
     )
 
     _transport: asyncio.Transport
@@ -123,7 +130,8 @@ class Wire(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._state: State = CONNECTING
         self._address: str | None = None
-        self._pending: Cork | None = None
+        self.pending: Cork | None = NOWHERE
+        """What the flusher will have written; None while there is nothing."""
         self._fragments: bytearray | None = None
         self._lag_allowed: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -136,10 +144,10 @@ class Wire(asyncio.Protocol):
 
     def send_encoded(self, frame: bytes) -> None:
         """Send what `encode_text_frame` made; the same object may go to any number of wires."""
-        if self._pending is not None:
-            self._pending = self._pending.then(frame)
-        elif self._state is OPEN:
-            self._pending = self._wires.flusher.start(self, frame)
+        if self.pending is None:
+            self.pending = self._wires.flusher.start(self, frame)
+        else:
+            self.pending = self.pending.then(frame)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send what is pending and a close frame, with as much of the reason as fits; then hear nothing more."""
@@ -152,7 +160,7 @@ class Wire(asyncio.Protocol):
     def abort(self) -> None:
         """Close without a word, and drop what is pending."""
         self._transport.abort()
-        self._pending = None
+        self.pending = NOWHERE
         self._leave()
 
     # The handshake
@@ -195,6 +203,7 @@ class Wire(asyncio.Protocol):
         )
         self._protocol.extensions = handshake.extensions
         self._state = OPEN
+        self.pending = None
         path, _, query = request.path.partition("?")
         self._session.opened(self, path, query, self._address)
 
@@ -221,8 +230,6 @@ class Wire(asyncio.Protocol):
     def _read_by_turns(self, data: bytes, start: int) -> None:
         end = start + _TURN_BYTES
         self._read(data[start:end])
-        if self._state is CLOSED:
-            return
         if end < len(data):
             asyncio.get_running_loop().call_soon(self._read_by_turns, data, end)
         else:
@@ -275,9 +282,10 @@ class Wire(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what is pending; for the flusher. Raises nothing: what could not be written ends the connection."""
-        pending, self._pending = self._pending, None
-        if pending is None:
+        pending = self.pending
+        if pending is None or pending is NOWHERE:
             return
+        self.pending = None
         if self._lag_allowed is not None and self._transport.get_write_buffer_size() > self._lag_allowed:
             self._cut()
             return
@@ -352,7 +360,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
-        self._pending = None
+        self.pending = NOWHERE
         self._leave()
         self._state = CLOSED
         if self._timer is not None:
@@ -378,6 +386,7 @@ class Wire(asyncio.Protocol):
         self._state = CLOSING
         self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
         self.flush()
+        self.pending = NOWHERE
         if state is OPEN:
             try:
                 self._session.closed()
@@ -385,8 +394,8 @@ class Wire(asyncio.Protocol):
                 log.exception("session_failed_to_close", address=self._address)
 
     def _end_stream(self) -> None:
-        # Close half, where TLS allows: input that is unread turns a whole close into a reset, and that overtakes the
-        # close frame on its way. What still comes is read and discarded.
+        # Close half, where TLS allows: a whole close answers unread input with a reset, which can cost the peer our
+        # close frame. What still comes is read and discarded.
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:

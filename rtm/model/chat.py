@@ -83,6 +83,7 @@ class Chat:
     """Whether access or threads changed since it was loaded, not events only."""
     changed_users: dict[str, None] = field(default_factory=dict)
     """Ids of those who came, left, followed or unfollowed since it was loaded."""
+    _listeners: tuple[str, ...] | None = None
 
     # How it is stored
 
@@ -132,7 +133,9 @@ class Chat:
     def _changed(self, *user_ids: str, shape: bool = False) -> None:
         self.revision += 1
         self.shape_changed |= shape
-        self.changed_users.update(dict.fromkeys(user_ids))
+        if user_ids:
+            self.changed_users.update(dict.fromkeys(user_ids))
+            self._listeners = None
 
     # What it is
 
@@ -158,7 +161,9 @@ class Chat:
 
     def listeners(self) -> tuple[str, ...]:
         """Ids of the agents that hear every change: members and followers."""
-        return tuple(dict.fromkeys([*self.present_ids("agent"), *self.followers]))
+        if self._listeners is None:
+            self._listeners = tuple(dict.fromkeys([*self.present_ids("agent"), *self.followers]))
+        return self._listeners
 
     # What may happen to it
 

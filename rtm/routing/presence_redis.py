@@ -55,11 +55,14 @@ class RedisPresence:
     """See `rtm.routing.presence.Presence`."""
 
     def __init__(self, url: str) -> None:
+        # Time limits are ours: redis-py's own stand on `asyncio.wait_for`, which in Python 3.11 can lose a cancellation.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
             timeout=CALL_TIMEOUT_S,
+            protocol=2,
             retry=Retry(EqualJitterBackoff(cap=0.2, base=0.02), retries=2),
+            socket_timeout=None,
         )
         self._client = Redis.from_pool(pool)
         self._change = self._client.register_script(_CHANGE)
@@ -166,6 +169,7 @@ class RedisPresence:
             return None
         if forgotten:
             self._doubt(license_id)
+            self._unsure.pop((license_id, agent_id), None)
         return Change(before, after)
 
     async def _call(

@@ -18,7 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, event, inspect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from rtm.settings import Settings
@@ -61,15 +61,22 @@ class Database:
 
 
 def connect(settings: Settings) -> Database:
-    """An engine for the settings' database; the first statement opens the first connection."""
+    """An engine for the settings' database; the first statement opens the first connection. Raises DatabaseError."""
     url = settings.database
     if url.get_backend_name() == "sqlite":
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(settings.data_dir)
         engine = create_async_engine(url)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
         return Database(engine, "sqlite")
     engine = create_async_engine(url, pool_pre_ping=True, connect_args={"timeout": _CONNECT_TIMEOUT_S})
     return Database(engine, "postgresql")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"cannot create {path}: {error.strerror}") from error
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
@@ -122,23 +129,31 @@ async def make_ready(settings: Settings, *, create: bool) -> None:
         await check_schema(settings)
 
 
-def unusable(settings: Settings, error: BaseException) -> DatabaseError:
-    """What the driver raised, as one line."""
-    return DatabaseError(f"cannot use the database {_shown(settings.database)}: {_reason(error)}")
+@asynccontextmanager
+async def transaction(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """One transaction on an engine of its own, for a command; whatever the driver raises becomes a DatabaseError."""
+    async with _connection(settings) as connection, connection.begin():
+        yield connection
 
 
 @asynccontextmanager
 async def _connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """One connection, closed with its engine; whatever the driver raises becomes a DatabaseError."""
     try:
-        database = connect(settings)
-    except OSError as error:
-        raise DatabaseError(f"cannot create {settings.data_dir}: {error.strerror}") from error
+        async with connect(settings) as database:
+            connection = await _opened(settings, database)
+            try:
+                yield connection
+            finally:
+                await connection.close()
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {_reason(error)}") from error
+
+
+async def _opened(settings: Settings, database: Database) -> AsyncConnection:
     try:
-        async with database, database.engine.connect() as connection:
-            yield connection
-    except (DBAPIError, OSError, TimeoutError) as error:
-        raise unusable(settings, error) from error
+        return await database.engine.connect()
+    except (TypeError, ValueError) as error:  # the driver does not know a parameter of the URL
+        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {_reason(error)}") from error
 
 
 def _is_missing_file(url: URL) -> bool:

@@ -401,7 +401,8 @@ async def test_a_peer_that_does_not_hang_up_is_not_waited_for(monkeypatch: pytes
     peer = Peer()
     peer.wire.close(1000)
     assert not peer.transport.aborted.is_set()
-    await peer.transport.aborted.wait()
+    async with asyncio.timeout(5):
+        await peer.transport.aborted.wait()
 
 
 async def test_a_lost_connection_ends_the_session_once_and_leaves_the_server() -> None:

@@ -87,8 +87,9 @@ async def pragma(database: Database, name: str) -> object:
         return (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
 
 
-async def test_a_database_that_cannot_be_reached_is_one_line_without_the_password() -> None:
-    settings = Settings(database_url="postgresql://me:secret@127.0.0.1:1/db")
+@pytest.mark.parametrize("parameters", ["", "?no_such_parameter=1", "?ssl=words"])
+async def test_a_database_that_cannot_be_reached_is_one_line_without_the_password(parameters: str) -> None:
+    settings = Settings(database_url=f"postgresql://me:secret@127.0.0.1:1/db{parameters}")
 
     with pytest.raises(
         DatabaseError, match=r"cannot use the database postgresql://me:\*\*\*@127.0.0.1:1/db"
