@@ -112,7 +112,7 @@ def _report(settings: Settings, contestants: list[Contestant], cases: dict[int, 
         draw=partial(draw_cpu, contestants, cases, "push"),
         notes=[
             *remarks(contestants),
-            f"medians of {schedule(settings.seconds, len(cases))[0]} rounds, servers in turn",
+            f"rounds: {schedule(settings.seconds, len(cases))[0]}, servers in turn; figures are medians",
             "pushes/s is what one sender that waits for everybody reaches; CPU is the server's, whoever waits",
         ],
     )

@@ -158,7 +158,7 @@ def _report(settings: Settings, conditions: Sequence[Condition], size: int, roun
         late = [number(total.get_value_at_percentile(at) / 1e3, 2) for at in PERCENTILES]
         rss = None if condition.peak_rss_bytes is None else condition.peak_rss_bytes / 2**20
         rows.append([condition.label, f"{total.get_total_count():,}", *late, number(rss)])
-    notes = [f"{rounds} phases of each kind in turn; lateness as the load sees it"]
+    notes = [f"phases of each kind: {rounds}, in turn; lateness as the load sees it"]
     if settings.stalled:
         plain, disturbed = conditions
         pairs = zip(plain.phases_us, disturbed.phases_us, strict=True)

@@ -196,6 +196,6 @@ def _report(
         notes=[
             *remarks(contestants),
             "rtm: each event is committed, answered, and pushed to one other agent; the others echo the request",
-            f"medians of {schedule(settings.seconds, 1)[0]} rounds, servers in turn; latency as the load sees it",
+            f"rounds: {schedule(settings.seconds, 1)[0]}, servers in turn; figures are medians; latency as the load sees it",
         ],
     )

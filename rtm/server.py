@@ -29,6 +29,7 @@ from rtm.settings import Settings
 from rtm.store.database import make_ready
 from rtm.store.lock import serving
 from rtm.tls import Certificate, certificate
+from rtm.web.http import BoundedHttp
 
 _BACKLOG = 2048
 _REDIS_TIMEOUT_S = 5
@@ -136,7 +137,7 @@ class _Config(uvicorn.Config):
             "rtm.app:build",
             workers=settings.workers,
             loop="uvloop",
-            http="zttp" if settings.http2 else "httptools",
+            http="zttp" if settings.http2 else BoundedHttp,
             http2=settings.http2,
             lifespan="on",
             access_log=False,

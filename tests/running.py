@@ -9,12 +9,14 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
+
+from tests.world import NEWEST, Client, Web
 
 PATIENCE_S = 30
 """The longest that a process may take to do what is asked of it."""
@@ -39,7 +41,7 @@ def _command(*arguments: str | Path) -> list[str | Path]:
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerProcess:
     """A server that accepts connections."""
 
     process: subprocess.Popen[str]
@@ -50,6 +52,10 @@ class Server:
     def address(self) -> str:
         """Host and port."""
         return self.base_url.partition("://")[2]
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
 
     @cached_property
     def credentials(self) -> dict[str, Any]:
@@ -62,6 +68,21 @@ class Server:
         agents = self.credentials["agents"]
         return next(str(agent["access_token"]) for agent in agents if agent["id"] == agent_id)
 
+    def web(self, agent_id: str, version: str = NEWEST) -> Web:
+        """A demo agent at the Web API."""
+        return Web(self.port, version, f"Bearer {self.token(agent_id)}")
+
+    @asynccontextmanager
+    async def agent(self, agent_id: str, *, token: str | None = None, **login: Any) -> AsyncIterator[Client]:
+        """A demo agent, logged in on a socket."""
+        client = await Client.open(self.port)
+        try:
+            client.id = agent_id
+            client.greeting = await client.call("login", token=f"Bearer {token or self.token(agent_id)}", **login)
+            yield client
+        finally:
+            await client.close()
+
     def kill(self) -> None:
         """`kill -9`."""
         self.process.kill()
@@ -71,7 +92,7 @@ class Server:
 @contextmanager
 def serving(
     data_dir: Path, *arguments: str | Path, log: IO[str] | None = None, **environment: str
-) -> Iterator[Server]:
+) -> Iterator[ServerProcess]:
     """A server on a free port; one that has not been killed is stopped at the end, which must be a good one."""
     process = subprocess.Popen(
         _command("serve", "--port", "0", "--data-dir", data_dir, *arguments),
@@ -81,7 +102,7 @@ def serving(
         text=True,
     )
     try:
-        yield Server(process, _base_url(process), data_dir)
+        yield ServerProcess(process, _base_url(process), data_dir)
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_S) == 0
@@ -102,7 +123,7 @@ def _base_url(process: subprocess.Popen[str]) -> str:
 @contextmanager
 def serving_demo(
     data_dir: Path, *arguments: str | Path, log: IO[str] | None = None, **environment: str
-) -> Iterator[Server]:
+) -> Iterator[ServerProcess]:
     """A server with demo data."""
     demo = ("--demo", "--credentials", _credentials_of(data_dir))
     with serving(data_dir, *demo, *arguments, log=log, **environment) as server:

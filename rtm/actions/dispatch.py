@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from rtm import versions
 from rtm.access.bots import as_bot
@@ -31,6 +32,7 @@ from rtm.protocol.errors import (
     InternalError,
     NotFound,
     RequestTimeout,
+    ServiceUnavailable,
     UnsupportedVersion,
     ValidationError,
 )
@@ -53,6 +55,19 @@ class Caller:
     directory: Directory | None = None
     session: SocketSession | None = None
     lane: Lane | None = None
+
+
+def answer_to(error: Exception, **context: Any) -> ApiError:
+    """What a client is told of an exception; `context` goes to the log with what it is not told."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, TimeoutError):
+        return RequestTimeout()
+    if isinstance(error, DBAPIError | OSError):
+        log.warning("part_unavailable", reason=str(error), **context)
+        return ServiceUnavailable()
+    log.error("request_failed", exc_info=error, **context)
+    return InternalError()
 
 
 class Dispatcher:
@@ -154,13 +169,8 @@ class Dispatcher:
         try:
             with anyio.fail_after(self._timeout_s):
                 outcome = await action.handler(context, payload)
-        except TimeoutError:
-            outcome = RequestTimeout()
-        except ApiError as error:
-            outcome = error
-        except Exception:
-            log.exception("action_failed", action=action.name)
-            outcome = InternalError()
+        except Exception as error:  # noqa: BLE001 - the one place that answers any of them
+            outcome = answer_to(error, action=action.name)
         finally:
             if lane is not None:
                 lane.exit()

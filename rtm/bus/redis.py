@@ -49,9 +49,9 @@ class RedisBus:
     """See `rtm.bus.base.Bus`; `url` is `redis://`, `rediss://` or `unix://`."""
 
     def __init__(self, url: str) -> None:
-        # RESP 2, since redis-py formats a log line for each push of RESP 3. None of its retries, since a message that is
-        # sent again may be heard twice. None of its time limits, since they stand on `asyncio.wait_for`, which in
-        # Python 3.11 can lose a cancellation.
+        # RESP 2, since redis-py formats a log line for each push of RESP 3. None of its retries, since a message sent
+        # again may be heard twice. None of its time limits, since they stand on `asyncio.wait_for`, which in Python
+        # 3.11 can lose a cancellation.
         pool = ConnectionPool.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=None)
         process_id = secrets.token_hex(_PROCESS_ID_BYTES // 2).encode()
         self._publisher = _Publisher(pool, process_id)

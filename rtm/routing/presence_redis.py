@@ -55,7 +55,7 @@ class RedisPresence:
     """See `rtm.routing.presence.Presence`."""
 
     def __init__(self, url: str) -> None:
-        # Time limits are ours: redis-py's own stand on `asyncio.wait_for`, which in Python 3.11 can lose a cancellation.
+        # No time limits of redis-py: they stand on `asyncio.wait_for`, which in Python 3.11 can lose a cancellation.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,

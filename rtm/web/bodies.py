@@ -2,15 +2,23 @@
 
 from typing import Any
 
+import anyio
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from rtm.protocol.errors import EntityTooLarge, ValidationError
+from rtm.protocol.errors import EntityTooLarge, RequestTimeout, ValidationError
 
 
-async def read_object(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in the body, an empty one for no body. Raises ValidationError, EntityTooLarge."""
-    body = await _read(request, max_bytes)
+async def read_object(request: Request, max_bytes: int, max_s: float) -> dict[str, Any]:
+    """The JSON object in the body, an empty one for no body; 0 turns a limit off.
+
+    Raises ValidationError, EntityTooLarge, RequestTimeout.
+    """
+    try:
+        with anyio.fail_after(max_s or None):
+            body = await _read(request, max_bytes)
+    except TimeoutError:
+        raise RequestTimeout("Request took too long to arrive") from None
     if not body:
         return {}
     try:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from rtm import versions
 from rtm.access.tokens import REGIONS
 from rtm.actions.context import Services
-from rtm.actions.dispatch import Caller, Dispatcher
+from rtm.actions.dispatch import Caller, Dispatcher, answer_to
 from rtm.actions.registry import AGENT, WEB
 from rtm.protocol.envelope import Request
 from rtm.protocol.errors import (
@@ -61,8 +61,8 @@ class WebApi:
     async def _action(self, http: HttpRequest) -> Response:
         try:
             outcome = await self._run(http)
-        except ApiError as error:
-            return self._refusal(error)
+        except Exception as error:  # noqa: BLE001 - answered and logged like those of actions
+            outcome = answer_to(error, path=http.url.path)
         if isinstance(outcome, ApiError):
             return self._refusal(outcome)
         return _json(outcome, 200)
@@ -77,7 +77,8 @@ class WebApi:
             raise AuthenticationError("`Authorization` header is required")
         identity = await self._services.authenticator.authenticate(authorization)
         directory = await self._services.directories.get(identity.license_id)
-        payload = await read_object(http, self._services.settings.limits.body_size_bytes)
+        limits = self._services.settings.limits
+        payload = await read_object(http, limits.body_size_bytes, limits.request_timeout_s)
         request = Request(http.path_params["action"], payload, author_id=http.headers.get("x-author-id"))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         caller = Caller(AGENT, WEB, version, identity, directory)

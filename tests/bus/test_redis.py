@@ -157,6 +157,12 @@ async def test_what_is_queued_leaves_before_the_stop(redis_server: RedisServer, 
     assert await there.next() == envelope(7)
 
 
+async def test_a_frozen_redis_does_not_hold_up_the_stop(redis_server: RedisServer) -> None:
+    async with asyncio.timeout(10), running(redis_server.url) as bus:
+        redis_server.freeze()
+        bus.publish([envelope(7)])
+
+
 async def acl(client: Any, user: str, *rules: str) -> None:
     await client.execute_command("ACL", "SETUSER", user, *rules)
 

@@ -11,7 +11,7 @@ import pytest
 from livechat.agent import AgentRTM
 from livechat.utils.structures import AccessToken, RtmResponse, TokenType
 
-from tests.running import PATIENCE_S, Server
+from tests.running import PATIENCE_S, ServerProcess
 
 VERSIONS: Final = ["3.5", "3.6"]
 """The SDK has these and 3.7."""
@@ -22,7 +22,7 @@ SMITH, JONES = "smith@example.com", "jones@example.com"
 class Agent:
     """One client of the SDK."""
 
-    def __init__(self, server: Server, version: str) -> None:
+    def __init__(self, server: ServerProcess, version: str) -> None:
         self.rtm = AgentRTM.get_client(version=version, base_url=server.address)
         self.rtm.open_connection(response_timeout=PATIENCE_S)
         self._websocket = self.rtm.ws.sock
@@ -81,7 +81,7 @@ class Conversation:
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def conversation(request: pytest.FixtureRequest, server: Server) -> Iterator[Conversation]:
+def conversation(request: pytest.FixtureRequest, server: ServerProcess) -> Iterator[Conversation]:
     version: str = request.param
     with closing(Agent(server, version)) as smith, closing(Agent(server, version)) as jones:
         logins = {
@@ -93,7 +93,7 @@ def conversation(request: pytest.FixtureRequest, server: Server) -> Iterator[Con
         yield Conversation(version, smith, jones, logins, started["chat_id"], started["thread_id"])
 
 
-def test_login(conversation: Conversation, server: Server) -> None:
+def test_login(conversation: Conversation, server: ServerProcess) -> None:
     answer = conversation.logins[SMITH]
     assert answer["license"]["organization_id"] == server.credentials["organization_id"]
     assert (answer["my_profile"]["id"], answer["my_profile"]["routing_status"]) == (SMITH, "accepting_chats")
@@ -214,7 +214,7 @@ def test_multicast(conversation: Conversation) -> None:
 
 
 @pytest.mark.parametrize("conversation", ["3.6"], indirect=True)
-def test_what_3_6_has_more(conversation: Conversation, server: Server) -> None:
+def test_what_3_6_has_more(conversation: Conversation, server: ServerProcess) -> None:
     rtm, chat_id = conversation.smith.rtm, conversation.chat_id
     done(rtm.send_event_preview(chat_id=chat_id, event={"type": "message", "text": "I am wri"}))
     done(rtm.send_thinking_indicator(chat_id=chat_id, title="Looking"))
@@ -238,7 +238,7 @@ def test_a_chat_ends_and_goes_on(conversation: Conversation) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_session_from_login_to_logout(server: Server, version: str) -> None:
+def test_a_session_from_login_to_logout(server: ServerProcess, version: str) -> None:
     jones = next(agent for agent in server.credentials["agents"] if agent["id"] == JONES)
     pair = f"{jones['account_id']}:{jones['personal_access_token']}"
     token = AccessToken(b64encode(pair.encode()).decode(), TokenType.BASIC)
@@ -250,7 +250,7 @@ def test_a_session_from_login_to_logout(server: Server, version: str) -> None:
         done(agent.rtm.logout())
 
 
-def test_a_bot_holds_a_socket(server: Server, conversation: Conversation) -> None:
+def test_a_bot_holds_a_socket(server: ServerProcess, conversation: Conversation) -> None:
     bot = server.credentials["bots"][0]
     chat_id = conversation.chat_id
     with closing(Agent(server, conversation.version)) as agent:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from websockets.client import ClientProtocol
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from tests.running import Server
+from tests.running import ServerProcess
 
 PATIENCE_S = 10
 SOCKET_PATH = "/v3.6/agent/rtm/ws"
@@ -60,9 +61,10 @@ def error_of(payload: dict[str, Any]) -> tuple[str, str]:
 class Target:
     """A server, and what its log has said so far."""
 
-    def __init__(self, server: Server, log: Path) -> None:
+    def __init__(self, server: ServerProcess, log: Path) -> None:
         self.server = server
-        self._log = log.open(encoding="utf-8")
+        self._log = log
+        self._log_read = 0
         host, _, port = server.address.rpartition(":")
         self.address = (host, int(port))
 
@@ -77,10 +79,10 @@ class Target:
             return read_answer(connection)
 
     @contextmanager
-    def open_socket(self, path: str = SOCKET_PATH, **headers: str) -> Iterator["Socket"]:
+    def open_socket(self, path: str = SOCKET_PATH, *, compressed: bool = False) -> Iterator["Socket"]:
         """A connection after its handshake."""
         with self.connect() as connection:
-            yield Socket(connection, path, headers)
+            yield Socket(connection, path, compressed)
 
     @contextmanager
     def logged_in(self, token: str, path: str = SOCKET_PATH) -> Iterator["Socket"]:
@@ -99,25 +101,32 @@ class Target:
         assert self.ask(b"GET /health/live HTTP/1.1\r\nHost: rtm\r\nConnection: close\r\n\r\n").status == 200
         with self.logged_in(self.token()) as client:
             assert client.call("ping", {})["success"]
-        for line in self._log:
+        for line in self._new_log_lines():
             assert "Traceback" not in line
             assert json.loads(line)["level"] in {"debug", "info", "warning"}, line
+
+    def _new_log_lines(self) -> list[str]:
+        with self._log.open(encoding="utf-8") as log:
+            log.seek(self._log_read)
+            lines = log.readlines()
+            self._log_read = log.tell()
+        return lines
 
 
 class Socket:
     """A client after its handshake; what it sends is as right or wrong as it is told."""
 
-    def __init__(self, connection: socket.socket, path: str, headers: dict[str, str]) -> None:
+    def __init__(self, connection: socket.socket, path: str, compressed: bool) -> None:
         self._connection = connection
         self._requests = 0
         self._events: deque[object] = deque()
-        self._protocol = ClientProtocol(parse_uri(f"ws://rtm.test{path}"), max_size=None)
-        request = self._protocol.connect()
-        request.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
-        self.send_bytes(request.serialize())
-        self.response = self._next_event()
-        assert isinstance(self.response, Response)
-        assert self.response.status_code == 101
+        extensions = [ClientPerMessageDeflateFactory()] if compressed else []
+        self._protocol = ClientProtocol(parse_uri(f"ws://rtm.test{path}"), extensions=extensions, max_size=None)
+        self.send_bytes(self._protocol.connect().serialize())
+        response = self._next_event()
+        assert isinstance(response, Response)
+        assert response.status_code == 101
+        assert bool(self._protocol.extensions) == compressed
 
     def send_bytes(self, data: bytes) -> None:
         """Send bytes; those that the server no longer takes are lost."""

@@ -107,7 +107,7 @@ COMPRESSED_VIOLATIONS: dict[str, tuple[bytes, int]] = {
 
 @pytest.mark.parametrize(("sent", "code"), COMPRESSED_VIOLATIONS.values(), ids=COMPRESSED_VIOLATIONS.keys())
 def test_a_violation_of_compression_has_its_close_code(target: Target, sent: bytes, code: int) -> None:
-    with target.open_socket(Sec_WebSocket_Extensions="permessage-deflate") as client:
+    with target.open_socket(compressed=True) as client:
         client.send_bytes(sent)
         assert client.until_closed() == ([], code)
 

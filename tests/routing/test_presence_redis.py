@@ -110,6 +110,21 @@ async def test_a_status_cannot_be_chosen_or_listed_while_redis_is_away(here: Per
         await here.status()
 
 
+@pytest.mark.parametrize("after_s", [0, 0.09, 0.1, 0.11])
+async def test_a_redis_that_dies_or_freezes_does_not_hold_up_the_stop(
+    redis_server: RedisServer, after_s: float
+) -> None:
+    presence = RedisPresence(redis_server.url)
+    await presence.start()
+    await Person(presence).join()
+    redis_server.kill()
+    redis_server.start()
+    await asyncio.sleep(after_s)  # before, while and after it is told again
+    redis_server.freeze()
+    async with asyncio.timeout(10):
+        await presence.stop()
+
+
 async def test_of_many_logins_at_once_one_brings_the_agent_online(here: Person, there: Person) -> None:
     joins = (
         here.presence.join(

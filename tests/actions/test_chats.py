@@ -1,0 +1,521 @@
+"""Starting, resuming, ending, following and unfollowing chats, and who takes part: answers, pushes, refusals."""
+
+from typing import Any
+
+import pytest
+
+from tests.actions.conftest import Enter
+from tests.actions.shapes import EVENT_ID, ID, TIME, ada, agent, bot, message, older_ada
+from tests.world import SALES, SUPPORT, Client, Refused, World
+
+PROPERTIES = {"ns": {"name": "value", "count": 1}}
+
+
+async def start(by: Client, group: int, **chat: Any) -> Any:
+    return await by.call("start_chat", chat={"access": {"group_ids": [group]}, **chat})
+
+
+# Start
+
+
+async def test_a_chat_begins_with_all_that_was_asked_for(either_world: World) -> None:
+    world = either_world
+    alice, bob, carol = await world.agents("alice", "bob", "carol")
+    wanted = {
+        "properties": PROPERTIES,
+        "access": {"group_ids": [SALES, SALES]},
+        "users": [{"id": world.id("ada"), "type": "customer"}, {"id": bob.id, "type": "agent"}],
+        "thread": {
+            "properties": {"ns": {"of": "thread"}},
+            "events": [
+                {"type": "message", "text": "Hello!", "author_id": world.id("ada")},
+                {"type": "system_message", "system_message_type": "note", "text": "Ada came"},
+                {"type": "message", "text": "Good morning"},
+            ],
+        },
+    }
+
+    answer = await alice.call("start_chat", chat=wanted, continuous=True)
+
+    assert answer == {"chat_id": ID, "thread_id": ID, "event_ids": [EVENT_ID, EVENT_ID]}
+    first, last = f"{answer['thread_id']}_1", f"{answer['thread_id']}_3"
+    assert answer["event_ids"] == [first, last]
+    push = await bob.next_push("incoming_chat")
+    events = push["chat"]["thread"]["events"]
+    assert push == {
+        "requester_id": alice.id,
+        "chat": {
+            "id": answer["chat_id"],
+            "users": [
+                agent(world, "alice", events_seen_up_to=events[-1]["created_at"]),
+                ada(world, events_seen_up_to=events[0]["created_at"]),
+                agent(world, "bob"),
+            ],
+            "properties": PROPERTIES,
+            "access": {"group_ids": [SALES]},
+            "thread": {
+                "id": answer["thread_id"],
+                "created_at": TIME,
+                "active": True,
+                "user_ids": [alice.id, world.id("ada"), bob.id],
+                "events": [
+                    message("Hello!", world.id("ada"), id=first),
+                    {
+                        "id": EVENT_ID,
+                        "created_at": TIME,
+                        "type": "system_message",
+                        "visibility": "all",
+                        "text": "Ada came",
+                        "system_message_type": "note",
+                    },
+                    message("Good morning", alice.id, id=last),
+                ],
+                "properties": {"ns": {"of": "thread"}},
+                "access": {"group_ids": [SALES]},
+            },
+        },
+    }
+    await bob.hears_nothing_more()
+    await carol.hears_nothing_more()
+    assert await alice.call("get_chat", chat_id=answer["chat_id"]) == push["chat"] | {"is_followed": True}
+
+
+async def test_a_chat_begins_with_nothing_asked_for(world: World, enter: Enter) -> None:
+    alice, erin = await enter("alice"), await world.agent("erin")
+
+    answer = await alice.call("start_chat")
+
+    assert answer == {"chat_id": ID, "thread_id": ID}
+    chat = (await erin.next_push("incoming_chat"))["chat"]
+    assert chat["access"] == {"group_ids": [0]}
+    assert chat["users"] == [agent(world, "alice", events_seen_up_to=chat["thread"]["created_at"])]
+    assert chat["thread"]["events"] == []
+
+
+async def test_an_inactive_chat_begins_closed(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    answer = await alice.call("start_chat", active=False)
+    read = await alice.call("get_chat", chat_id=answer["chat_id"])
+    assert read["thread"]["active"] is False
+    assert [user["present"] for user in read["users"]] == [False]
+
+
+async def test_a_chat_of_older_versions_shows_the_last_visit(world: World) -> None:
+    alice = await world.agent("alice")
+    older = [await world.agent("bob", version=version) for version in ("3.4", "3.5")]
+
+    await start(alice, SALES, users=[{"id": world.id("ada"), "type": "customer"}])
+
+    for bob in older:
+        frame = await bob.next_frame("incoming_chat")
+        assert frame["payload"]["chat"]["users"][1] == older_ada(world)
+    assert [frame["version"]] == ["3.5"]
+
+
+FIVE = [{"id": f"{name}@example.com", "type": "agent"} for name in ("olivia", "bob", "carol", "dave", "erin")]
+
+
+async def test_four_more_agents_may_be_in_a_chat_and_five_not(world: World) -> None:
+    alice = await world.agent("alice")
+
+    await alice.call("start_chat", chat={"users": FIVE[:4]})
+    refusal = await alice.refused("start_chat", chat={"users": FIVE})
+
+    assert refusal == Refused("validation", "`chat.users` must have at most 4 additional agents")
+
+
+REFUSED_STARTS: dict[str, tuple[dict[str, Any], Refused]] = {
+    "an agent that is not": (
+        {"users": [{"id": "nobody@example.com", "type": "agent"}]},
+        Refused("not_found", "Agent not found"),
+    ),
+    "a suspended agent": (
+        {"users": [{"id": "sam@example.com", "type": "agent"}]},
+        Refused("not_found", "Agent not found"),
+    ),
+    "an agent of another group": (
+        {"users": [{"id": "carol@example.com", "type": "agent"}], "access": {"group_ids": [SALES]}},
+        Refused("missing_access", "Agent has no access to the chat"),
+    ),
+    "a customer that is not": (
+        {"users": [{"id": "nobody", "type": "customer"}]},
+        Refused("not_found", "Customer not found"),
+    ),
+    "a group that is not": (
+        {"access": {"group_ids": [SALES, 99]}},
+        Refused("validation", "`chat.access.group_ids` must name existing groups; there is no group 99"),
+    ),
+    "an author who is not there": (
+        {"thread": {"events": [{"type": "message", "text": "hi", "author_id": "bob@example.com"}]}},
+        Refused("validation", "`chat.thread.events[0].author_id` must be one of `chat.users`"),
+    ),
+    "two customers": (
+        {"users": [{"id": "a", "type": "customer"}, {"id": "b", "type": "customer"}]},
+        Refused("validation", "`chat.users` must have at most 1 customer"),
+    ),
+    "an event for agents only": (
+        {"thread": {"events": [{"type": "message", "text": "hi", "visibility": "agents"}]}},
+        Refused("validation", "`chat.thread.events[0].visibility` must be one of: all"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("chat", "refusal"), REFUSED_STARTS.values(), ids=REFUSED_STARTS)
+async def test_a_refused_start_leaves_nothing(
+    world: World, enter: Enter, chat: dict[str, Any], refusal: Refused
+) -> None:
+    alice, olivia = await enter("alice"), await world.agent("olivia")
+    assert await alice.refused("start_chat", chat=chat) == refusal
+    assert (await olivia.call("list_chats"))["found_chats"] == 0
+    await olivia.hears_nothing_more()
+
+
+@pytest.mark.parametrize(
+    ("scope", "group", "refused"),
+    [
+        ("chats--all:rw", SUPPORT, None),
+        ("chats--access:rw", SALES, None),
+        ("chats--access:rw", SUPPORT, Refused("missing_access", "Requester is in none of `chat.access.group_ids`")),
+        ("chats--all:ro", SALES, "authorization"),
+        ("chats.conversation--all:rw", SALES, "authorization"),
+    ],
+)
+async def test_the_groups_that_a_scope_lets_chats_start_in(
+    world: World, scope: str, group: int, refused: Refused | str | None
+) -> None:
+    alice = await world.agent("alice", scopes=[scope])
+    if refused is None:
+        await start(alice, group)
+    else:
+        refusal = await alice.refused("start_chat", chat={"access": {"group_ids": [group]}})
+        assert refused in (refusal, refusal.type)
+
+
+# Deactivate
+
+
+async def test_the_end_of_a_chat_is_told_to_its_groups(world: World, enter: Enter) -> None:
+    alice, bob, carol = await enter("alice"), await world.agent("bob"), await world.agent("carol")
+    chat = await world.chat(alice, users=["ada"])
+
+    assert await alice.call("deactivate_chat", id=chat.id) == {}
+
+    assert await bob.next_push("chat_deactivated") == {
+        "chat_id": chat.id,
+        "thread_id": chat.thread_id,
+        "user_id": world.id("alice"),
+    }
+    await carol.hears_nothing_more()
+    read = await alice.call("get_chat", chat_id=chat.id)
+    assert read["thread"]["active"] is False
+    assert [user["present"] for user in read["users"]] == [False, True]  # a customer stays
+
+
+async def test_a_chat_is_ended_by_who_is_in_it(world: World, enter: Enter) -> None:
+    alice, bob = await world.agent("alice"), await enter("bob")
+    chat = await world.chat(alice)
+
+    refusal = await bob.refused("deactivate_chat", id=chat.id)
+    assert refusal == Refused("authorization", "Requester is not a user of the chat")
+    await bob.call("deactivate_chat", id=chat.id, ignore_requester_presence=True)
+    refusal = await bob.refused("deactivate_chat", id=chat.id, ignore_requester_presence=True)
+    assert refusal == Refused("chat_inactive", "Chat is inactive")
+    assert await bob.refused("deactivate_chat", id="AAAAAAAAAA") == Refused("not_found", "Chat not found")
+
+
+# Resume
+
+
+async def test_a_chat_goes_on_in_a_new_thread(either_world: World) -> None:
+    world = either_world
+    alice, bob, carol = await world.agents("alice", "bob", "carol")
+    chat = await world.chat(alice, users=["ada"], texts=["one"])
+    await alice.call("deactivate_chat", id=chat.id)
+    await bob.forget()
+
+    answer = await bob.call(
+        "resume_chat",
+        chat={
+            "id": chat.id,
+            "properties": PROPERTIES,
+            "thread": {"events": [{"type": "message", "text": "two"}], "properties": {"ns": {"of": "thread"}}},
+        },
+    )
+
+    assert answer == {"thread_id": ID, "event_ids": [f"{answer['thread_id']}_1"]}
+    frame = await bob.next_push("incoming_chat")
+    event = message("two", bob.id)
+    assert frame == {
+        "requester_id": bob.id,
+        "chat": {
+            "id": chat.id,
+            "users": [
+                agent(world, "alice", present=False, events_seen_up_to=TIME),
+                ada(world),
+                agent(world, "bob", events_seen_up_to=frame["chat"]["thread"]["events"][0]["created_at"]),
+            ],
+            "properties": PROPERTIES,
+            "access": {"group_ids": [SALES]},
+            "thread": {
+                "id": answer["thread_id"],
+                "created_at": TIME,
+                "active": True,
+                "user_ids": [world.id("ada"), bob.id],
+                "events": [event],
+                "properties": {"ns": {"of": "thread"}},
+                "access": {"group_ids": [SALES]},
+                "previous_thread_id": chat.thread_id,
+            },
+        },
+    }
+    await carol.hears_nothing_more()
+    earlier = await bob.call("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
+    assert earlier["thread"]["next_thread_id"] == answer["thread_id"]
+    assert [each["text"] for each in earlier["thread"]["events"]] == ["one"]
+
+
+async def test_a_chat_moves_to_the_groups_it_is_resumed_in(world: World, enter: Enter) -> None:
+    alice, bob, carol = await enter("alice"), await world.agent("bob"), await world.agent("carol")
+    chat = await world.chat(alice)
+    await alice.call("deactivate_chat", id=chat.id)
+    await bob.forget()
+
+    await alice.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SUPPORT]}})
+
+    assert (await carol.next_push("incoming_chat"))["chat"]["access"] == {"group_ids": [SUPPORT]}
+    await bob.hears_nothing_more()
+
+
+async def test_what_cannot_be_resumed(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    chat = await world.chat(alice, users=["ada"])
+    active = Refused("validation", "Chat is already active")
+    assert await alice.refused("resume_chat", chat={"id": chat.id}) == active
+    assert await alice.refused("resume_chat", chat={"id": "AAAAAAAAAA"}) == Refused("not_found", "Chat not found")
+    await alice.call("deactivate_chat", id=chat.id)
+
+    grace = [{"id": world.id("grace"), "type": "customer"}]
+    refusal = await alice.refused("resume_chat", chat={"id": chat.id, "users": grace})
+    assert refusal == Refused("validation", "`chat.users` must not name a second customer")
+    events = [{"type": "message", "text": "hi", "author_id": "bob@example.com"}]
+    refusal = await alice.refused("resume_chat", chat={"id": chat.id, "thread": {"events": events}})
+    assert refusal == Refused("validation", "`chat.thread.events[0].author_id` must be one of `chat.users`")
+    stranger = await enter("carol", scopes=["chats--access:rw"])
+    refusal = await stranger.refused("resume_chat", chat={"id": chat.id})
+    assert refusal == Refused("missing_access", "Requester has no access to the chat")
+
+    read = await alice.call("get_chat", chat_id=chat.id)
+    assert (read["thread"]["id"], read["thread"]["active"]) == (chat.thread_id, False)
+
+
+# Follow
+
+
+async def test_a_follower_is_shown_the_chat_and_hears_what_is_said(world: World) -> None:
+    alice, carol = await world.agents("alice", "carol")
+    chat = await world.chat(alice, users=["ada"], texts=["one"])
+    second = await world.agent("carol")
+
+    assert await carol.call("follow_chat", id=chat.id) == {}
+
+    for connection in (carol, second):
+        push = await connection.next_push("incoming_chat")
+        assert push["chat"]["id"] == chat.id
+        assert push["chat"]["thread"]["events"] == [message("one", alice.id, id=chat.event_ids[0])]
+        assert "requester_id" not in push
+    await alice.hears_nothing_more()
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "two"})
+    await carol.next_push("incoming_event")
+    assert (await carol.call("get_chat", chat_id=chat.id))["is_followed"] is True
+
+
+async def test_following_twice_or_as_a_member_pushes_nothing(world: World, enter: Enter) -> None:
+    alice, bob = await enter("alice"), await world.agent("bob")
+    chat = await world.chat(alice, users=["bob"])
+    dave = await world.agent("dave")
+    await dave.call("follow_chat", id=chat.id)
+    await dave.forget()
+
+    assert await dave.call("follow_chat", id=chat.id) == {}
+    assert await bob.call("follow_chat", id=chat.id) == {}
+
+    await dave.hears_nothing_more()
+    await bob.hears_nothing_more()
+
+
+async def test_following_ends_when_the_chat_is_resumed(world: World) -> None:
+    alice, dave = await world.agents("alice", "dave")
+    chat = await world.chat(alice)
+    await dave.call("follow_chat", id=chat.id)
+    await alice.call("deactivate_chat", id=chat.id)
+    await alice.call("resume_chat", chat={"id": chat.id})
+    await dave.forget()
+
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "two"})
+
+    await dave.hears_nothing_more()
+    assert (await dave.call("get_chat", chat_id=chat.id))["is_followed"] is False
+
+
+async def test_what_cannot_be_followed(world: World, enter: Enter) -> None:
+    chat = await world.chat(await world.web("alice"))
+    carol = await enter("carol", scopes=["chats--access:ro"])
+    assert await carol.refused("follow_chat", id="AAAAAAAAAA") == Refused("not_found", "Chat not found")
+    refusal = await carol.refused("follow_chat", id=chat.id)
+    assert refusal == Refused("missing_access", "Requester has no access to the chat")
+
+
+async def test_who_unfollows_hears_key_changes_only(world: World) -> None:
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice)
+    second = await world.agent("bob")
+    await bob.call("follow_chat", id=chat.id)
+    await second.forget()
+    await bob.forget()
+
+    assert await bob.call("unfollow_chat", id=chat.id) == {"chat_id": chat.id}
+
+    assert await bob.next_push("chat_unfollowed") == {"chat_id": chat.id}
+    assert await second.next_push("chat_unfollowed") == {"chat_id": chat.id}
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "two"})
+    await bob.hears_nothing_more()
+    await alice.call("deactivate_chat", id=chat.id)
+    await bob.next_push("chat_deactivated")
+
+
+async def test_unfollowing_over_http_is_answered_with_nothing(world: World) -> None:
+    alice, bob = await world.agent("alice"), await world.web("bob", scopes=[])
+    chat = await world.chat(alice)
+    assert await bob.call("unfollow_chat", id=chat.id) == {}
+    assert await bob.refused("unfollow_chat", id="AAAAAAAAAA") == Refused("not_found", "Chat not found")
+
+
+async def test_a_member_cannot_unfollow(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    chat = await world.chat(alice)
+    refusal = await alice.refused("unfollow_chat", id=chat.id)
+    assert refusal == Refused("validation", "Chat members cannot unfollow the chat")
+
+
+# Users
+
+
+async def test_a_user_comes_and_goes_before_everybody_with_access(world: World, enter: Enter) -> None:
+    alice, bob, dave = await enter("alice"), await world.agent("bob"), await world.agent("dave")
+    carol = await world.agent("carol")
+    chat = await world.chat(alice)
+    named = {"chat_id": chat.id, "user_id": bob.id, "user_type": "agent"}
+
+    assert await alice.call("add_user_to_chat", **named, visibility="agents") == {}
+    told = {
+        "chat_id": chat.id,
+        "thread_id": chat.thread_id,
+        "user": agent(world, "bob", visibility="agents"),
+        "reason": "manual",
+        "requester_id": world.id("alice"),
+    }
+    assert await bob.next_push("user_added_to_chat") == told
+    assert await dave.next_push("user_added_to_chat") == told
+
+    assert await alice.call("remove_user_from_chat", **named) == {}
+    del told["user"]
+    assert await bob.next_push("user_removed_from_chat") == told | {"user_id": bob.id}
+    assert await dave.next_push("user_removed_from_chat") == told | {"user_id": bob.id}
+
+    await carol.hears_nothing_more()
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "without Bob"})
+    await bob.hears_nothing_more()
+
+
+async def test_a_customer_is_added_as_the_chat_shows_them(world: World) -> None:
+    alice = await world.agent("alice")
+    bobs = [await world.agent("bob", version=version) for version in ("3.5", "3.6")]
+    chat = await world.chat(alice)
+
+    await alice.call(
+        "add_user_to_chat", chat_id=chat.id, user_id=world.id("ada"), user_type="customer", visibility="all"
+    )
+
+    shown = [(await bob.next_push("user_added_to_chat"))["user"] for bob in bobs]
+    assert shown == [older_ada(world), ada(world)]
+
+
+async def test_a_follower_of_another_group_hears_who_comes_and_goes(world: World) -> None:
+    alice, carol = await world.agents("alice", "carol")
+    chat = await world.chat(alice)
+    await carol.call("follow_chat", id=chat.id)
+    await carol.forget()
+
+    named = {"chat_id": chat.id, "user_id": world.id("bob"), "user_type": "agent"}
+    await alice.call("add_user_to_chat", **named, visibility="all")
+    await alice.call("remove_user_from_chat", **named)
+
+    await carol.next_push("user_added_to_chat")
+    await carol.next_push("user_removed_from_chat")
+
+
+async def test_who_cannot_be_added(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    chat = await world.chat(alice, users=["ada"])
+
+    async def refusal(name: str, kind: str = "agent", visibility: str = "all") -> Refused:
+        named = {"user_id": world.id(name), "user_type": kind, "visibility": visibility}
+        return await alice.refused("add_user_to_chat", chat_id=chat.id, **named)
+
+    assert await refusal("nobody") == Refused("not_found", "Agent not found")
+    assert await refusal("nobody", "customer") == Refused("not_found", "Customer not found")
+    assert await refusal("carol") == Refused("missing_access", "Agent has no access to the chat")
+    assert await refusal("alice") == Refused("validation", "`user_id` is already a user of the chat")
+    assert await refusal("grace", "customer") == Refused("validation", "Chat already has a customer")
+    assert await refusal("grace", "customer", "agents") == Refused(
+        "validation", "`visibility` must be `all` for a customer"
+    )
+    await alice.call("deactivate_chat", id=chat.id)
+    assert await refusal("bob") == Refused("chat_inactive", "Chat is inactive")
+
+
+async def test_who_cannot_be_removed(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    chat = await world.chat(alice, users=["ada"])
+
+    async def refusal(name: str, kind: str = "agent") -> Refused:
+        named = {"user_id": world.id(name), "user_type": kind}
+        return await alice.refused("remove_user_from_chat", chat_id=chat.id, **named)
+
+    nobody = Refused("validation", "`user_id` is not an agent of the chat")
+    assert await refusal("bob") == nobody
+    assert await refusal("ada") == nobody
+    assert await refusal("ada", "customer") == Refused("validation", "`user_type` must be one of: agent")
+    await alice.call("deactivate_chat", id=chat.id)
+    assert await refusal("alice") == Refused("chat_inactive", "Chat is inactive")
+
+
+@pytest.mark.parametrize("action", ["add_user_to_chat", "remove_user_from_chat"])
+async def test_who_takes_part_is_changed_by_who_is_in_the_chat(world: World, enter: Enter, action: str) -> None:
+    alice, bob = await world.agent("alice"), await enter("bob")
+    chat = await world.chat(alice, users=["erin"] if action == "remove_user_from_chat" else [], group=0)
+    named = {"chat_id": chat.id, "user_id": world.id("erin"), "user_type": "agent", "visibility": "all"}
+
+    refusal = await bob.refused(action, **named)
+    assert refusal == Refused("authorization", "Requester is not a user of the chat")
+    await bob.call(action, **named, ignore_requester_presence=True)
+
+    stranger = await enter("carol", scopes=["chats--my:rw"])
+    refusal = await stranger.refused(action, **named, ignore_requester_presence=True)
+    assert refusal == Refused("missing_access", "Requester has no access to the chat")
+    assert await bob.refused(action, **named | {"chat_id": "AAAAAAAAAA"}) == Refused("not_found", "Chat not found")
+
+
+# Bots
+
+
+async def test_a_bot_holds_a_socket_and_takes_part(world: World) -> None:
+    robin, alice = await world.agent("robin"), await world.agent("alice")
+
+    answer = await robin.call("start_chat")
+
+    chat = (await alice.next_push("incoming_chat"))["chat"]
+    assert chat["users"] == [bot(world, "robin", events_seen_up_to=TIME)]
+    await robin.next_push("incoming_chat")
+    await robin.call("send_event", chat_id=answer["chat_id"], event={"type": "message", "text": "beep"})
+    assert (await robin.next_push("incoming_event"))["event"]["author_id"] == world.id("robin")

@@ -1,0 +1,385 @@
+"""Reading chats and threads: what is shown, to whom, and page by page."""
+
+from typing import Any
+
+import pytest
+
+from tests.actions.conftest import Enter
+from tests.actions.shapes import ID, TIME, ada, agent, message, older_ada
+from tests.world import SALES, SUPPORT, Client, Refused, Web, World
+
+
+async def chats(world: World, by: Client | Web, count: int) -> list[str]:
+    """Ids of new chats, the newest first."""
+    return [(await world.chat(by)).id for _ in range(count)][::-1]
+
+
+async def resumed(world: World, by: Client, count: int, group: int = SALES) -> tuple[str, list[str]]:
+    """A chat's id and those of its threads, of one event each, the newest first."""
+    chat = await world.chat(by, group=group, texts=["1"])
+    thread_ids = [chat.thread_id]
+    for number in range(2, count + 1):
+        await by.call("deactivate_chat", id=chat.id)
+        event = {"type": "message", "text": str(number)}
+        answer = await by.call("resume_chat", chat={"id": chat.id, "thread": {"events": [event]}})
+        thread_ids.append(answer["thread_id"])
+    return chat.id, thread_ids[::-1]
+
+
+def ids(found: list[dict[str, Any]]) -> list[str]:
+    return [each["id"] for each in found]
+
+
+# list_chats
+
+
+async def test_a_chat_in_brief(either_world: World) -> None:
+    world = either_world
+    alice = await world.agent("alice")
+    chat = await world.chat(alice, users=["ada"], texts=["one", "two"])
+
+    listed = await alice.call("list_chats")
+
+    last = message("two", alice.id, id=chat.event_ids[1])
+    in_thread = {"thread_id": chat.thread_id, "thread_created_at": TIME}
+    assert listed == {
+        "found_chats": 1,
+        "chats_summary": [
+            {
+                "id": chat.id,
+                "last_event_per_type": {"message": {**in_thread, "event": last}},
+                "users": [agent(world, "alice", events_seen_up_to=TIME), ada(world)],
+                "last_thread_summary": {
+                    "id": chat.thread_id,
+                    "created_at": TIME,
+                    "active": True,
+                    "user_ids": [alice.id, world.id("ada")],
+                    "properties": {},
+                    "access": {"group_ids": [SALES]},
+                },
+                "properties": {},
+                "access": {"group_ids": [SALES]},
+                "is_followed": True,
+            }
+        ],
+    }
+
+
+async def test_pages_of_chats_lead_on_and_back(either_world: World) -> None:
+    olivia = await either_world.agent("olivia")
+    made = await chats(either_world, olivia, 5)
+
+    first = await olivia.call("list_chats", limit=2)
+    second = await olivia.call("list_chats", page_id=first["next_page_id"])
+    third = await olivia.call("list_chats", page_id=second["next_page_id"])
+
+    assert [ids(page["chats_summary"]) for page in (first, second, third)] == [made[:2], made[2:4], made[4:]]
+    assert {page["found_chats"] for page in (first, second, third)} == {5}
+    assert "previous_page_id" not in first
+    assert "next_page_id" not in third
+    back = await olivia.call("list_chats", page_id=third["previous_page_id"])
+    assert ids(back["chats_summary"]) == made[2:4]
+    front = await olivia.call("list_chats", page_id=back["previous_page_id"])
+    assert ids(front["chats_summary"]) == made[:2]
+    assert "previous_page_id" not in front
+    again = await olivia.call("list_chats", page_id=front["next_page_id"])
+    assert ids(again["chats_summary"]) == made[2:4]
+
+
+async def test_pages_stay_right_while_chats_are_added(world: World, enter: Enter) -> None:
+    olivia = await enter("olivia")
+    made = await chats(world, olivia, 4)
+    first = await olivia.call("list_chats", limit=2)
+    await chats(world, olivia, 1)
+
+    second = await olivia.call("list_chats", page_id=first["next_page_id"])
+
+    assert ids(second["chats_summary"]) == made[2:]
+
+
+async def test_the_oldest_come_first_when_asked_for(world: World, enter: Enter) -> None:
+    olivia = await enter("olivia")
+    made = await chats(world, olivia, 3)
+    first = await olivia.call("list_chats", sort_order="asc", limit=2)
+    second = await olivia.call("list_chats", page_id=first["next_page_id"])
+    assert ids(first["chats_summary"] + second["chats_summary"]) == made[::-1]
+
+
+async def test_ten_chats_unless_asked_otherwise(world: World, enter: Enter) -> None:
+    olivia = await enter("olivia")
+    await chats(world, olivia, 11)
+    assert len((await olivia.call("list_chats"))["chats_summary"]) == 10
+
+
+async def test_a_page_remembers_its_filters(world: World, enter: Enter) -> None:
+    olivia = await enter("olivia")
+    open_, closed = await chats(world, olivia, 2), await chats(world, olivia, 2)
+    for chat_id in closed:
+        await olivia.call("deactivate_chat", id=chat_id)
+    first = await olivia.call("list_chats", filters={"active": True}, limit=1)
+    second = await olivia.call("list_chats", page_id=first["next_page_id"])
+    assert ids(first["chats_summary"] + second["chats_summary"]) == open_
+    assert "next_page_id" not in second
+
+
+async def test_page_ids_that_are_not_ours(world: World, enter: Enter) -> None:
+    olivia = await enter("olivia")
+    await chats(world, olivia, 2)
+    page_id = (await olivia.call("list_chats", limit=1))["next_page_id"]
+    chat_id, _ = await resumed(world, await world.agent("olivia"), 2)
+    of_threads = (await olivia.call("list_threads", chat_id=chat_id, limit=1))["next_page_id"]
+
+    invalid = Refused("validation", "`page_id` is not valid or has expired")
+    for forged in ("x", page_id[:-1], page_id[:-1] + ("A" if page_id[-1] != "A" else "B"), "A" + page_id):
+        assert await olivia.refused("list_chats", page_id=forged) == invalid
+    other = Refused("validation", "`page_id` belongs to another list")
+    assert await olivia.refused("list_chats", page_id=of_threads) == other
+    assert await olivia.refused("list_threads", chat_id=chat_id, page_id=page_id) == other
+    for field in ({"limit": 2}, {"sort_order": "asc"}, {"filters": {}}):
+        [name] = field
+        refusal = await olivia.refused("list_chats", page_id=page_id, **field)
+        assert refusal == Refused("validation", f"`{name}` can't be used together with `page_id`")
+
+
+FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "none": ({}, ["plain", "closed", "tagged", "support"]),
+    "active": ({"active": True}, ["plain", "tagged", "support"]),
+    "inactive": ({"active": False}, ["closed"]),
+    "group": ({"group_ids": [SUPPORT]}, ["support"]),
+    "groups": ({"group_ids": [SUPPORT, SALES]}, ["plain", "closed", "tagged", "support"]),
+    "no group": ({"group_ids": [77]}, []),
+    "a property exists": ({"properties": {"ns": {"kind": {"exists": True}}}}, ["tagged", "support"]),
+    "a property does not": ({"properties": {"ns": {"kind": {"exists": False}}}}, ["plain", "closed"]),
+    "one of values": ({"properties": {"ns": {"kind": {"values": ["é\"'", "other"]}}}}, ["tagged"]),
+    "a number": ({"properties": {"ns": {"kind": {"values": [7]}}}}, ["support"]),
+    "a number is no string": ({"properties": {"ns": {"kind": {"values": ["7"]}}}}, []),
+    "none of values": ({"properties": {"ns": {"kind": {"exclude_values": [7]}}}}, ["plain", "closed", "tagged"]),
+    "two at once": ({"active": True, "properties": {"ns": {"yes": {"values": [True]}}}}, ["tagged"]),
+    "a namespace like a path": ({"properties": {"$.ns": {"kind": {"exists": True}}}}, []),
+    "a namespace like no path": ({"properties": {"$": {'a"b': {"exists": True}}}}, []),
+    "a name like an index": ({"properties": {"ns": {"0": {"exists": True}}}}, []),
+}
+
+
+@pytest.mark.parametrize(("filters", "expected"), FILTERS.values(), ids=FILTERS)
+async def test_chats_are_filtered(either_world: World, filters: dict[str, Any], expected: list[str]) -> None:
+    olivia = await either_world.agent("olivia")
+    names: dict[str, str] = {}
+
+    async def make(name: str, group: int, properties: dict[str, Any]) -> str:
+        chat = {"access": {"group_ids": [group]}, "properties": properties}
+        chat_id: str = (await olivia.call("start_chat", chat=chat))["chat_id"]
+        names[chat_id] = name
+        return chat_id
+
+    await make("plain", SALES, {})
+    closed = await make("closed", SALES, {"other": {"kind": 7}})
+    await olivia.call("deactivate_chat", id=closed)
+    await make("tagged", SALES, {"ns": {"kind": "é\"'", "yes": True}})
+    await make("support", SUPPORT, {"ns": {"kind": 7, "yes": False}})
+
+    listed = await olivia.call("list_chats", filters=filters)
+
+    assert [names[chat["id"]] for chat in listed["chats_summary"]] == expected[::-1]
+    assert listed["found_chats"] == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"properties": {"ns": {"n": {}}}}, "`filters.properties.ns.n` must have exactly one of"),
+        ({"properties": {"ns": {"n": {"exists": True, "values": [1]}}}}, "`filters.properties.ns.n` must have exactly"),
+        ({"group_ids": ["1"]}, "`filters.group_ids[0]` must be an integer"),
+        ({"group_ids": [1] * 201}, "`filters.group_ids` must have at most 200 elements"),
+        ({"active": "yes"}, "`filters.active` must be a boolean"),
+    ],
+)
+async def test_filters_that_are_none(world: World, filters: dict[str, Any], message: str) -> None:
+    olivia = await world.agent("olivia")
+    refusal = await olivia.refused("list_chats", filters=filters)
+    assert refusal.type == "validation"
+    assert refusal.message.startswith(message)
+
+
+@pytest.mark.parametrize("limit", [0, 101, -1])
+async def test_limits_of_a_page(world: World, enter: Enter, limit: int) -> None:
+    olivia = await enter("olivia")
+    refusal = await olivia.refused("list_chats", limit=limit)
+    assert refusal == Refused("validation", "`limit` must be an integer from 1 to 100")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "seen"),
+    [
+        (["chats--all:ro"], {"general", "sales", "support", "with alice"}),
+        (["chats--access:ro"], {"general", "sales", "with alice"}),
+        (["chats.conversation--access:rw"], {"general", "sales", "with alice"}),
+        (["chats--my:ro"], {"with alice"}),
+        (["chats--my:rw"], {"with alice"}),
+    ],
+)
+async def test_a_list_ends_where_the_token_reaches(either_world: World, scopes: list[str], seen: set[str]) -> None:
+    world = either_world
+    olivia = await world.agent("olivia")
+    names = {
+        (await world.chat(olivia, group=0)).id: "general",
+        (await world.chat(olivia, group=SALES)).id: "sales",
+        (await world.chat(olivia, group=SUPPORT)).id: "support",
+    }
+    mine = await world.chat(await world.agent("alice"), group=SUPPORT)
+    names[mine.id] = "with alice"
+    alice = await world.agent("alice", scopes=scopes)
+
+    listed = await alice.call("list_chats")
+
+    assert {names[chat["id"]] for chat in listed["chats_summary"]} == seen
+    for chat_id, name in names.items():
+        if name in seen:
+            await alice.call("get_chat", chat_id=chat_id)
+        else:
+            no_access = Refused("missing_access", "Requester has no access to the chat")
+            assert await alice.refused("get_chat", chat_id=chat_id) == no_access
+            assert await alice.refused("list_threads", chat_id=chat_id) == no_access
+
+
+@pytest.mark.parametrize("action", ["list_chats", "list_threads", "get_chat"])
+async def test_reading_takes_a_scope(world: World, enter: Enter, action: str) -> None:
+    alice = await enter("alice", scopes=["agents--all:rw", "multicast:rw"])
+    refusal = await alice.refused(action, chat_id="AAAAAAAAAA")
+    lacks = "Token lacks the scope: chats--access:ro or chats--all:ro or chats--my:ro"
+    assert refusal == Refused("authorization", lacks)
+
+
+async def test_a_list_ends_with_the_license(world: World) -> None:
+    await world.chat(await world.web("alice"))
+    stranger = await (await world.server.world()).agent("olivia")
+    assert await stranger.call("list_chats") == {"chats_summary": [], "found_chats": 0}
+    await stranger.close()
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+async def test_older_versions_ask_for_active_chats_in_their_own_way(world: World, enter: Enter, version: str) -> None:
+    alice = await enter("alice", version=version)
+    open_, closed = await world.chat(alice, users=["ada"]), await world.chat(alice)
+    await alice.call("deactivate_chat", id=closed.id)
+
+    async def listed(**filters: Any) -> list[str]:
+        return ids((await alice.call("list_chats", filters=filters))["chats_summary"])
+
+    assert await listed(include_active=False) == [closed.id]
+    assert await listed(include_active=True) == [closed.id, open_.id]
+    assert await listed() == [closed.id, open_.id]
+    assert await listed(active=True) == [closed.id, open_.id]  # a filter of 3.6
+    refusal = await alice.refused("list_chats", filters={"include_active": 1})
+    assert refusal == Refused("validation", "`filters.include_active` must be a boolean")
+    shown = (await alice.call("list_chats"))["chats_summary"][1]
+    assert shown["users"][1] == older_ada(world)
+    assert (await alice.call("get_chat", chat_id=open_.id))["users"][1] == older_ada(world)
+
+
+# list_threads
+
+
+async def test_threads_with_their_events(either_world: World) -> None:
+    alice = await either_world.agent("alice")
+    chat_id, thread_ids = await resumed(either_world, alice, 4)
+
+    first = await alice.call("list_threads", chat_id=chat_id)
+    second = await alice.call("list_threads", chat_id=chat_id, page_id=first["next_page_id"])
+
+    assert first["found_threads"] == 4
+    assert ids(first["threads"]) == thread_ids[:3]  # three unless asked otherwise
+    assert ids(second["threads"]) == thread_ids[3:]
+    back = await alice.call("list_threads", chat_id=chat_id, page_id=second["previous_page_id"])
+    assert ids(back["threads"]) == thread_ids[:3]
+    assert second["threads"] == [
+        {
+            "id": thread_ids[3],
+            "created_at": TIME,
+            "active": False,
+            "user_ids": [alice.id],
+            "events": [message("1", alice.id, id=f"{thread_ids[3]}_1")],
+            "properties": {},
+            "access": {"group_ids": [SALES]},
+            "next_thread_id": thread_ids[2],
+        }
+    ]
+    assert first["threads"][0]["previous_thread_id"] == thread_ids[1]
+
+
+async def test_threads_of_a_span_of_time(world: World) -> None:
+    alice = await world.agent("alice")
+    chat_id, thread_ids = await resumed(world, alice, 3)
+    everything = await alice.call("list_threads", chat_id=chat_id, sort_order="asc")
+    assert ids(everything["threads"]) == thread_ids[::-1]
+    middle = everything["threads"][1]["created_at"]
+
+    async def listed(**filters: str) -> list[str]:
+        return ids((await alice.call("list_threads", chat_id=chat_id, filters=filters))["threads"])
+
+    assert await listed(**{"from": middle}) == thread_ids[:2]
+    assert await listed(to=middle) == thread_ids[1:]
+    assert await listed(**{"from": middle, "to": middle}) == thread_ids[1:2]
+    assert await listed(to="2020-01-01T00:00:00+02:00") == []
+    paged = await alice.call("list_threads", chat_id=chat_id, filters={"from": middle}, limit=1)
+    rest = await alice.call("list_threads", chat_id=chat_id, page_id=paged["next_page_id"])
+    assert ids(paged["threads"] + rest["threads"]) == thread_ids[:2]
+    assert "next_page_id" not in rest
+
+
+async def test_as_many_threads_as_it_takes_for_so_many_events(world: World, enter: Enter) -> None:
+    chat_id, thread_ids = await resumed(world, await world.agent("alice"), 3)
+    alice = await enter("alice")
+    for count, expected in ((1, 1), (2, 2), (3, 3), (100, 3)):
+        found = await alice.call("list_threads", chat_id=chat_id, min_events_count=count)
+        assert ids(found["threads"]) == thread_ids[:expected]
+        assert found["found_threads"] == 3
+    for field in ({"limit": 1}, {"filters": {}}):
+        [name] = field
+        refusal = await alice.refused("list_threads", chat_id=chat_id, min_events_count=1, **field)
+        assert refusal == Refused("validation", f"`{name}` can't be used together with `min_events_count`")
+
+
+async def test_an_earlier_thread_keeps_its_groups(world: World, enter: Enter) -> None:
+    carol = await world.agent("carol")
+    chat = await world.chat(carol, group=SUPPORT, texts=["among us"])
+    await carol.call("deactivate_chat", id=chat.id)
+    resumed = await carol.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SALES]}})
+    bob = await enter("bob", scopes=["chats--access:ro"])
+    olivia = await enter("olivia")
+
+    assert ids((await bob.call("list_threads", chat_id=chat.id))["threads"]) == [resumed["thread_id"]]
+    assert (await bob.call("get_chat", chat_id=chat.id))["thread"]["id"] == resumed["thread_id"]
+    refusal = await bob.refused("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
+    assert refusal == Refused("missing_access", "Requester has no access to the thread")
+    for reader in (olivia, carol):  # by `all`, and as a user of the chat
+        read = await reader.call("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
+        assert read["thread"]["access"] == {"group_ids": [SUPPORT]}
+
+
+# get_chat
+
+
+async def test_a_chat_with_its_latest_thread_or_the_one_named(world: World, enter: Enter) -> None:
+    chat_id, thread_ids = await resumed(world, await world.agent("alice"), 2)
+    alice = await enter("alice")
+    latest = await alice.call("get_chat", chat_id=chat_id)
+    assert set(latest) == {"id", "thread", "users", "properties", "access", "is_followed"}
+    assert latest["thread"]["id"] == thread_ids[0]
+    first = await alice.call("get_chat", chat_id=chat_id, thread_id=thread_ids[1])
+    assert first["thread"]["events"] == [message("1", world.id("alice"), id=f"{thread_ids[1]}_1")]
+
+
+async def test_chats_and_threads_that_are_not_there(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    chat, other = await world.chat(alice), await world.chat(alice)
+    not_found = Refused("not_found", "Thread not found")
+    assert await alice.refused("get_chat", chat_id=chat.id, thread_id="AAAAAAAAAA") == not_found
+    assert await alice.refused("get_chat", chat_id=chat.id, thread_id=other.thread_id) == not_found
+    for action in ("get_chat", "list_threads"):
+        assert await alice.refused(action, chat_id="AAAAAAAAAA") == Refused("not_found", "Chat not found")
+        assert await alice.refused(action) == Refused("validation", "`chat_id` is required")
+    stranger = await (await world.server.world()).agent("olivia")
+    assert await stranger.refused("get_chat", chat_id=chat.id) == Refused("not_found", "Chat not found")
+    await stranger.close()
+    assert chat.id == ID

@@ -1,0 +1,115 @@
+"""What is done on one process is seen on the other."""
+
+import asyncio
+import time
+
+from tests.cluster.conftest import Cluster
+from tests.running import run
+from tests.world import Client
+
+OWNER, SMITH, JONES = "owner@example.com", "smith@example.com", "jones@example.com"
+EVENTS = 50
+"""What each sender says."""
+
+
+async def start_chat(smith: Client) -> str:
+    """A chat of Smith's and Jones'."""
+    chat_id: str = (await smith.call("start_chat", chat={"users": [{"id": JONES, "type": "agent"}]}))["chat_id"]
+    return chat_id
+
+
+async def test_an_event_sent_over_the_web_api_arrives_on_the_other_process(cluster: Cluster) -> None:
+    async with cluster.here.agent(SMITH) as smith, cluster.there.agent(JONES) as jones:
+        chat_id = await start_chat(smith)
+        assert (await jones.next_push("incoming_chat"))["chat"]["id"] == chat_id
+
+        web = cluster.here.web(SMITH)
+        sent = await web.call("send_event", chat_id=chat_id, event={"type": "message", "text": "Hello"})
+        await web.close()
+        push = await jones.next_push("incoming_event")
+        assert (push["event"]["id"], push["event"]["text"]) == (sent["event_id"], "Hello")
+
+
+async def test_what_is_not_stored_arrives_too(cluster: Cluster) -> None:
+    async with cluster.here.agent(SMITH) as smith, cluster.there.agent(JONES) as jones:
+        chat_id = await start_chat(smith)
+        await jones.next_push("incoming_chat")
+        await smith.call("send_typing_indicator", chat_id=chat_id, is_typing=True)
+        assert (await jones.next_push("incoming_typing_indicator"))["typing_indicator"]["author_id"] == SMITH
+        await smith.call("multicast", recipients={"agents": {"ids": [JONES]}}, content="Lunch!")
+        assert await jones.next_push("incoming_multicast") == {"author_id": SMITH, "content": "Lunch!"}
+
+
+async def test_both_processes_tell_all_pushes_once_in_one_order(cluster: Cluster) -> None:
+    """Two chats, to each of which both processes write at once."""
+    async with (
+        cluster.here.agent(SMITH) as smith,
+        cluster.there.agent(JONES) as jones,
+        cluster.here.agent(JONES, pushes={"3.6": ["incoming_event"]}) as hearing_here,
+        cluster.there.agent(SMITH, pushes={"3.6": ["incoming_event"]}) as hearing_there,
+    ):
+        chat_ids = [await start_chat(smith) for _ in range(2)]
+        senders = [say(agent, chat_id) for agent in (smith, jones) for chat_id in chat_ids]
+        acknowledged = await asyncio.gather(*senders)
+        heard_here, heard_there = [
+            await event_ids(agent, len(senders) * EVENTS) for agent in (hearing_here, hearing_there)
+        ]
+        await hearing_here.hears_nothing_more()
+        await hearing_there.hears_nothing_more()
+
+        assert heard_here == heard_there
+        assert sorted(heard_here) == sorted(event_id for ids in acknowledged for event_id in ids)
+        for chat_id in chat_ids:
+            thread = (await smith.call("list_threads", chat_id=chat_id))["threads"][0]
+            stored = [event["id"] for event in thread["events"]]
+            assert [event_id for event_id in heard_here if event_id.startswith(thread["id"])] == stored
+
+
+async def say(agent: Client, chat_id: str) -> list[str]:
+    """Send the events, waiting for none, and then hear their ids."""
+    event = {"type": "message", "text": "Hello"}
+    requests = [await agent.send("send_event", chat_id=chat_id, event=event) for _ in range(EVENTS)]
+    return [(await agent.answer(request_id))["payload"]["event_id"] for request_id in requests]
+
+
+async def event_ids(agent: Client, count: int) -> list[str]:
+    """The ids in the next pushes."""
+    return [(await agent.next_push("incoming_event"))["event"]["id"] for _ in range(count)]
+
+
+async def test_a_routing_status_set_here_is_pushed_and_listed_there(cluster: Cluster) -> None:
+    async with cluster.here.agent(SMITH) as smith, cluster.there.agent(JONES) as jones:
+        jones.noise = set()
+        await smith.call("set_routing_status", status="not_accepting_chats")
+        wanted = {"agent_id": SMITH, "status": "not_accepting_chats"}
+        while await jones.next_push("routing_status_set") != wanted:
+            pass  # of logging in
+        assert wanted in await jones.call("list_routing_statuses")
+
+
+async def test_an_agent_is_offline_when_no_process_has_it(cluster: Cluster) -> None:
+    async with cluster.there.agent(JONES) as jones:
+        jones.noise = set()
+        async with cluster.here.agent(OWNER), cluster.there.agent(OWNER):
+            assert await jones.next_push("routing_status_set") == {"agent_id": OWNER, "status": "accepting_chats"}
+            await jones.hears_nothing_more()
+        assert await jones.next_push("routing_status_set") == {"agent_id": OWNER, "status": "offline"}
+
+
+async def test_a_revoked_token_ends_sockets_on_both_within_a_second(cluster: Cluster) -> None:
+    database = ("--data-dir", cluster.here.data_dir, "--database-url", cluster.database_url)
+    minted = await asyncio.to_thread(run, "token", OWNER, *database)
+    token = dict(line.split(maxsplit=1) for line in minted.stdout.splitlines())["token"]
+
+    async with (
+        cluster.here.agent(OWNER, token=token) as here,
+        cluster.there.agent(OWNER, token=token) as there,
+        cluster.there.agent(OWNER) as with_another_token,
+    ):
+        revoked = await asyncio.to_thread(run, "token", "--revoke", token, *database)
+        revoked_at = time.monotonic()
+        assert revoked.returncode == 0, revoked.stderr
+        endings = await asyncio.gather(here.ended(), there.ended())
+        assert time.monotonic() - revoked_at < 1
+        assert endings == [({"reason": "access_token_revoked"}, 1000)] * 2
+        await with_another_token.hears_nothing_more()

@@ -1,0 +1,135 @@
+"""The official Python SDK, unmodified: an integration uses the Web API over TLS."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from httpx import Response
+from livechat.agent import AgentWeb
+from livechat.utils.structures import AccessToken, TokenType
+
+from tests.conformance.test_sdk_rtm import JONES, SMITH, VERSIONS
+from tests.running import ServerProcess
+
+
+def done(response: Response) -> Any:
+    """The body of a response, which is a success."""
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def refused(response: Response) -> tuple[int, str]:
+    """The status of a response and the type of the error in it."""
+    return response.status_code, response.json()["error"]["type"]
+
+
+def client(server: ServerProcess, version: str, token: AccessToken) -> Any:
+    """A client that trusts any certificate."""
+    return AgentWeb.get_client(token, version=version, base_url=server.address, verify=False, disable_logging=True)
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    version: str = request.param
+    return version
+
+
+@pytest.fixture(scope="module")
+def smith(server: ServerProcess, version: str) -> Iterator[Any]:
+    web = client(server, version, AccessToken(server.token(SMITH), TokenType.BEARER))
+    with web.session:
+        yield web
+
+
+@pytest.fixture
+def chat(smith: Any) -> dict[str, Any]:
+    """What `start_chat` answers for a chat of Smith's and Jones'."""
+    started: dict[str, Any] = done(smith.start_chat(chat={"users": [{"id": JONES, "type": "agent"}]}, continuous=True))
+    return started
+
+
+def test_events(smith: Any, chat: dict[str, Any]) -> None:
+    sent: list[dict[str, Any]] = [
+        {"type": "message", "text": "Hello", "custom_id": "greeting"},
+        {"type": "system_message", "text": "The chat is recorded", "system_message_type": "recorded"},
+        {"type": "custom", "content": {"coupon": 7}},
+        {"type": "rich_message", "template_id": "quick_replies", "elements": [{"title": "Well?"}]},
+    ]
+    ids = [done(smith.send_event(chat_id=chat["chat_id"], event=event))["event_id"] for event in sent]
+
+    stored = done(smith.get_chat(chat_id=chat["chat_id"]))["thread"]["events"]
+    assert [event["id"] for event in stored] == ids
+    for event, wanted in zip(stored, sent, strict=True):
+        assert event.items() >= wanted.items()
+
+
+def test_reading_chats(smith: Any, chat: dict[str, Any], version: str) -> None:
+    page = done(smith.list_chats(limit=1))
+    assert [summary["id"] for summary in page["chats_summary"]] == [chat["chat_id"]]
+    following = done(smith.list_chats(page_id=page["next_page_id"]))
+    assert chat["chat_id"] not in [summary["id"] for summary in following["chats_summary"]]
+
+    done(smith.deactivate_chat(id=chat["chat_id"]))
+    inactive = {"include_active": False} if version == "3.5" else {"active": False}
+    summaries = done(smith.list_chats(filters=inactive))["chats_summary"]
+    assert chat["chat_id"] in [summary["id"] for summary in summaries]
+
+    threads = done(smith.list_threads(chat_id=chat["chat_id"]))
+    assert [thread["id"] for thread in threads["threads"]] == [chat["thread_id"]]
+
+
+def test_a_chat_ends_and_goes_on(smith: Any, chat: dict[str, Any]) -> None:
+    assert done(smith.deactivate_chat(id=chat["chat_id"])) == {}
+    assert refused(smith.deactivate_chat(id=chat["chat_id"])) == (400, "chat_inactive")
+    resumed = done(smith.resume_chat(chat={"id": chat["chat_id"]}))
+    assert done(smith.get_chat(chat_id=chat["chat_id"]))["thread"]["id"] == resumed["thread_id"]
+
+
+def test_who_takes_part(server: ServerProcess, smith: Any, chat: dict[str, Any]) -> None:
+    chat_id, customer_id = chat["chat_id"], server.credentials["customers"][0]["id"]
+    done(smith.add_user_to_chat(chat_id=chat_id, user_id=customer_id, user_type="customer", visibility="all"))
+    done(smith.remove_user_from_chat(chat_id=chat_id, user_id=JONES, user_type="agent"))
+    present = {user["id"]: user["present"] for user in done(smith.get_chat(chat_id=chat_id))["users"]}
+    assert present == {SMITH: True, JONES: False, customer_id: True}
+
+
+def test_small_things(smith: Any, chat: dict[str, Any], version: str) -> None:
+    chat_id = chat["chat_id"]
+    assert done(smith.send_typing_indicator(chat_id=chat_id, visibility="all", is_typing=True)) == {}
+    assert done(smith.mark_events_as_seen(chat_id=chat_id, seen_up_to="2030-01-01T00:00:00.000000Z")) == {}
+    assert done(smith.multicast(recipients={"agents": {"all": True}}, content="Lunch!")) == {}
+    if version != "3.5":
+        assert done(smith.send_event_preview(chat_id=chat_id, event={"type": "message", "text": "H"})) == {}
+        assert done(smith.send_thinking_indicator(chat_id=chat_id, title="Looking")) == {}
+
+
+def test_following(server: ServerProcess, version: str, chat: dict[str, Any]) -> None:
+    owner = client(server, version, AccessToken(server.token("owner@example.com"), TokenType.BEARER))
+    with owner.session:
+        assert done(owner.follow_chat(id=chat["chat_id"])) == {}
+        assert done(owner.get_chat(chat_id=chat["chat_id"]))["is_followed"]
+        assert done(owner.unfollow_chat(id=chat["chat_id"])) == {}
+        assert not done(owner.get_chat(chat_id=chat["chat_id"]))["is_followed"]
+
+
+def test_routing_statuses(smith: Any) -> None:
+    assert done(smith.set_routing_status(status="not_accepting_chats")) == {}
+    assert {"agent_id": SMITH, "status": "not_accepting_chats"} in done(smith.list_routing_statuses())
+
+
+def test_refusals(server: ServerProcess, smith: Any, version: str) -> None:
+    assert refused(smith.get_chat(chat_id="NOSUCHCHAT")) == (404, "not_found")
+    assert refused(smith.get_chat()) == (400, "validation")
+    with client(server, version, AccessToken("dal:nobody", TokenType.BEARER)).session as session:
+        url = f"{smith.api_url}/list_chats"
+        assert refused(session.post(url, json={})) == (401, "authentication")
+
+
+def test_a_personal_access_token(server: ServerProcess, version: str) -> None:
+    jones = next(agent for agent in server.credentials["agents"] if agent["id"] == JONES)
+    pair = f"{jones['account_id']}:{jones['personal_access_token']}"
+    web = client(server, version, AccessToken(b64encode(pair.encode()).decode(), TokenType.BASIC))
+    with web.session:
+        assert done(web.list_chats())["found_chats"] > 0
+        assert refused(web.set_routing_status(status="accepting_chats", agent_id=SMITH)) == (403, "authorization")
