@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Select, Text, cast, exists, func, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Text, case, cast, exists, func, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -241,7 +241,12 @@ class Queries:
         if self._postgresql:
             path = cast([namespace, name], ARRAY(Text))
             return cast(chats.c.properties.op("#>")(path), Text)
-        return cast(chats.c.properties, Text).op("->")(namespace).op("->")(name)
+        # Not by `->`, which takes a name such as `$.a` or `[0]` for a path.
+        namespaces = func.json_each(chats.c.properties).table_valued("key", "value")
+        values = func.json_each(namespaces.c.value).table_valued("key", "value", "type", joins_implicitly=True)
+        found = case((values.c.type.in_(["true", "false"]), values.c.type), else_=func.json_quote(values.c.value))
+        of_name = select(found).select_from(namespaces, values)
+        return of_name.where(namespaces.c.key == namespace, values.c.key == name).scalar_subquery()
 
 
 def _chat(row: Row[Any]) -> Chat:

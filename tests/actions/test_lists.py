@@ -156,7 +156,8 @@ FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "none of values": ({"properties": {"ns": {"kind": {"exclude_values": [7]}}}}, ["plain", "closed", "tagged"]),
     "two at once": ({"active": True, "properties": {"ns": {"yes": {"values": [True]}}}}, ["tagged"]),
     "a namespace like a path": ({"properties": {"$.ns": {"kind": {"exists": True}}}}, []),
-    "a namespace like no path": ({"properties": {"$": {'a"b': {"exists": True}}}}, []),
+    "a namespace like no path": ({"properties": {"$[": {'a"b': {"exists": True}}}}, []),
+    "a name with a quote": ({"properties": {"other": {'k"': {"values": [0]}}}}, ["closed"]),
     "a name like an index": ({"properties": {"ns": {"0": {"exists": True}}}}, []),
 }
 
@@ -173,7 +174,7 @@ async def test_chats_are_filtered(either_world: World, filters: dict[str, Any], 
         return chat_id
 
     await make("plain", SALES, {})
-    closed = await make("closed", SALES, {"other": {"kind": 7}})
+    closed = await make("closed", SALES, {"other": {"kind": 7, 'k"': 0}})
     await olivia.call("deactivate_chat", id=closed)
     await make("tagged", SALES, {"ns": {"kind": "é\"'", "yes": True}})
     await make("support", SUPPORT, {"ns": {"kind": 7, "yes": False}})

@@ -120,12 +120,12 @@ class Socket:
         self._connection = connection
         self._requests = 0
         self._events: deque[object] = deque()
-        extensions = [ClientPerMessageDeflateFactory()] if compressed else []
+        extensions = [ClientPerMessageDeflateFactory()] if compressed else None
         self._protocol = ClientProtocol(parse_uri(f"ws://rtm.test{path}"), extensions=extensions, max_size=None)
         self.send_bytes(self._protocol.connect().serialize())
         response = self._next_event()
         assert isinstance(response, Response)
-        assert response.status_code == 101
+        assert response.status_code == 101, response
         assert bool(self._protocol.extensions) == compressed
 
     def send_bytes(self, data: bytes) -> None:
