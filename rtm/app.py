@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 _SOCKET_PATH = re.compile(r"/v([0-9.]{1,16})/agent/rtm/ws/?")
 MAX_ORGANIZATION_ID_LENGTH = 64
+MAX_QUERY_FIELDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,10 @@ def build(settings: Settings) -> App:
 
     asgi = Starlette(
         routes=[*web.routes(), *health.routes],
-        exception_handlers={404: web.not_found, 500: web.failed},
+        exception_handlers={404: web.not_found, 405: web.wrong_method, 500: web.failed},
         lifespan=lifespan,
     )
+    asgi.router.redirect_slashes = False
     wires = Wires(
         lambda path, query: _session(gateway, path, query),
         settings.limits,
@@ -132,7 +134,10 @@ def _session(gateway: Gateway, path: str, query: str) -> WireSession:
     version = match[1]
     if version not in versions.SERVED:
         raise UnsupportedVersion()
-    organization_ids = parse_qs(query, max_num_fields=20).get("organization_id", [])
+    try:
+        organization_ids = parse_qs(query, max_num_fields=MAX_QUERY_FIELDS).get("organization_id", [])
+    except ValueError:
+        raise ValidationError(f"Query must have at most {MAX_QUERY_FIELDS} fields") from None
     organization_id = organization_ids[0] if organization_ids else None
     if organization_id is not None and len(organization_id) > MAX_ORGANIZATION_ID_LENGTH:
         raise ValidationError(f"`organization_id` must be at most {MAX_ORGANIZATION_ID_LENGTH} characters long")

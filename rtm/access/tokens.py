@@ -12,6 +12,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import Select, and_, bindparam, or_, select, update
@@ -229,7 +230,6 @@ _HOLDER = _holder_query()
 
 
 def _holder_of(row: Any, read_at: float) -> _Holder:
-    scopes = expand(row.scopes)
     identity = Identity(
         license_id=row.license_id,
         organization_id=row.organization_id,
@@ -237,8 +237,7 @@ def _holder_of(row: Any, read_at: float) -> _Holder:
         kind=row.agent_kind,
         role=row.role,
         client_id=row.client_id,
-        # An agent may have lost the role that the token was made with. A bot has the scopes of its client.
-        scopes=scopes if row.agent_kind == "bot" else scopes & of_role(row.role),
+        scopes=_scopes(tuple(row.scopes), None if row.agent_kind == "bot" else row.role),
         token_id=row.id,
         expires_at=_seconds(row.expires_at),
     )
@@ -252,6 +251,13 @@ def _holder_of(row: Any, read_at: float) -> _Holder:
         license_expires_at=_seconds(row.license_expires_at),
         read_at=read_at,
     )
+
+
+@lru_cache(maxsize=1024)  # thousands of sessions have the same few sets, of some kilobytes each
+def _scopes(named: tuple[str, ...], role: str | None) -> frozenset[str]:
+    """What a token with these scopes may do now: its agent may have lost a role since; a bot has its client's."""
+    scopes = expand(named)
+    return scopes if role is None else scopes & of_role(role)
 
 
 def _same_user(user: str, holder: _Holder) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
@@ -46,13 +47,22 @@ class WebApi:
     def routes(self) -> list[Route]:
         """The Web API's routes."""
         return [
-            Route("/v{version}/agent/action/{action}", self._action, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-            Route("/agent/action/{action}", self._action, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/v{version}/agent/action/{action}", self._action, methods=["POST"]),
+            Route("/agent/action/{action}", self._action, methods=["POST"]),
         ]
 
     async def not_found(self, request: HttpRequest, error: Exception) -> Response:
         """What every other path is answered."""
         return self._refusal(NotFound("There is nothing at this path"))
+
+    async def wrong_method(self, request: HttpRequest, error: Exception) -> Response:
+        """The answer to a method that a path does not have."""
+        assert isinstance(error, HTTPException)
+        assert error.headers is not None
+        refusal = ValidationError(f"The method must be one of: {error.headers['Allow']}")
+        refusal.status = HTTPStatus.METHOD_NOT_ALLOWED
+        refusal.headers = error.headers
+        return self._refusal(refusal)
 
     async def failed(self, request: HttpRequest, error: Exception) -> Response:
         """The answer to what nobody foresaw."""
@@ -68,8 +78,6 @@ class WebApi:
         return _json(outcome, 200)
 
     async def _run(self, http: HttpRequest) -> Any:
-        if http.method != "POST":
-            raise _MethodNotAllowed("Actions are called by POST")
         version = _version(http)
         self._check_region(http)
         authorization = http.headers.get("authorization")
@@ -101,14 +109,6 @@ class WebApi:
 def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
     if not answer.done():  # the client may have gone
         answer.set_result(outcome)
-
-
-class _MethodNotAllowed(ValidationError):
-    status = HTTPStatus.METHOD_NOT_ALLOWED
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.headers = {"Allow": "POST"}
 
 
 def _version(http: HttpRequest) -> str:

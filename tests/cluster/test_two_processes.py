@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from typing import Any
 
 from websockets.frames import CloseCode
 
@@ -11,8 +12,8 @@ from tests.running import run
 from tests.world import Client
 
 OWNER, SMITH, JONES = "owner@example.com", "smith@example.com", "jones@example.com"
-EVENTS = 100
-"""What each sender says."""
+BURSTS = 20
+"""How often each sender waits for answers."""
 
 
 async def start_chat(smith: Client) -> str:
@@ -52,30 +53,35 @@ async def test_both_processes_tell_all_pushes_once_in_one_order(cluster: Cluster
         cluster.there.agent(SMITH, pushes={"3.6": ["incoming_event"]}) as hearing_there,
     ):
         chat_ids = [await start_chat(smith) for _ in range(2)]
-        acknowledged = await asyncio.gather(*(say(agent, chat_ids) for agent in (smith, jones)))
-        heard_here, heard_there = [await event_ids(agent, 2 * EVENTS) for agent in (hearing_here, hearing_there)]
+        acknowledged = list(itertools.chain(*await asyncio.gather(*(say(agent, chat_ids) for agent in (smith, jones)))))
+        heard_here, heard_there = [await events(agent, len(acknowledged)) for agent in (hearing_here, hearing_there)]
         await hearing_here.hears_nothing_more()
         await hearing_there.hears_nothing_more()
 
         assert heard_here == heard_there
-        assert sorted(heard_here) == sorted(event_id for ids in acknowledged for event_id in ids)
+        heard = [event["id"] for event in heard_here]
+        assert sorted(heard) == sorted(acknowledged)
+        turns = [author_id for author_id, _ in itertools.groupby(event["author_id"] for event in heard_here)]
+        assert len(turns) > BURSTS  # else the processes hardly met
         for chat_id in chat_ids:
             thread = (await smith.call("list_threads", chat_id=chat_id))["threads"][0]
             stored = [event["id"] for event in thread["events"]]
-            assert [event_id for event_id in heard_here if event_id.startswith(thread["id"])] == stored
+            assert [event_id for event_id in heard if event_id.startswith(thread["id"])] == stored
 
 
 async def say(agent: Client, chat_ids: list[str]) -> list[str]:
-    """Send the events, to the chats in turn and waiting for none, and then hear their ids."""
+    """Send bursts of events to the chats in turn, waiting for the answers to each burst; the events' ids."""
+    ids: list[str] = []
     event = {"type": "message", "text": "Hello"}
-    chats = itertools.islice(itertools.cycle(chat_ids), EVENTS)
-    requests = [await agent.send("send_event", chat_id=chat_id, event=event) for chat_id in chats]
-    return [(await agent.answer(request_id))["payload"]["event_id"] for request_id in requests]
+    for _ in range(BURSTS):
+        requests = [await agent.send("send_event", chat_id=chat_id, event=event) for chat_id in chat_ids * 10]
+        ids += [(await agent.answer(request_id))["payload"]["event_id"] for request_id in requests]
+    return ids
 
 
-async def event_ids(agent: Client, count: int) -> list[str]:
-    """The ids in the next pushes."""
-    return [(await agent.next_push("incoming_event"))["event"]["id"] for _ in range(count)]
+async def events(agent: Client, count: int) -> list[dict[str, Any]]:
+    """The events in the next pushes."""
+    return [(await agent.next_push("incoming_event"))["event"] for _ in range(count)]
 
 
 async def test_a_routing_status_set_here_is_pushed_and_listed_there(cluster: Cluster) -> None:
