@@ -7,7 +7,8 @@
     latency.py    how late pushes are at a fixed rate, with and without subscribers that never read
     rounds.py     servers measured in turn, round by round
     clients.py    the load side: plain sockets
-    agents.py     the load side's protocol: log in, ask, be pinged
+    agents.py     the load side's protocol: log in, ask, wait for the answer
+    stage.py      a chat that many agents follow
     server.py     starts and stops the servers, reads their CPU time and memory
     peers/        what rtm is compared with
     report.py     table, Markdown, JSON, plot

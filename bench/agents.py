@@ -29,7 +29,6 @@ class Credentials:
 
     @classmethod
     def load(cls, path: Path) -> "Credentials":
-        """Raises FileNotFoundError, or ValueError while the file is half written."""
         content = orjson.loads(path.read_bytes())
         agents = [Agent(agent["id"], agent["role"], agent["access_token"]) for agent in content["agents"]]
         return cls(content["base_url"], sorted(agents, key=lambda agent: agent.role != "owner"))
@@ -37,10 +36,10 @@ class Credentials:
 
 @contextmanager
 def logged_in(
-    address: tuple[str, int], agents: Sequence[Agent], pushes: Sequence[str], receive_buffer_bytes: int | None = None
+    address: tuple[str, int], agents: Sequence[Agent], pushes: Sequence[str], narrow: bool = False
 ) -> Iterator[list[Client]]:
     """A connection for each of `agents`, that is told of `pushes` only."""
-    with connected(address, len(agents), PATH, receive_buffer_bytes) as clients:
+    with connected(address, len(agents), PATH, narrow) as clients:
         requests = [{"token": f"Bearer {agent.access_token}", "pushes": {"3.6": list(pushes)}} for agent in agents]
         call_each(clients, "login", requests)
         yield clients

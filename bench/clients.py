@@ -31,15 +31,20 @@ class LoadError(Exception):
 
 
 class Client:
-    """One connection. No call waits longer than PATIENCE_S; all raise LoadError or OSError."""
+    """One connection. No call waits longer than PATIENCE_S; all raise LoadError or OSError.
+
+    For a `narrow` one the kernels of both sides keep little, so that a server soon knows that it does not read: its
+    receive buffer is small, and its segments are those of an Ethernet, as send buffers grow with the segment's size.
+    """
 
     __slots__ = ("_rest", "socket")
 
-    def __init__(self, address: tuple[str, int], receive_buffer_bytes: int | None = None) -> None:
+    def __init__(self, address: tuple[str, int], narrow: bool = False) -> None:
         self._rest = b""
         self.socket = socket.socket()
-        if receive_buffer_bytes is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if narrow:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A limit kept by the kernel costs no call of its own, as `settimeout` would.
         patience = struct.pack("ll", PATIENCE_S, 0)
@@ -151,13 +156,13 @@ def unmasked_text_frame(payload: bytes) -> bytes:
 
 @contextmanager
 def connected(
-    address: tuple[str, int], count: int, path: str | None = "/", receive_buffer_bytes: int | None = None
+    address: tuple[str, int], count: int, path: str | None = "/", narrow: bool = False
 ) -> Iterator[list[Client]]:
     """`count` connections: websockets opened at `path`, or bare sockets where it is None."""
     clients: list[Client] = []
     try:
         for first in range(0, count, BATCH):
-            batch = [Client(address, receive_buffer_bytes) for _ in range(min(BATCH, count - first))]
+            batch = [Client(address, narrow) for _ in range(min(BATCH, count - first))]
             clients += batch
             if path is not None:
                 _shake_hands(batch, f"ws://{address[0]}:{address[1]}{path}")

@@ -90,7 +90,8 @@ def run(settings: Settings) -> Report:
         running = stack.enter_context(peer(name, "fanout"))
         clients = stack.enter_context(connected(running.address, settings.subscribers + 1, None if raw else "/"))
         frame = unmasked_text_frame(message) if raw else text_frame(message)
-        return Fanout(running, clients[0], clients[1:], frame)
+        # When what the last one sends is read, all the others have been accepted.
+        return Fanout(running, clients[-1], clients[:-1], frame)
 
     with ExitStack() as stack:
         tick = stack.enter_context(progress(len(contestants) * (1 + (1 + rounds) * len(cases))))

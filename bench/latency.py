@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PHASE_S = 5
 WARM_UP_S = 0.5
-STALLED_RECEIVE_BUFFER_BYTES = 4096
 PERCENTILES = (50, 90, 99, 99.9, 100)
 
 
@@ -127,9 +126,7 @@ def run(settings: Settings) -> Report:
 
 def _phase(stage: Stage, load: FixedRate, condition: Condition, seconds: float) -> None:
     agents = stage.spare[: condition.stalled]
-    with logged_in(
-        stage.server.address, agents, [PUSHES["event"]], receive_buffer_bytes=STALLED_RECEIVE_BUFFER_BYTES
-    ) as stalled:
+    with logged_in(stage.server.address, agents, [PUSHES["event"]], narrow=True) as stalled:
         stage.follow(stalled)
         condition.phases_us.append(load.run(seconds))
         memory = stage.server.memory()

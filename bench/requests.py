@@ -181,6 +181,7 @@ def _report(
     settings: Settings, contestants: list[Contestant], latencies_us: dict[str, HdrHistogram], size: int
 ) -> Report:
     case = settings.connections
+    rounds, _ = schedule(settings.seconds, 1)
     rows = []
     for one in contestants:
         cells = comparison(contestants, one, case)
@@ -196,6 +197,6 @@ def _report(
         notes=[
             *remarks(contestants),
             "rtm: each event is committed, answered, and pushed to one other agent; the others echo the request",
-            f"rounds: {schedule(settings.seconds, 1)[0]}, servers in turn; figures are medians; latency as the load sees it",
+            f"rounds: {rounds}, servers in turn; figures are medians, latency as the load sees it",
         ],
     )

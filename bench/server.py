@@ -11,9 +11,8 @@ import select
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,11 +41,14 @@ class Memory:
 
 
 class Server:
-    """Where a server listens, and its process if that is on this machine."""
+    """Where a server listens, and its process if that is on this machine. Raises CannotStart if there is none."""
 
     def __init__(self, address: tuple[str, int], pid: int | None) -> None:
         self.address = address
-        self._process = None if pid is None else psutil.Process(pid)
+        try:
+            self._process = None if pid is None else psutil.Process(pid)
+        except psutil.NoSuchProcess as error:
+            raise CannotStart(f"no process has the id {pid}") from error
 
     def cpu_s(self) -> float | None:
         """User and system time that the server and its children have spent so far; kept in steps of 10 ms."""
@@ -109,14 +111,7 @@ def peer(name: str, mode: Mode) -> Iterator[Server]:
         if command is None:
             raise CannotStart("not installed")
         process = stack.enter_context(running(command, directory, {}))
-        assert process.stdout is not None
-        output = select.poll()
-        output.register(process.stdout, select.POLLIN)
-        # What is readable is a line or the end: a peer prints nothing but its port.
-        port = process.stdout.readline() if output.poll(START_TIMEOUT_S * 1000) else ""
-        if not port:
-            raise CannotStart(_last_words(directory))
-        yield Server(("127.0.0.1", int(port)), process.pid)
+        yield Server(("127.0.0.1", int(_first_line(process, directory))), process.pid)
 
 
 @contextmanager
@@ -139,6 +134,7 @@ def _demo(agents: int) -> Iterator[tuple[Server, Credentials]]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         path = directory / "credentials.json"
         command = [sys.executable, "-m", "rtm", "serve", "--demo", "--demo-agents", str(agents)]
+        command += ["--credentials", str(path)]
         environment = {
             "RTM_HOST": "127.0.0.1",
             "RTM_PORT": "0",
@@ -147,23 +143,22 @@ def _demo(agents: int) -> Iterator[tuple[Server, Credentials]]:
             "RTM_LIMITS__REQUESTS_PER_MINUTE": "0",
             "RTM_LOG_LEVEL": "warning",
         }
-        command += ["--credentials", str(path)]
         process = stack.enter_context(running(command, directory, environment))
-        credentials = _await_credentials(path, process, directory)
+        _first_line(process, directory)
+        credentials = Credentials.load(path)
         yield Server(_address(credentials.base_url), process.pid), credentials
 
 
-def _await_credentials(path: Path, process: subprocess.Popen[str], directory: Path) -> Credentials:
-    """The file appears when the port accepts connections."""
-    give_up = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < give_up:
-        if process.poll() is not None:
-            raise CannotStart(_last_words(directory))
-        try:
-            return Credentials.load(path)
-        except (FileNotFoundError, ValueError):
-            time.sleep(0.05)
-    raise CannotStart(f"not ready within {START_TIMEOUT_S} s")
+def _first_line(process: subprocess.Popen[str], directory: Path) -> str:
+    """What a server says when its port accepts connections. Raises CannotStart."""
+    assert process.stdout is not None
+    output = select.poll()
+    output.register(process.stdout, select.POLLIN)
+    # What is readable is a whole line, or the end.
+    line = process.stdout.readline() if output.poll(START_TIMEOUT_S * 1000) else ""
+    if not line:
+        raise CannotStart(_last_words(directory))
+    return line
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -175,7 +170,7 @@ def _address(url: str) -> tuple[str, int]:
 
 def _last_words(directory: Path) -> str:
     lines = (directory / "server.log").read_text().split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "ended without a word")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
@@ -189,5 +184,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
         try:
             process.communicate(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            for member in [psutil.Process(process.pid), *family]:
-                member.kill()
+            process.kill()
+            for child in family:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()

@@ -32,6 +32,8 @@ class Feed:
         self._deliver = deliver
         self._read_outbox = read_outbox
         self._early: dict[int, Envelope] = {}
+        self._highest = 0
+        """The last place that is known to be taken."""
         self._timer: asyncio.TimerHandle | None = None
         self._repair: asyncio.Task[None] | None = None
 
@@ -53,7 +55,12 @@ class Feed:
                 self._drain()
         elif self.delivered is None or envelope.sequence > self.delivered:
             self._early[envelope.sequence] = envelope
-            self._watch_gap()
+            self.expect(envelope.sequence)
+
+    def expect(self, sequence: int) -> None:
+        """This place is taken: what is there must come."""
+        self._highest = max(self._highest, sequence)
+        self._watch_gap()
 
     def catch_up(self) -> None:
         """Read from the outbox now: something may have been lost."""
@@ -75,13 +82,16 @@ class Feed:
         self._watch_gap()
 
     def _watch_gap(self) -> None:
-        if self._early and self.delivered is not None and self._timer is None:
+        if self._timer is None and self._misses():
             self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._lost_patience)
 
     def _lost_patience(self) -> None:
         self._timer = None
-        if self._early:
+        if self._misses():
             self.catch_up()
+
+    def _misses(self) -> bool:
+        return self.delivered is not None and self.delivered < self._highest
 
     async def _read_missing(self) -> None:
         try:

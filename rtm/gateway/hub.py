@@ -16,7 +16,7 @@ from rtm.access.directory import Directory
 from rtm.bus.base import Audience, Bus, Envelope, Lost
 from rtm.gateway.cork import Cork, Corked, Flusher
 from rtm.gateway.feed import Feed, ReadOutbox
-from rtm.gateway.interest import Interest
+from rtm.gateway.interest import Interest, is_about_chat
 from rtm.gateway.wire import encode_text_frame
 from rtm.protocol.envelope import encode_push
 
@@ -68,7 +68,7 @@ class Backlog(Cork):
 
 
 MAX_REMEMBERED_AUDIENCES = 1024
-Recipients = dict[Interest, list[Subscriber]]
+Recipients = dict[Interest, dict[Subscriber, None]]
 
 
 class Room:
@@ -78,6 +78,7 @@ class Room:
         self.delivering = 0
         """The place of the push that is being delivered."""
         self._flusher = flusher
+        self._everyone: Recipients = {}
         self._recipients: dict[Audience, Recipients] = {}
         self.feed = Feed(license_id, self._deliver, read_outbox)
         self.sessions: dict[Subscriber, frozenset[int]] = {}
@@ -95,6 +96,7 @@ class Room:
         session.outlet = Backlog(self)
         self._by_connection[session.connection_id] = session
         self._by_agent.setdefault(session.agent_id, []).append(session)
+        self._everyone.setdefault(session.interest, {})[session] = None
         self._set_groups(session, group_ids)
 
     def remove(self, session: Subscriber) -> None:
@@ -105,6 +107,7 @@ class Room:
         if not of_agent:
             del self._by_agent[session.agent_id]
         self._set_groups(session, frozenset())
+        self._forget_interest(session)
         del self.sessions[session]
 
     def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:
@@ -113,6 +116,7 @@ class Room:
         assert self.feed.delivered is not None
         if self.feed.delivered < sequence:  # the snapshot was ahead of the bus
             self._catching_up.append((sequence, session, wire))
+            self.feed.expect(sequence)
             return
         backlog = session.outlet
         session.outlet = wire
@@ -131,6 +135,19 @@ class Room:
             if agent.group_ids != group_ids:
                 self._set_groups(session, agent.group_ids)
 
+    def set_interest(self, session: Subscriber, interest: Interest) -> None:
+        """The session wants, or may see, other pushes from now on."""
+        self._forget_interest(session)
+        session.interest = interest
+        self._everyone.setdefault(interest, {})[session] = None
+        self._recipients.clear()
+
+    def _forget_interest(self, session: Subscriber) -> None:
+        of_interest = self._everyone[session.interest]
+        del of_interest[session]
+        if not of_interest:
+            del self._everyone[session.interest]
+
     def _set_groups(self, session: Subscriber, group_ids: frozenset[int]) -> None:
         self._recipients.clear()
         before = self.sessions.get(session, frozenset())
@@ -142,22 +159,22 @@ class Room:
 
     def _recipients_of(self, audience: Audience) -> Recipients:
         """Who is to be told, by interest; remembered while nobody comes or goes: a chat's audience seldom changes."""
+        if audience.everyone or 0 in audience.groups:
+            return self._everyone
         recipients = self._recipients.get(audience)
         if recipients is None:
             if len(self._recipients) >= MAX_REMEMBERED_AUDIENCES:
                 self._recipients.clear()
             recipients = self._recipients[audience] = {}
             for session in self._look_up(audience):
-                recipients.setdefault(session.interest, []).append(session)
+                recipients.setdefault(session.interest, {})[session] = None
         return recipients
 
     def _look_up(self, audience: Audience) -> Iterable[Subscriber]:
-        if audience.everyone or 0 in audience.groups:
-            return self.sessions
-        found = {session: None for agent_id in audience.agents for session in self._by_agent.get(agent_id, ())}
+        for agent_id in audience.agents:
+            yield from self._by_agent.get(agent_id, ())
         for group_id in audience.groups:
-            found.update(self._by_group.get(group_id, {}))
-        return found
+            yield from self._by_group.get(group_id, ())
 
     def _deliver(self, envelope: Envelope) -> None:
         self.delivering = envelope.sequence
@@ -167,6 +184,8 @@ class Room:
             wanted = interest.versions(envelope.name)
             if not wanted:
                 continue
+            if interest.own_chats_only and is_about_chat(envelope.name):
+                sessions = dict.fromkeys(each for each in sessions if each.agent_id in envelope.audience.agents)
             if asker is not None and asker in sessions:
                 self._answer(envelope, asker, wanted)
                 outlets = [session.outlet for session in sessions if session is not asker]

@@ -10,6 +10,7 @@ from rtm import versions
 from rtm.access.chats import scopes_for
 
 _CHATS = scopes_for("chats", "ro")
+_CHATS_OF_GROUPS = frozenset(("chats--all:ro", "chats--access:ro"))
 _SCOPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
@@ -74,12 +75,19 @@ _ALL = "all"
 _RELEVANT = frozenset(scope for scopes in _SCOPES.values() for scope in scopes)
 
 
+def is_about_chat(push: str) -> bool:
+    """Whether the push is for those only who may see the chat."""
+    return _SCOPES.get(push) is _CHATS
+
+
 class Interest:
     """In which versions to send a push; `subscriptions` has a version with its names, or None for all of them."""
 
-    __slots__ = ("_scopes", "_subscriptions", "_versions")
+    __slots__ = ("_scopes", "_subscriptions", "_versions", "own_chats_only")
 
     def __init__(self, subscriptions: tuple[tuple[str, frozenset[str] | None], ...], scopes: frozenset[str]) -> None:
+        self.own_chats_only = scopes.isdisjoint(_CHATS_OF_GROUPS)
+        """Whether what is told of a chat to its groups is kept from it."""
         self._subscriptions = subscriptions
         self._scopes = scopes
         self._versions: dict[str, tuple[str, ...]] = {}
@@ -90,6 +98,10 @@ class Interest:
         if wanted is None:
             wanted = self._versions[push] = self._work_out(push)
         return wanted
+
+    def within(self, scopes: frozenset[str]) -> "Interest":
+        """The same with other scopes."""
+        return _shared(self._subscriptions, scopes & _RELEVANT)
 
     def _work_out(self, push: str) -> tuple[str, ...]:
         needed = _SCOPES.get(push)

@@ -119,7 +119,7 @@ class Session:
 
     def __init__(self, gateway: Gateway, version: str, organization_id: str | None) -> None:
         self._gateway = gateway
-        self._caller = Caller(AGENT, RTM, version, session=self)
+        self._caller = Caller(AGENT, RTM, version, session=self, lane=Lane())
         self._state = State.CONNECTED
         self._address: str | None = None
         self._default_status = ""
@@ -224,7 +224,6 @@ class Session:
         self._default_status = agent.default_status
         self._caller.identity = identity
         self._caller.directory = directory
-        self._caller.lane = self._caller.lane or Lane()
         self.interest = interest.of_session(self._caller.version, login.pushes, identity.scopes)
         await self._gateway.hub.join(self, agent.group_ids)
         change = await self._gateway.services.presence.join(
@@ -259,6 +258,9 @@ class Session:
             self._gateway.hub.forget_token(self)
             self._caller.identity = identity
             self._gateway.hub.remember_token(self)
+            room = self._room()
+            assert room is not None
+            room.set_interest(self, self.interest.within(identity.scopes))
             self._set_timer(0, self._look_after)
 
     def leave(self) -> None:

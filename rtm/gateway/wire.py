@@ -173,6 +173,7 @@ class Wire(asyncio.Protocol):
 
     def _handshake(self, data: bytes) -> None:
         handshake = ServerProtocol(extensions=self._wires.extensions, logger=_frames_log)
+        self._protocol = handshake  # if it is refused, for good: it discards what still comes
         handshake.receive_data(data)
         request = next(iter(handshake.events_received()), None)
         if isinstance(request, Request):  # else `websockets` has refused it already
@@ -239,6 +240,8 @@ class Wire(asyncio.Protocol):
         try:
             if self._state is CONNECTING:
                 self._handshake(data)
+                return
+            if self._state is CLOSED:  # the rest of what was read in turns
                 return
             self._protocol.receive_data(data)
             for frame in self._protocol.events_received():
@@ -366,6 +369,8 @@ class Wire(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._connections.discard(self)
+        # Its frame holds the protocol that holds it: left to the garbage collector, the dead outnumber the living.
+        self._protocol.parser.close()
 
     def _fail(self, code: CloseCode, reason: str) -> None:
         """The peer broke a rule that is not the protocol's to see."""
@@ -388,8 +393,10 @@ class Wire(asyncio.Protocol):
         self.flush()
         self.pending = NOWHERE
         if state is OPEN:
+            session = self._session
+            del self._session  # as it holds this wire
             try:
-                self._session.closed()
+                session.closed()
             except Exception:
                 log.exception("session_failed_to_close", address=self._address)
 

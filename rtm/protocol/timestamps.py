@@ -29,4 +29,5 @@ def parse(text: str) -> str:
         raise ValueError("not an RFC 3339 date-time")
     fraction = re.sub(r"(\.\d{6})\d+", r"\1", text.upper())
     moment = datetime.fromisoformat(fraction).astimezone(UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z"
+    # Not by strftime, which writes the year 999 with three digits.
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -38,21 +38,25 @@ def explain(error: pydantic.ValidationError, payload: Mapping[str, Any]) -> Vali
 
 
 def _path(location: tuple[int | str, ...], payload: Any) -> str:
+    """`location` as its sender would write it; the payload shows what in it is no place."""
     path = ""
     here = payload
-    for part in location:
+    for place, part in enumerate(location, start=1):
         if isinstance(part, int):
             path += f"[{part}]"
-            here = here[part]
-        elif not _is_tag(part, here):
+            here = here[part] if isinstance(here, list) and part < len(here) else None
+        elif place == len(location) or not _is_tag(part, here):
             path += f".{part[:_MAX_NAME_LENGTH]}"
             here = here.get(part) if isinstance(here, dict) else None
     return path.removeprefix(".")
 
 
 def _is_tag(part: str, here: Any) -> bool:
-    """pydantic puts the tag of a union (`message`) into the location, though there is no such field."""
-    return isinstance(here, dict) and here.get("type") == part and part not in here
+    """pydantic puts the tag of a union (`message`) into the location, though there is no such field.
+
+    The sender may have given one of that name; nobody looks at it. What comes last is never a tag.
+    """
+    return isinstance(here, dict) and here.get("type") == part
 
 
 def _one_of(values: str) -> str:

@@ -120,7 +120,7 @@ class PostgresqlStore:
             self._in_transaction = False
             try:
                 await self._connection.execute("ROLLBACK")
-            except _UNAVAILABLE:
+            except (*_UNAVAILABLE, asyncpg.PostgresError):
                 await self._disconnect()
 
     @property

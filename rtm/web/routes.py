@@ -58,11 +58,7 @@ class WebApi:
     async def wrong_method(self, request: HttpRequest, error: Exception) -> Response:
         """The answer to a method that a path does not have."""
         assert isinstance(error, HTTPException)
-        assert error.headers is not None
-        refusal = ValidationError(f"The method must be one of: {error.headers['Allow']}")
-        refusal.status = HTTPStatus.METHOD_NOT_ALLOWED
-        refusal.headers = error.headers
-        return self._refusal(refusal)
+        return self._refusal(_MethodNotAllowed(error.headers or {}))
 
     async def failed(self, request: HttpRequest, error: Exception) -> Response:
         """The answer to what nobody foresaw."""
@@ -109,6 +105,15 @@ class WebApi:
 def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
     if not answer.done():  # the client may have gone
         answer.set_result(outcome)
+
+
+class _MethodNotAllowed(ValidationError):
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    default_message = "The path has no such method"
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self.headers = headers  # `Allow` tells those it has
 
 
 def _version(http: HttpRequest) -> str:

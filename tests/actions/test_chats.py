@@ -102,14 +102,14 @@ async def test_an_inactive_chat_begins_closed(world: World, enter: Enter) -> Non
 
 async def test_a_chat_of_older_versions_shows_the_last_visit(world: World) -> None:
     alice = await world.agent("alice")
-    older = [await world.agent("bob", version=version) for version in ("3.4", "3.5")]
+    bobs = {version: await world.agent("bob", version=version) for version in ("3.4", "3.5")}
 
     await start(alice, SALES, users=[{"id": world.id("ada"), "type": "customer"}])
 
-    for bob in older:
+    for version, bob in bobs.items():
         frame = await bob.next_frame("incoming_chat")
+        assert frame["version"] == version
         assert frame["payload"]["chat"]["users"][1] == older_ada(world)
-    assert [frame["version"]] == ["3.5"]
 
 
 FIVE = [{"id": f"{name}@example.com", "type": "agent"} for name in ("olivia", "bob", "carol", "dave", "erin")]

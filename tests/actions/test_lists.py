@@ -135,9 +135,8 @@ async def test_page_ids_that_are_not_ours(world: World, enter: Enter) -> None:
     other = Refused("validation", "`page_id` belongs to another list")
     assert await olivia.refused("list_chats", page_id=of_threads) == other
     assert await olivia.refused("list_threads", chat_id=chat_id, page_id=page_id) == other
-    for field in ({"limit": 2}, {"sort_order": "asc"}, {"filters": {}}):
-        [name] = field
-        refusal = await olivia.refused("list_chats", page_id=page_id, **field)
+    for name, value in (("limit", 2), ("sort_order", "asc"), ("filters", {})):
+        refusal = await olivia.refused("list_chats", page_id=page_id, **{name: value})
         assert refusal == Refused("validation", f"`{name}` can't be used together with `page_id`")
 
 
@@ -335,9 +334,8 @@ async def test_as_many_threads_as_it_takes_for_so_many_events(world: World, ente
         found = await alice.call("list_threads", chat_id=chat_id, min_events_count=count)
         assert ids(found["threads"]) == thread_ids[:expected]
         assert found["found_threads"] == 3
-    for field in ({"limit": 1}, {"filters": {}}):
-        [name] = field
-        refusal = await alice.refused("list_threads", chat_id=chat_id, min_events_count=1, **field)
+    for name, value in (("limit", 1), ("filters", {})):
+        refusal = await alice.refused("list_threads", chat_id=chat_id, min_events_count=1, **{name: value})
         assert refusal == Refused("validation", f"`{name}` can't be used together with `min_events_count`")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import psutil
 
 from tests.running import ServerProcess, serving_demo
+from tests.world import Client
 
 SMITH = "smith@example.com"
 
@@ -24,7 +25,7 @@ async def test_both_workers_hear_what_one_is_told(tmp_path: Path, postgres_url: 
     options = ("--workers", "2", "--database-url", postgres_url, "--redis-url", redis_url)
     with serving_demo(tmp_path, *options) as server:
         async with AsyncExitStack() as stack:
-            agents = []
+            agents: list[Client] = []
             while len(agents) < 2 or 0 in connections_by_worker(server):
                 assert len(agents) < 200, "one worker takes all connections"
                 agents.append(await stack.enter_async_context(server.agent(SMITH)))

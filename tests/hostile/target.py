@@ -7,7 +7,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
@@ -39,7 +39,7 @@ CONTRACT_ERRORS = frozenset(
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer."""
+    """An HTTP answer; its status is 0 where the connection was cut without one."""
 
     status: int
     headers: dict[str, str]
@@ -61,8 +61,10 @@ def error_of(payload: dict[str, Any]) -> tuple[str, str]:
 class Target:
     """A server, and what its log has said so far."""
 
-    def __init__(self, server: ServerProcess, log: Path) -> None:
+    def __init__(self, server: ServerProcess, log: Path, stranger_token: str) -> None:
         self.server = server
+        self.stranger_token = stranger_token
+        """The token of the owner of another license."""
         self._log = log
         self._log_read = 0
         host, _, port = server.address.rpartition(":")
@@ -77,6 +79,15 @@ class Target:
         with self.connect() as connection:
             send_all(connection, request)
             return read_answer(connection)
+
+    def call(self, action: str, payload: Any) -> Answer:
+        """The answer of the Web API."""
+        body = json.dumps(payload).encode()
+        head = (
+            f"POST /v3.6/agent/action/{action} HTTP/1.1\r\nHost: rtm.test\r\nConnection: close\r\n"
+            f"Authorization: {self.token()}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return self.ask(head.encode() + body)
 
     @contextmanager
     def open_socket(self, path: str = SOCKET_PATH, *, compressed: bool = False) -> Iterator["Socket"]:
@@ -137,14 +148,19 @@ class Socket:
         self.send_bytes(frame(Opcode.TEXT, message))
 
     def call(self, action: str, payload: Any) -> dict[str, Any]:
-        """The response to a request, whatever comes before it."""
+        """The response to a request, whatever pushes come before it."""
         self._requests += 1
         request_id = f"hostile {self._requests}"
         self.send(json.dumps({"action": action, "payload": payload, "request_id": request_id}).encode())
-        while True:
-            answer = self.next_message()
-            if answer["type"] == "response" and answer["request_id"] == request_id:
-                return answer
+        answer = self.next_response()
+        assert answer["request_id"] == request_id
+        return answer
+
+    def next_response(self) -> dict[str, Any]:
+        """The next response, whatever pushes come before it."""
+        while (message := self.next_message())["type"] != "response":
+            assert message["type"] == "push"
+        return message
 
     def next_message(self) -> dict[str, Any]:
         """The next text message, which is JSON."""
@@ -202,14 +218,15 @@ def frame(
 
 def send_all(connection: socket.socket, data: bytes) -> None:
     """Send what the server takes before it ends the connection."""
-    try:
+    with suppress(ConnectionError):
         connection.sendall(data)
-    except ConnectionError:
-        pass
 
 
 def read_answer(connection: socket.socket) -> Answer:
     """The next HTTP answer."""
-    response = HTTPResponse(connection)
-    response.begin()
-    return Answer(response.status, dict(response.getheaders()), response.read())
+    with closing(HTTPResponse(connection)) as response:
+        try:
+            response.begin()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        except ConnectionError:
+            return Answer(0, {}, b"")

@@ -65,7 +65,7 @@ VIOLATIONS: dict[str, tuple[bytes, int]] = {
     "close reason not UTF-8": (close(1000, b"\xff"), NOT_UTF_8),
     # 5.6: data
     "binary": (frame(BINARY, ASK), UNSUPPORTED),
-    "binary in fragments": (frame(BINARY, b"{", fin=False), UNSUPPORTED),
+    "binary in fragments": (frame(BINARY, b"{", fin=False) + frame(CONT, b"}"), UNSUPPORTED),
     # 8.1: UTF-8
     "text not UTF-8": (frame(TEXT, b"\xff"), NOT_UTF_8),
     "text ends within a character": (frame(TEXT, "ö".encode()[:1]), NOT_UTF_8),

@@ -33,7 +33,6 @@ UNREADABLE: dict[str, bytes] = {
     "no HTTP": b"HELO rtm.test\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/0.9": b"GET /\r\n\r\n",
     "HTTP/9.9": post(version="9.9"),
     "unknown method": post(method="FETCH"),
     "method in small letters": post(method="post"),
@@ -64,7 +63,6 @@ UNREADABLE: dict[str, bytes] = {
 @pytest.mark.parametrize("request_", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_what_is_no_http_is_refused(target: Target, request_: bytes) -> None:
     response = target.ask(request_)
-    print(response)
     assert response.status == 400
 
 
@@ -74,7 +72,7 @@ TOO_LARGE = (413, "entity_too_large", "Request must be at most 1048576 bytes lon
 NOT_FOUND = (404, "not_found", "There is nothing at this path")
 UNSUPPORTED = (400, "unsupported_version", "Cannot call unsupported API versions.")
 NO_TOKEN = (401, "authentication", "Authentication error")
-NOT_POST = (405, "validation", "Actions are called by POST")
+NO_METHOD = (405, "validation", "The path has no such method")
 MEBIBYTE = 1 << 20
 
 REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
@@ -85,6 +83,7 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
     "path upwards, encoded": (post("/v3.6/agent/action/..%2f..%2fetc%2fpasswd"), NOT_FOUND),
     "path that ends in a slash": (post(ACTION + "/"), NOT_FOUND),
     "path that ends in a slash, from a host that is none": (post(ACTION + "/", Host="[::1"), NOT_FOUND),
+    "HTTP/0.9": (b"GET /\r\n\r\n", NOT_FOUND),
     "path of a socket": (post("/v3.6/agent/rtm/ws"), NOT_FOUND),
     "unknown action": (post("/v3.6/agent/action/fly"), (404, "not_found", "`action` is unknown to version 3.6: fly")),
     "action of sockets only": (
@@ -112,10 +111,12 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
     "version in words": (post("/vnext/agent/action/list_chats"), UNSUPPORTED),
     "version in a header": (post("/agent/action/list_chats", X_API_Version="9.9"), UNSUPPORTED),
     **{
-        f"method {method}": (post(method=method, body=b""), NOT_POST)
+        f"method {method}": (post(method=method, body=b""), NO_METHOD)
         for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE")
     },
+    "method of a path that is no action": (post("/health/live"), NO_METHOD),
     # Authorization
+    "host that is none": (post(Host="[::1", Authorization=None), (401, "authentication", "`Authorization` header is required")),
     "no authorization": (post(Authorization=None), (401, "authentication", "`Authorization` header is required")),
     "empty authorization": (post(Authorization=""), NO_TOKEN),
     "authorization of one word": (post(Authorization="Bearer"), NO_TOKEN),
@@ -178,5 +179,4 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
 def test_a_request_that_is_refused(target: Target, request_: bytes, answer: tuple[int, str, str]) -> None:
     token = target.server.token("owner@example.com").encode()
     response = target.ask(request_.replace(b"TOKEN", token))
-    print(response)
     assert (response.status, *response.error()) == answer

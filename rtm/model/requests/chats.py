@@ -22,6 +22,7 @@ from rtm.protocol.validation import refusal
 
 MAX_ADDITIONAL_AGENTS = 4
 MAX_INITIAL_EVENTS = 100
+MAX_PROPERTY_FILTERS = 20
 
 Limit = Annotated[int, Between(1, 100)]
 PageId = Annotated[str, Text(4096, least=1)]
@@ -53,7 +54,18 @@ class PropertyFilter(Payload):
         return self
 
 
-PropertyFilters = Annotated[dict[PropertyName, Annotated[dict[PropertyName, PropertyFilter], AtMost(100)]], AtMost(100)]
+def _few(filters: dict[str, dict[str, PropertyFilter]]) -> dict[str, dict[str, PropertyFilter]]:
+    """Each of them is a condition of the database's query, which it takes long to plan if there are many."""
+    if sum(map(len, filters.values())) > MAX_PROPERTY_FILTERS:
+        raise refusal(f"must name at most {MAX_PROPERTY_FILTERS} properties")
+    return filters
+
+
+PropertyFilters = Annotated[
+    dict[PropertyName, Annotated[dict[PropertyName, PropertyFilter], AtMost(MAX_PROPERTY_FILTERS)]],
+    AtMost(MAX_PROPERTY_FILTERS),
+    AfterValidator(_few),
+]
 
 
 class ChatsFilters(Payload):

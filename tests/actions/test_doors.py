@@ -1,0 +1,240 @@
+"""What holds for every action: request ids, the order of answers and pushes, versions, quotas, time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rtm.store.queries import Queries
+from tests.actions.conftest import Enter
+from tests.world import Refused, World
+
+HELLO = {"type": "message", "text": "hello"}
+
+
+# Request ids
+
+
+@pytest.mark.parametrize(
+    ("action", "push"),
+    [
+        ("send_event", "incoming_event"),
+        ("send_typing_indicator", "incoming_typing_indicator"),
+        ("deactivate_chat", "chat_deactivated"),
+        ("set_routing_status", "routing_status_set"),
+        ("multicast", "incoming_multicast"),
+    ],
+)
+async def test_who_asked_is_answered_first_and_then_knows_the_push_by_its_request_id(
+    world: World, action: str, push: str
+) -> None:
+    asking = await world.agent("alice")
+    beside, bob = await world.agents("alice", "bob")
+    chat = await world.chat(asking, users=["bob"])
+    for client in (asking, beside, bob):
+        client.noise = set()
+    payloads: dict[str, dict[str, Any]] = {
+        "send_event": {"chat_id": chat.id, "event": HELLO},
+        "send_typing_indicator": {"chat_id": chat.id, "is_typing": True},
+        "deactivate_chat": {"id": chat.id},
+        "set_routing_status": {"status": "not_accepting_chats"},
+        "multicast": {"recipients": {"agents": {"all": True}}, "content": 1},
+    }
+
+    request_id = await asking.send(action, "mine", **payloads[action])
+
+    response, own = await asking.next(), await asking.next()
+    assert (response["type"], response["request_id"], response["action"]) == ("response", request_id, action)
+    assert set(response) == {"request_id", "action", "type", "success", "payload"}
+    assert (own["type"], own["action"], own["request_id"]) == ("push", push, request_id)
+    assert set(own) == {"version", "request_id", "action", "type", "payload"}
+    await asking.hears_nothing_more()
+    for client in (beside, bob):
+        frame = await client.next_frame(push)
+        assert frame == {"version": "3.6", "action": push, "type": "push", "payload": own["payload"]}
+        await client.hears_nothing_more()
+
+
+async def test_what_is_asked_without_a_request_id_is_answered_without(world: World) -> None:
+    alice = await world.agent("alice")
+    await alice.connection.send('{"action":"start_chat"}')
+    response, push = await alice.next(), await alice.next()
+    assert (response["action"], push["action"]) == ("start_chat", "incoming_chat")
+    assert "request_id" not in response
+    assert "request_id" not in push
+
+
+async def test_a_push_in_two_versions_is_known_by_its_request_id_once(world: World) -> None:
+    alice = await world.agent("alice", pushes={"3.5": ["all"], "3.6": ["all"]})
+    request_id = await alice.send("start_chat")
+    frames = [await alice.next() for _ in range(3)]
+    assert [(frame.get("version"), frame.get("request_id")) for frame in frames] == [
+        (None, request_id),
+        ("3.5", request_id),
+        ("3.6", None),
+    ]
+
+
+async def test_a_refused_request_pushes_nothing(world: World) -> None:
+    alice, bob = await world.agents("alice", "bob")
+    await alice.refused("start_chat", chat={"users": [{"id": "x", "type": "customer"}]})
+    await alice.hears_nothing_more()
+    await bob.hears_nothing_more()
+
+
+# Versions
+
+
+async def test_a_request_may_name_a_newer_version_than_its_connection(world: World) -> None:
+    alice = await world.agent("alice", version="3.5")
+    chat = await world.chat(alice)
+    thinking = {"chat_id": chat.id}
+
+    assert (await alice.refused("send_thinking_indicator", **thinking)).type == "not_found"
+    await alice.call("send_thinking_indicator", envelope={"version": "3.6"}, **thinking)
+    refusal = await alice.refused("ping", envelope={"version": "3.4"})
+    assert refusal == Refused("validation", "`version` must not be older than the connection's, 3.5")
+    refusal = await alice.refused("ping", envelope={"version": "2.0"})
+    assert refusal == Refused("unsupported_version", "`version` must be one of: 3.4, 3.5, 3.6")
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+async def test_an_older_version_lets_an_agent_speak_as_a_bot(world: World, version: str) -> None:
+    alice = await world.agent("alice", version=version)
+    chat = await world.chat(alice, group=0, users=["robin"])
+    as_robin = {"author_id": world.id("robin")}
+
+    await alice.call("send_event", envelope=as_robin, chat_id=chat.id, event=HELLO)
+
+    assert (await alice.next_push("incoming_event"))["event"]["author_id"] == world.id("robin")
+    refusal = await alice.refused("send_event", envelope={"author_id": "bob@example.com"}, chat_id=chat.id, event=HELLO)
+    assert refusal == Refused("validation", "`author_id` must be the id of a bot")
+    limited = await world.agent("alice", version=version, scopes=["chats--all:rw", "agents-bot--my:rw"])
+    await limited.call("send_event", envelope=as_robin, chat_id=chat.id, event=HELLO)
+    refusal = await limited.refused(
+        "send_event", envelope={"author_id": world.id("rosie")}, chat_id=chat.id, event=HELLO
+    )
+    assert refusal == Refused("authorization", "Token lacks the scope: agents-bot--all:rw")
+
+
+async def test_the_newest_version_does_not(world: World) -> None:
+    alice = await world.agent("alice")
+    chat = await world.chat(alice, group=0, users=["robin"])
+    await alice.call("send_event", envelope={"author_id": world.id("robin")}, chat_id=chat.id, event=HELLO)
+    assert (await alice.next_push("incoming_event"))["event"]["author_id"] == alice.id
+
+
+async def test_an_action_that_is_not(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    refusal = await alice.refused("fly")
+    assert refusal == Refused("not_found", "`action` is unknown to version 3.6: fly")
+
+
+# Quotas and time
+
+WorldWith = Callable[..., Awaitable[World]]
+
+
+async def test_a_license_may_ask_so_many_times_a_minute(world_with: WorldWith) -> None:
+    world = await world_with({"requests_per_minute": 5})
+    alice, bob = await world.agent("alice"), await world.web("bob")  # a ping after the login is the first
+    for _ in range(2):
+        await alice.call("list_chats")
+        await bob.call("list_chats")
+
+    refusal = await alice.refused("list_chats")
+    response = await bob.post("list_chats")
+
+    assert refusal.type == "too_many_requests"
+    assert refusal.message.startswith("Too many requests: at most 5 in 60 s, try again in ")
+    assert response.status_code == 429
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+    stranger = await (await world.server.world()).agent("alice")
+    await stranger.close()
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Queries for one chat take until this is set."""
+    go_on = asyncio.Event()
+    read = Queries.chat
+
+    async def wait(self: Queries, license_id: int, chat_id: str) -> Any:
+        await go_on.wait()
+        return await read(self, license_id, chat_id)
+
+    monkeypatch.setattr(Queries, "chat", wait)
+    return go_on
+
+
+async def test_what_takes_too_long_is_given_up(world_with: WorldWith, stuck: asyncio.Event) -> None:
+    world = await world_with({"request_timeout_s": 0.05})
+    alice, web = await world.agent("alice"), await world.web("alice")
+
+    assert await alice.refused("get_chat", chat_id="A") == Refused("request_timeout", "Request timed out")
+    response = await web.post("get_chat", {"chat_id": "A"})
+
+    assert response.status_code == 504
+    assert response.json() == {"error": {"type": "request_timeout", "message": "Request timed out"}}
+    stuck.set()
+    assert (await alice.refused("get_chat", chat_id="A")).type == "not_found"
+
+
+async def test_a_slow_question_holds_nobody_up(world: World, stuck: asyncio.Event) -> None:
+    alice = await world.agent("alice")
+    slow = await alice.send("get_chat", chat_id="AAAAAAAAAA")
+    await alice.call("ping")
+    await alice.call("list_chats")
+    await alice.call("start_chat")
+    stuck.set()
+    assert not (await alice.answer(slow))["success"]
+
+
+async def test_an_error_of_ours_is_told_in_one_bland_sentence(
+    world: World, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    alice = await enter("alice")
+    monkeypatch.setattr(Queries, "chat", fail)
+    assert await alice.refused("get_chat", chat_id="A") == Refused("internal", "Internal server error")
+
+
+# The order of one connection's changes
+
+
+async def test_changes_are_applied_in_the_order_they_were_sent(world: World) -> None:
+    alice = await world.agent("alice")
+    alice.noise = set()
+    chat = await world.chat(alice)
+    expected: list[tuple[str, Any]] = []
+    for number in range(20):
+        text, status = str(number), ("not_accepting_chats", "accepting_chats")[number % 2]
+        await alice.send("send_event", chat_id=chat.id, event={"type": "message", "text": text})
+        await alice.send("set_routing_status", status=status)
+        expected += [("incoming_event", text), ("routing_status_set", status)]
+
+    told: list[tuple[str, Any]] = []
+    while len(told) < len(expected):
+        frame = await alice.next()
+        if frame["type"] == "push":
+            payload = frame["payload"]
+            told.append((frame["action"], payload["event"]["text"] if "event" in payload else payload["status"]))
+    assert told == expected
+
+
+async def test_a_chat_can_be_ended_and_resumed_in_one_breath(world: World) -> None:
+    alice = await world.agent("alice")
+    chat = await world.chat(alice)
+    steps: list[tuple[str, dict[str, Any], bool]] = [
+        ("send_event", {"chat_id": chat.id, "event": HELLO}, True),
+        ("deactivate_chat", {"id": chat.id}, True),
+        ("send_event", {"chat_id": chat.id, "event": HELLO}, False),
+        ("resume_chat", {"chat": {"id": chat.id}}, True),
+        ("send_event", {"chat_id": chat.id, "event": HELLO}, True),
+    ]
+    request_ids = [await alice.send(action, **payload) for action, payload, _ in steps]
+    answers = [(await alice.answer(request_id))["success"] for request_id in request_ids]
+    assert answers == [done for _, _, done in steps]

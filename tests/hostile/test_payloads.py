@@ -1,0 +1,700 @@
+"""Payloads of each action that are wrong, through both doors and on each database, with the exact answer.
+
+`$chat` and the like are names of a `Scene`.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.hostile.scene import Scene
+from tests.hostile.target import error_of
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+
+SECRET = "dal:a-secret-that-nobody-repeats"
+LONG = "a" * 257
+NO_CHAT = ("not_found", "Chat not found")
+NO_AGENT = ("not_found", "Agent not found")
+NO_CUSTOMER = ("not_found", "Customer not found")
+INACTIVE = ("chat_inactive", "Chat is inactive")
+NOT_A_USER = ("authorization", "Requester is not a user of the chat")
+WRONG_TOKEN = ("authentication", "Authentication error")
+BAD_PAGE = ("validation", "`page_id` is not valid or has expired")
+Case = tuple[str, Any, tuple[str, str]]
+
+
+def wrong(message: str) -> tuple[str, str]:
+    return "validation", message
+
+
+def nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def send(**event: Any) -> dict[str, Any]:
+    """The payload of send_event."""
+    return {"chat_id": "$chat", "event": {"type": "message", "text": "hello"} | event}
+
+
+def start(**chat: Any) -> dict[str, Any]:
+    """The payload of start_chat."""
+    return {"chat": chat}
+
+
+def start_with(**event: Any) -> dict[str, Any]:
+    """The payload of start_chat with an event."""
+    return start(thread={"events": [{"type": "message", "text": "hello"} | event]})
+
+
+def rich(**element: Any) -> dict[str, Any]:
+    """The payload of send_event for a rich message."""
+    return send(type="rich_message", template_id="cards", elements=[element])
+
+
+def button(**fields: Any) -> dict[str, Any]:
+    return rich(buttons=[{"text": "yes", "postback_id": "yes"} | fields])
+
+
+def filled(**field: Any) -> dict[str, Any]:
+    """The payload of send_event for a filled form."""
+    fields = [{"type": "name", "id": "1", "label": "Name"} | field]
+    return send(type="filled_form", form_id="1", fields=fields)
+
+
+def filtered(**filters: Any) -> dict[str, Any]:
+    """The payload of list_chats."""
+    return {"filters": filters}
+
+
+def by_property(condition: Any) -> dict[str, Any]:
+    return filtered(properties={"ns": {"name": condition}})
+
+
+PROPERTY = "must be a boolean, a number or a string of at most 16384 characters"
+
+CASES: dict[str, Case] = {
+    # start_chat
+    "chat a string": ("start_chat", {"chat": "$chat"}, wrong("`chat` must be an object")),
+    "active a number": ("start_chat", {"active": 1}, wrong("`active` must be a boolean")),
+    "continuous a string": ("start_chat", {"continuous": "true"}, wrong("`continuous` must be a boolean")),
+    "access to no group": ("start_chat", start(access={"group_ids": []}), wrong("`chat.access.group_ids` must not be empty")),
+    "access to an unknown group": (
+        "start_chat",
+        start(access={"group_ids": [0, 77]}),
+        wrong("`chat.access.group_ids` must name existing groups; there is no group 77"),
+    ),
+    "access to a negative group": (
+        "start_chat",
+        start(access={"group_ids": [-1]}),
+        wrong("`chat.access.group_ids[0]` must be an integer from 0 to 2147483647"),
+    ),
+    "access to a group beyond 64 bits": (
+        "start_chat",
+        start(access={"group_ids": [1 << 64]}),
+        wrong("`chat.access.group_ids[0]` must be an integer from 0 to 2147483647"),
+    ),
+    "access to a true group": (
+        "start_chat",
+        start(access={"group_ids": [True]}),
+        wrong("`chat.access.group_ids[0]` must be an integer from 0 to 2147483647"),
+    ),
+    "access to 201 groups": (
+        "start_chat",
+        start(access={"group_ids": [0] * 201}),
+        wrong("`chat.access.group_ids` must have at most 200 elements"),
+    ),
+    "user without an id": ("start_chat", start(users=[{"type": "agent"}]), wrong("`chat.users[0].id` is required")),
+    "user of a third kind": (
+        "start_chat",
+        start(users=[{"id": "x", "type": "bot"}]),
+        wrong("`chat.users[0].type` must be one of: agent, customer"),
+    ),
+    "seven users": (
+        "start_chat",
+        start(users=[{"id": str(number), "type": "agent"} for number in range(7)]),
+        wrong("`chat.users` must have at most 6 elements"),
+    ),
+    "two customers": (
+        "start_chat",
+        start(users=[{"id": "$customer", "type": "customer"}] * 2),
+        wrong("`chat.users` must have at most 1 customer"),
+    ),
+    "six agents": (
+        "start_chat",
+        start(users=[{"id": str(number), "type": "agent"} for number in range(6)]),
+        wrong("`chat.users` must have at most 4 additional agents"),
+    ),
+    "unknown agent": ("start_chat", start(users=[{"id": "nobody", "type": "agent"}]), NO_AGENT),
+    "agent of another license": ("start_chat", start(users=[{"id": "owner@elsewhere.test", "type": "agent"}]), NO_AGENT),
+    "unknown customer": ("start_chat", start(users=[{"id": "nobody", "type": "customer"}]), NO_CUSTOMER),
+    "agent as a customer": ("start_chat", start(users=[{"id": "smith@example.com", "type": "customer"}]), NO_CUSTOMER),
+    "customer as an agent": ("start_chat", start(users=[{"id": "$customer", "type": "agent"}]), NO_AGENT),
+    "user id with U+0000": (
+        "start_chat",
+        start(users=[{"id": "a\0b", "type": "agent"}]),
+        wrong("`chat.users[0].id` must not contain the character U+0000"),
+    ),
+    "101 initial events": (
+        "start_chat",
+        start(thread={"events": [{"type": "message", "text": "x"}] * 101}),
+        wrong("`chat.thread.events` must have at most 100 elements"),
+    ),
+    "300,000 initial events of no kind": (
+        "start_chat",
+        start(thread={"events": [1] * 300_000}),
+        wrong("`chat.thread.events` must have at most 100 elements"),
+    ),
+    "initial event of agents only": (
+        "start_chat",
+        start_with(visibility="agents"),
+        wrong("`chat.thread.events[0].visibility` must be one of: all"),
+    ),
+    "initial event of somebody else's": (
+        "start_chat",
+        start_with(author_id="jones@example.com"),
+        wrong("`chat.thread.events[0].author_id` must be one of `chat.users`"),
+    ),
+    # Properties
+    "properties an array": ("start_chat", start(properties=[]), wrong("`chat.properties` must be an object")),
+    "properties without a namespace": (
+        "start_chat",
+        start(properties={"name": "value"}),
+        wrong("`chat.properties.name` must be an object"),
+    ),
+    "property null": ("start_chat", start(properties={"ns": {"name": None}}), wrong(f"`chat.properties.ns.name` {PROPERTY}")),
+    "property an object": ("start_chat", start(properties={"ns": {"name": {}}}), wrong(f"`chat.properties.ns.name` {PROPERTY}")),
+    "property with U+0000": (
+        "start_chat",
+        start(properties={"ns": {"name": "a\0b"}}),
+        wrong(f"`chat.properties.ns.name` {PROPERTY}"),
+    ),
+    "property of 16,385 characters": (
+        "start_chat",
+        start(properties={"ns": {"name": "a" * 16_385}}),
+        wrong(f"`chat.properties.ns.name` {PROPERTY}"),
+    ),
+    "property whose name is empty": (
+        "start_chat",
+        start(properties={"ns": {"": 1}}),
+        wrong("`chat.properties.ns` has a name that must not be empty"),
+    ),
+    "property whose name has U+0000": (
+        "start_chat",
+        start(properties={"ns": {"a\0b": 1}}),
+        wrong("`chat.properties.ns` has a name that must not contain the character U+0000"),
+    ),
+    "namespace of 129 characters": (
+        "start_chat",
+        start(properties={"n" * 129: {}}),
+        wrong("`chat.properties` has a name that must be at most 128 characters long"),
+    ),
+    "101 namespaces": (
+        "start_chat",
+        start(properties={str(number): {} for number in range(101)}),
+        wrong("`chat.properties` must have at most 100 elements"),
+    ),
+    "101 properties": (
+        "start_chat",
+        start(properties={"ns": {str(number): 1 for number in range(101)}}),
+        wrong("`chat.properties.ns` must have at most 100 elements"),
+    ),
+    # resume_chat, deactivate_chat, follow_chat, unfollow_chat
+    "resume without a chat": ("resume_chat", {}, wrong("`chat` is required")),
+    "resume without an id": ("resume_chat", {"chat": {}}, wrong("`chat.id` is required")),
+    "resume a chat that is active": ("resume_chat", {"chat": {"id": "$chat"}}, wrong("Chat is already active")),
+    "resume a chat of another license": ("resume_chat", {"chat": {"id": "$foreign"}}, NO_CHAT),
+    "resume for an unknown group": (
+        "resume_chat",
+        {"chat": {"id": "$closed", "access": {"group_ids": [77]}}},
+        wrong("`chat.access.group_ids` must name existing groups; there is no group 77"),
+    ),
+    "resume with an event of somebody else's": (
+        "resume_chat",
+        {"chat": {"id": "$closed"} | start_with(author_id="jones@example.com")["chat"]},
+        wrong("`chat.thread.events[0].author_id` must be one of `chat.users`"),
+    ),
+    "deactivate without an id": ("deactivate_chat", {}, wrong("`id` is required")),
+    "deactivate with a wrong name": ("deactivate_chat", {"chat_id": "$chat"}, wrong("`id` is required")),
+    "deactivate an inactive chat": ("deactivate_chat", {"id": "$closed"}, INACTIVE),
+    "deactivate a chat of another license": ("deactivate_chat", {"id": "$foreign"}, NO_CHAT),
+    "follow an empty id": ("follow_chat", {"id": ""}, wrong("`id` must not be empty")),
+    "follow an id of 257 characters": ("follow_chat", {"id": LONG}, wrong("`id` must be at most 256 characters long")),
+    "follow a chat of another license": ("follow_chat", {"id": "$foreign"}, NO_CHAT),
+    "follow a pattern": ("follow_chat", {"id": "%"}, NO_CHAT),
+    "follow SQL": ("follow_chat", {"id": "' OR 1=1; DROP TABLE chats; --"}, NO_CHAT),
+    "unfollow an id with U+0000": (
+        "unfollow_chat",
+        {"id": "a\0"},
+        wrong("`id` must not contain the character U+0000"),
+    ),
+    "unfollow as a user": ("unfollow_chat", {"id": "$chat"}, wrong("Chat members cannot unfollow the chat")),
+    "unfollow a chat of another license": ("unfollow_chat", {"id": "$foreign"}, NO_CHAT),
+    # add_user_to_chat, remove_user_from_chat
+    "add nobody": ("add_user_to_chat", {}, wrong("`chat_id` is required")),
+    "add with a third visibility": (
+        "add_user_to_chat",
+        {"chat_id": "$chat", "user_id": "x", "user_type": "agent", "visibility": "none"},
+        wrong("`visibility` must be one of: all, agents"),
+    ),
+    "add a hidden customer": (
+        "add_user_to_chat",
+        {"chat_id": "$chat", "user_id": "$customer", "user_type": "customer", "visibility": "agents"},
+        wrong("`visibility` must be `all` for a customer"),
+    ),
+    "add who is there": (
+        "add_user_to_chat",
+        {"chat_id": "$chat", "user_id": "$customer", "user_type": "customer", "visibility": "all"},
+        wrong("`user_id` is already a user of the chat"),
+    ),
+    "add an agent of another license": (
+        "add_user_to_chat",
+        {"chat_id": "$chat", "user_id": "owner@elsewhere.test", "user_type": "agent", "visibility": "all"},
+        NO_AGENT,
+    ),
+    "add to a chat of another license": (
+        "add_user_to_chat",
+        {"chat_id": "$foreign", "user_id": "smith@example.com", "user_type": "agent", "visibility": "all"},
+        NO_CHAT,
+    ),
+    "add to an inactive chat": (
+        "add_user_to_chat",
+        {"chat_id": "$closed", "user_id": "smith@example.com", "user_type": "agent", "visibility": "all"},
+        INACTIVE,
+    ),
+    "remove a customer": (
+        "remove_user_from_chat",
+        {"chat_id": "$chat", "user_id": "$customer", "user_type": "customer"},
+        wrong("`user_type` must be one of: agent"),
+    ),
+    "remove a customer as an agent": (
+        "remove_user_from_chat",
+        {"chat_id": "$chat", "user_id": "$customer", "user_type": "agent"},
+        wrong("`user_id` is not an agent of the chat"),
+    ),
+    "remove who is not there": (
+        "remove_user_from_chat",
+        {"chat_id": "$chat", "user_id": "jones@example.com", "user_type": "agent"},
+        wrong("`user_id` is not an agent of the chat"),
+    ),
+    # send_event
+    "no event": ("send_event", {"chat_id": "$chat"}, wrong("`event` is required")),
+    "event a string": ("send_event", {"chat_id": "$chat", "event": "hello"}, wrong("`event` must be an object")),
+    "event without a type": ("send_event", {"chat_id": "$chat", "event": {"text": "x"}}, wrong("`event.type` is required")),
+    "event of the server's own type": (
+        "send_event",
+        send(type="system"),
+        wrong("`event.type` must be one of: message, file, rich_message, custom, form, filled_form, system_message"),
+    ),
+    "event whose type is an object": (
+        "send_event",
+        send(type={"$ne": ""}),
+        wrong("`event.type` must be one of: message, file, rich_message, custom, form, filled_form, system_message"),
+    ),
+    "event for an unknown chat": ("send_event", send() | {"chat_id": "nowhere"}, NO_CHAT),
+    "event for a chat of another license": ("send_event", send() | {"chat_id": "$foreign"}, NO_CHAT),
+    "event for an inactive chat": ("send_event", send() | {"chat_id": "$closed"}, INACTIVE),
+    "event that only some see": ("send_event", send(visibility="me"), wrong("`event.visibility` must be one of: all, agents")),
+    "custom id of 257 characters": (
+        "send_event",
+        send(custom_id=LONG),
+        wrong("`event.custom_id` must be at most 256 characters long"),
+    ),
+    "message without a text": ("send_event", send(text=None), wrong("`event.text` must be a string")),
+    "message of nothing": ("send_event", send(text=""), wrong("`event.text` must not be empty")),
+    "message with U+0000": ("send_event", send(text="a\0b"), wrong("`event.text` must not contain the character U+0000")),
+    "message of 16,385 bytes": ("send_event", send(text="a" * 16_385), wrong("`event.text` must be at most 16384 bytes long")),
+    "message of 4,097 characters of 4 bytes": (
+        "send_event",
+        send(text="🦆" * 4097),
+        wrong("`event.text` must be at most 16384 bytes long"),
+    ),
+    "message that hides in a field of its type's name": (
+        "send_event",
+        send(message={"text": "x"}, text=1),
+        wrong("`event.text` must be a string"),
+    ),
+    "postback without an id": ("send_event", send(postback={}), wrong("`event.postback.id` is required")),
+    "postback of half a kind": (
+        "send_event",
+        send(postback={"id": "1", "thread_id": "1", "event_id": "1", "type": "url"}),
+        wrong("`event.postback.value` is required with `type`"),
+    ),
+    "quantity a string": (
+        "send_event",
+        send(postback={"id": "1", "thread_id": "1", "event_id": "1", "ecommerce": {"product_id": "1", "quantity": "7"}}),
+        wrong("`event.postback.ecommerce.quantity` must be a number"),
+    ),
+    **{
+        f"file at {url[:20]}": (
+            "send_event",
+            send(type="file", url=url),
+            wrong("`event.url` must be a URL that begins with https:// or http://"),
+        )
+        for url in ("", "javascript:alert(1)", "file:///etc/passwd", "//host", "http://", "http://[::1", "https://a\u2028b")
+    },
+    "file at 2,049 characters": (
+        "send_event",
+        send(type="file", url="https://example.com/".ljust(2049, "a")),
+        wrong("`event.url` must be at most 2048 characters long"),
+    ),
+    "rich message of no template": ("send_event", send(type="rich_message"), wrong("`event.template_id` is required")),
+    "rich message of 11 elements": (
+        "send_event",
+        send(type="rich_message", template_id="cards", elements=[{}] * 11),
+        wrong("`event.elements` must have at most 10 elements"),
+    ),
+    "element null": (
+        "send_event",
+        send(type="rich_message", template_id="cards", elements=[None]),
+        wrong("`event.elements[0]` must be an object"),
+    ),
+    "element that hides in a field of its event's type": (
+        "send_event",
+        send(type="rich_message", template_id="cards", rich_message=0, elements=[{"title": 1}]),
+        wrong("`event.elements[0].title` must be a string"),
+    ),
+    "14 buttons": (
+        "send_event",
+        rich(buttons=[{"text": "x", "postback_id": "x"}] * 14),
+        wrong("`event.elements[0].buttons` must have at most 13 elements"),
+    ),
+    "button without a text": ("send_event", button(text=""), wrong("`event.elements[0].buttons[0].text` must not be empty")),
+    "button of a type without a value": (
+        "send_event",
+        button(type="url"),
+        wrong("`event.elements[0].buttons[0].value` is required with `type`"),
+    ),
+    "webview without a height": (
+        "send_event",
+        button(type="webview", value="x"),
+        wrong("`event.elements[0].buttons[0].webview_height` is required for a button of type webview"),
+    ),
+    "image of negative width": (
+        "send_event",
+        rich(image={"url": "https://example.com/a.png", "width": -1}),
+        wrong("`event.elements[0].image.width` must be an integer from 0 to 2147483647"),
+    ),
+    "content a string": ("send_event", send(type="custom", content="x"), wrong("`event.content` must be an object")),
+    "content 33 levels deep": (
+        "send_event",
+        send(type="custom", content={"a": nested(32)}),
+        wrong("`event.content` must be nested at most 32 levels deep"),
+    ),
+    "content 300 levels deep": (
+        "send_event",
+        send(type="custom", content={"a": nested(300)}),
+        wrong("`event.content` must be nested at most 32 levels deep"),
+    ),
+    "content over 64 KiB": (
+        "send_event",
+        send(type="custom", content={"a": "a" * (1 << 16)}),
+        wrong("`event.content` must be at most 65536 bytes long"),
+    ),
+    "content with U+0000": (
+        "send_event",
+        send(type="custom", content={"a": ["\0"]}),
+        wrong("`event.content` must not contain the character U+0000"),
+    ),
+    "content with a name with U+0000": (
+        "send_event",
+        send(type="custom", content={"\0": 1}),
+        wrong("`event.content` must not contain the character U+0000"),
+    ),
+    "form without fields": ("send_event", send(type="form", form_id="1"), wrong("`event.fields` is required")),
+    "form of 101 fields": (
+        "send_event",
+        send(type="form", form_id="1", fields=[{"type": "name", "id": "1", "label": "x"}] * 101),
+        wrong("`event.fields` must have at most 100 elements"),
+    ),
+    "field without an answer": ("send_event", filled(), wrong("`event.fields[0].answer` is required")),
+    "field whose answer has U+0000": (
+        "send_event",
+        filled(answer="\0"),
+        wrong("`event.fields[0].answer` must not contain the character U+0000"),
+    ),
+    "field whose choice has no name": (
+        "send_event",
+        filled(answers=[{"id": 1.5, "label": "x"}]),
+        wrong("`event.fields[0].answers[0].id` must be a string or an integer"),
+    ),
+    "system message of no type": (
+        "send_event",
+        send(type="system_message"),
+        wrong("`event.system_message_type` is required"),
+    ),
+    "variables an array": (
+        "send_event",
+        send(type="system_message", system_message_type="x", text_vars=[]),
+        wrong("`event.text_vars` must be an object"),
+    ),
+    # Previews and indicators
+    "preview of a file": (
+        "send_event_preview",
+        {"chat_id": "$chat", "event": {"type": "file", "url": "https://example.com"}},
+        wrong("`event.type` must be one of: message"),
+    ),
+    "preview for agents only": (
+        "send_event_preview",
+        send(visibility="agents"),
+        wrong("`event.visibility` must be one of: all"),
+    ),
+    "preview for another license": ("send_event_preview", send() | {"chat_id": "$foreign"}, NO_CHAT),
+    "typing perhaps": (
+        "send_typing_indicator",
+        {"chat_id": "$chat", "is_typing": "perhaps"},
+        wrong("`is_typing` must be a boolean"),
+    ),
+    "typing elsewhere": ("send_typing_indicator", {"chat_id": "$foreign", "is_typing": True}, NO_CHAT),
+    "typing too late": ("send_typing_indicator", {"chat_id": "$closed", "is_typing": True}, INACTIVE),
+    "thinking a number": ("send_thinking_indicator", {"chat_id": "$chat", "title": 1}, wrong("`title` must be a string")),
+    "thinking at length": (
+        "send_thinking_indicator",
+        {"chat_id": "$chat", "description": "a" * 4097},
+        wrong("`description` must be at most 4096 characters long"),
+    ),
+    "thinking elsewhere": ("send_thinking_indicator", {"chat_id": "$foreign"}, NO_CHAT),
+    # mark_events_as_seen
+    **{
+        f"seen at {time}": (
+            "mark_events_as_seen",
+            {"chat_id": "$chat", "seen_up_to": time},
+            wrong("`seen_up_to` must be an RFC 3339 date-time"),
+        )
+        for time in (
+            "",
+            "yesterday",
+            "2026-01-01",
+            "2026-02-30T00:00:00Z",
+            "2026-01-01T25:00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+99:99",
+            "0001-01-01T00:00:00+23:59",
+            "9999-12-31T23:59:59-23:59",
+            "٢٠٢٦-٠١-٠١T٠٠:٠٠:٠٠Z",
+        )
+    },
+    "seen at a number": (
+        "mark_events_as_seen",
+        {"chat_id": "$chat", "seen_up_to": 1_700_000_000},
+        wrong("`seen_up_to` must be a string"),
+    ),
+    "seen elsewhere": ("mark_events_as_seen", {"chat_id": "$foreign", "seen_up_to": "2026-01-01T00:00:00Z"}, NO_CHAT),
+    # list_chats
+    **{
+        f"limit {limit!r}": ("list_chats", {"limit": limit}, wrong("`limit` must be an integer from 1 to 100"))
+        for limit in (-1, 0, 101, 1 << 63, 1 << 64, 1.5, "10", True, [], {})
+    },
+    "limit null": ("list_chats", {"limit": None}, wrong("`limit` must be an integer from 1 to 100")),
+    "order sideways": ("list_chats", {"sort_order": "up"}, wrong("`sort_order` must be one of: asc, desc")),
+    "page and limit": ("list_chats", {"page_id": "x", "limit": 5}, wrong("`limit` can't be used together with `page_id`")),
+    "page and filters": ("list_chats", {"page_id": "x", "filters": {}}, wrong("`filters` can't be used together with `page_id`")),
+    "page of nothing": ("list_chats", {"page_id": ""}, wrong("`page_id` must not be empty")),
+    "page of nobody's making": ("list_chats", {"page_id": "x"}, BAD_PAGE),
+    "page with dots": ("list_chats", {"page_id": "a.b.c"}, BAD_PAGE),
+    "page that is compressed": ("list_chats", {"page_id": ".eJyLjgUAARUAuQ.aSDrZA.AAAAAAAAAAAAAAAAAAAAAAAAAAA"}, BAD_PAGE),
+    "page in Unicode": ("list_chats", {"page_id": "🦆.🦆.🦆"}, BAD_PAGE),
+    "page of 4,097 characters": (
+        "list_chats",
+        {"page_id": "a" * 4097},
+        wrong("`page_id` must be at most 4096 characters long"),
+    ),
+    "filters an array": ("list_chats", {"filters": []}, wrong("`filters` must be an object")),
+    "filter by activity in words": ("list_chats", filtered(active="yes"), wrong("`filters.active` must be a boolean")),
+    "filter by 201 groups": (
+        "list_chats",
+        filtered(group_ids=[0] * 201),
+        wrong("`filters.group_ids` must have at most 200 elements"),
+    ),
+    "filter by nothing of a property": (
+        "list_chats",
+        by_property({}),
+        wrong("`filters.properties.ns.name` must have exactly one of: exists, values, exclude_values"),
+    ),
+    "filter by two things of a property": (
+        "list_chats",
+        by_property({"exists": True, "values": [1]}),
+        wrong("`filters.properties.ns.name` must have exactly one of: exists, values, exclude_values"),
+    ),
+    "filter by 101 values": (
+        "list_chats",
+        by_property({"values": [1] * 101}),
+        wrong("`filters.properties.ns.name.values` must have at most 100 elements"),
+    ),
+    "filter by an object": (
+        "list_chats",
+        by_property({"values": [{}]}),
+        wrong(f"`filters.properties.ns.name.values[0]` {PROPERTY}"),
+    ),
+    "filter by 10,000 properties": (
+        "list_chats",
+        filtered(properties={"ns": {str(name): {"exists": True} for name in range(10_000)}}),
+        wrong("`filters.properties.ns` must have at most 20 elements"),
+    ),
+    "filter by 20 properties of 20 namespaces": (
+        "list_chats",
+        filtered(properties={str(ns): {str(name): {"exists": True} for name in range(20)} for ns in range(20)}),
+        wrong("`filters.properties` must name at most 20 properties"),
+    ),
+    # list_threads, get_chat
+    "threads of nothing": ("list_threads", {}, wrong("`chat_id` is required")),
+    "threads of a chat of another license": ("list_threads", {"chat_id": "$foreign"}, NO_CHAT),
+    "threads of a page of nobody's making": ("list_threads", {"chat_id": "$chat", "page_id": "x"}, BAD_PAGE),
+    "threads with two limits": (
+        "list_threads",
+        {"chat_id": "$chat", "limit": 1, "min_events_count": 1},
+        wrong("`limit` can't be used together with `min_events_count`"),
+    ),
+    "threads with -1 events": (
+        "list_threads",
+        {"chat_id": "$chat", "min_events_count": -1},
+        wrong("`min_events_count` must be an integer from 1 to 100"),
+    ),
+    "threads from tomorrow's words": (
+        "list_threads",
+        {"chat_id": "$chat", "filters": {"from": "tomorrow"}},
+        wrong("`filters.from` must be an RFC 3339 date-time"),
+    ),
+    "chat of another license": ("get_chat", {"chat_id": "$foreign"}, NO_CHAT),
+    "chat with a thread of another license": (
+        "get_chat",
+        {"chat_id": "$chat", "thread_id": "$foreign_thread"},
+        ("not_found", "Thread not found"),
+    ),
+    "chat of another license by its thread": ("get_chat", {"chat_id": "$foreign", "thread_id": "$foreign_thread"}, NO_CHAT),
+    "chat with an id in an array": ("get_chat", {"chat_id": ["$chat"]}, wrong("`chat_id` must be a string")),
+    # set_routing_status, list_routing_statuses, multicast
+    "status unknown": (
+        "set_routing_status",
+        {"status": "asleep"},
+        wrong("`status` must be one of: accepting_chats, not_accepting_chats, offline"),
+    ),
+    "agent set offline": (
+        "set_routing_status",
+        {"status": "offline"},
+        wrong("`status` must be one of: accepting_chats, not_accepting_chats"),
+    ),
+    "status of an agent of another license": (
+        "set_routing_status",
+        {"status": "accepting_chats", "agent_id": "owner@elsewhere.test"},
+        NO_AGENT,
+    ),
+    "statuses of a group in words": (
+        "list_routing_statuses",
+        {"filters": {"group_ids": ["all"]}},
+        wrong("`filters.group_ids[0]` must be an integer from 0 to 2147483647"),
+    ),
+    "multicast to nobody": ("multicast", {"recipients": {}, "content": 1}, wrong("`recipients.agents` is required")),
+    "multicast to no agents": (
+        "multicast",
+        {"recipients": {"agents": {"ids": [], "groups": []}}, "content": 1},
+        wrong("`recipients.agents` must have at least one of: all, ids, groups"),
+    ),
+    "multicast to 1,001 agents": (
+        "multicast",
+        {"recipients": {"agents": {"ids": ["x"] * 1001}}, "content": 1},
+        wrong("`recipients.agents.ids` must have at most 1000 elements"),
+    ),
+    "multicast to a group of eleven digits": (
+        "multicast",
+        {"recipients": {"agents": {"groups": ["1" * 11]}}, "content": 1},
+        wrong("`recipients.agents.groups[0]` must be an integer from 0 to 2147483647"),
+    ),
+    "multicast of nothing": (
+        "multicast",
+        {"recipients": {"agents": {"all": True}}},
+        wrong("`content` is required"),
+    ),
+    "multicast 300 levels deep": (
+        "multicast",
+        {"recipients": {"agents": {"all": True}}, "content": nested(300)},
+        wrong("`content` must be nested at most 32 levels deep"),
+    ),
+}
+ON_SOCKETS_ONLY: dict[str, Case] = {
+    "away perhaps": ("set_away_status", {"away": "perhaps"}, wrong("`away` must be a boolean")),
+    "session without a token": ("update_session", {}, wrong("`token` is required")),
+    "session with a wrong token": ("update_session", {"token": f"Bearer {SECRET}"}, WRONG_TOKEN),
+    "session with a token of another license": (
+        "update_session",
+        {"token": "$stranger_token"},
+        ("authentication", "`token` belongs to another agent"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("action", "payload", "error"),
+    [*CASES.values(), *ON_SOCKETS_ONLY.values()],
+    ids=[*CASES, *ON_SOCKETS_ONLY],
+)
+def test_on_a_socket(either_scene: Scene, action: str, payload: Any, error: tuple[str, str]) -> None:
+    with either_scene.agent() as agent:
+        response = agent.call(action, either_scene.fill(payload))
+        assert not response["success"]
+        assert error_of(response["payload"]) == error
+
+
+STATUSES = {
+    "validation": 400,
+    "chat_inactive": 400,
+    "authentication": 401,
+    "authorization": 403,
+    "not_found": 404,
+}
+
+
+@pytest.mark.parametrize(("action", "payload", "error"), CASES.values(), ids=CASES.keys())
+def test_over_http(scene: Scene, action: str, payload: Any, error: tuple[str, str]) -> None:
+    answer = scene.target.call(action, scene.fill(payload))
+    assert answer.error() == error
+    assert answer.status == STATUSES[error[0]]
+
+
+NAMES = ["$", "$.a", "$[", "[0]", "0", '"', "a.b", "\\", "'", "a b", "\u2028", "🦆", "%", "{}", '"$"', "\x01", "type"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_properties_of_any_name_are_found_by_it(either_scene: Scene, name: str) -> None:
+    with either_scene.agent() as agent:
+        properties = {name: {name: name}}
+        chat_id = agent.call("start_chat", start(properties=properties))["payload"]["chat_id"]
+        for condition, is_found in (
+            ({"exists": True}, True),
+            ({"exists": False}, False),
+            ({"values": [name, 1]}, True),
+            ({"values": [name + name]}, False),
+            ({"exclude_values": [name]}, False),
+            ({"exclude_values": ["other"]}, True),
+        ):
+            found = agent.call("list_chats", filtered(properties={name: {name: condition}}))
+            chats = {chat["id"]: chat["properties"] for chat in found["payload"]["chats_summary"]}
+            assert chats.get(chat_id) == (properties if is_found else None), condition
+
+
+def test_the_largest_filter_is_served(either_scene: Scene) -> None:
+    values = [f"{number:016000}" for number in range(3)] + list(range(97))
+    properties = {"ns": {str(name): {"exclude_values": values} for name in range(20)}}
+    with either_scene.agent() as agent:
+        assert agent.call("list_chats", filtered(properties=properties, group_ids=[0] * 200))["success"]
+
+
+@pytest.mark.parametrize("long_ago", ["0001-01-01T00:00:00Z", "0999-12-31T23:59:59.999999999+01:00"])
+def test_what_was_seen_long_ago_is_not_seen_later(scene: Scene, long_ago: str) -> None:
+    with scene.agent() as agent:
+        before = agent.call("get_chat", scene.fill({"chat_id": "$chat"}))
+        assert agent.call("mark_events_as_seen", scene.fill({"chat_id": "$chat", "seen_up_to": long_ago}))["success"]
+        assert agent.call("get_chat", scene.fill({"chat_id": "$chat"}))["payload"] == before["payload"]
+
+
+def test_an_error_repeats_no_secret(scene: Scene) -> None:
+    with scene.agent() as agent:
+        for action in ("login", "update_session"):
+            for token in (SECRET, [SECRET], {SECRET: SECRET}, SECRET * 500):
+                response = agent.call(action, {"token": token})
+                assert not response["success"]
+                assert SECRET not in json.dumps(response)

@@ -1,0 +1,202 @@
+"""The Web API's own affairs: who is asked, where, and what status says so."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.world import Refused, Web, World, basic
+
+WorldWith = Callable[..., Awaitable[World]]
+HELLO = {"type": "message", "text": "hello"}
+
+
+# Who asks
+
+
+async def test_an_action_is_answered_with_its_payload(world: World) -> None:
+    alice = await world.web("alice")
+    response = await alice.post("list_chats")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"chats_summary": [], "found_chats": 0}
+
+
+async def test_no_body_is_an_empty_payload(world: World) -> None:
+    alice = await world.web("alice")
+    response = await alice.request("POST", "/v3.6/agent/action/list_chats")
+    assert response.status_code == 200
+
+
+async def test_basic_takes_account_id_or_email(world: World) -> None:
+    token = (await world.mint("alice")).token
+    web = await world.web("alice")
+    for user in (world.account_ids[world.id("alice")], world.id("alice"), "ALICE@example.com"):
+        assert (await web.post("list_chats", authorization=basic(user, token))).status_code == 200
+    response = await web.post("list_chats", authorization=basic("bob@example.com", token))
+    assert (response.status_code, response.json()["error"]["type"]) == (401, "authentication")
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x", "Basic !!", "Digest a=b", "Bearer " + "x" * 2000])
+async def test_who_is_nobody_is_unauthorized(world: World, authorization: str) -> None:
+    web = await world.web("alice")
+    response = await web.post("list_chats", authorization=authorization)
+    assert (response.status_code, response.json()["error"]["type"]) == (401, "authentication")
+
+
+async def test_authorization_is_required(world: World) -> None:
+    web = await world.web("alice")
+    del web._client.headers["authorization"]
+    response = await web.post("list_chats")
+    assert response.status_code == 401
+    assert response.json() == {"error": {"type": "authentication", "message": "`Authorization` header is required"}}
+
+
+async def test_a_revoked_token_is_refused_within_a_second(world: World) -> None:
+    new = await world.mint("alice")
+    web = await world.web("alice")
+    bearer = f"Bearer {new.token}"
+    assert (await web.post("list_chats", authorization=bearer)).status_code == 200
+    await world.revoke(new)
+    async with asyncio.timeout(1.2):
+        while (await web.post("list_chats", authorization=bearer)).status_code == 200:
+            pass
+
+
+# Statuses
+
+
+async def test_statuses_say_the_same_as_errors(world: World) -> None:
+    alice = await world.web("alice")
+    chat = await world.chat(alice, group=2)
+    closed = await world.chat(alice)
+    await alice.call("deactivate_chat", id=closed.id)
+    erin = await world.web("erin")
+
+    async def answer(web: Web, action: str, payload: Any, **headers: str) -> tuple[int, str]:
+        response = await web.post(action, payload, **headers)
+        return response.status_code, response.json()["error"]["type"]
+
+    assert await answer(alice, "get_chat", {}) == (400, "validation")
+    assert await answer(alice, "send_event", {"chat_id": closed.id, "event": HELLO}) == (400, "chat_inactive")
+    assert await answer(erin, "get_chat", {"chat_id": chat.id}) == (403, "missing_access")
+    assert await answer(erin, "deactivate_chat", {"id": chat.id}) == (403, "missing_access")
+    assert await answer(await world.web("alice", scopes=[]), "list_chats", {}) == (403, "authorization")
+    assert await answer(alice, "get_chat", {"chat_id": "A"}) == (404, "not_found")
+    assert await answer(alice, "fly", {}) == (404, "not_found")
+    assert await answer(alice, "list_chats", {}, authorization="Bearer fra:x") == (421, "misdirected_request")
+    assert await answer(await world.web("sam"), "list_chats", {}) == (403, "requester_suspended")
+    assert await answer(await world.web("nina"), "list_chats", {}) == (403, "requester_awaiting_approval")
+    await world.change_license(expires_at="2020-01-01T00:00:00.000000Z")
+    assert await answer(await world.web("bob"), "list_chats", {}) == (401, "license_expired")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "Request is not valid JSON"),
+        (b"[]", "Request must be a JSON object"),
+        (b"null", "Request must be a JSON object"),
+        (b"\xff", "Request is not valid JSON"),
+    ],
+)
+async def test_a_body_is_a_json_object(world: World, body: bytes, message: str) -> None:
+    alice = await world.web("alice")
+    response = await alice.request("POST", "/v3.6/agent/action/list_chats", content=body)
+    assert response.status_code == 400
+    assert response.json() == {"error": {"type": "validation", "message": message}}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+async def test_actions_are_called_by_post(world: World, method: str) -> None:
+    alice = await world.web("alice")
+    response = await alice.request(method, "/v3.6/agent/action/list_chats")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert response.json()["error"]["type"] == "validation"
+
+
+@pytest.mark.parametrize("path", ["/", "/v3.6/agent/action/", "/v3.6/customer/action/list_chats", "/v3.6/agent/rtm/ws"])
+async def test_a_path_that_leads_nowhere(world: World, path: str) -> None:
+    response = await (await world.web("alice")).request("POST", path)
+    assert response.status_code == 404
+    assert response.json() == {"error": {"type": "not_found", "message": "There is nothing at this path"}}
+
+
+@pytest.mark.parametrize("path", ["/v1.0/agent/action/list_chats", "/v3/agent/action/list_chats"])
+async def test_a_version_that_is_not_served(world: World, path: str) -> None:
+    response = await (await world.web("alice")).request("POST", path)
+    assert response.status_code == 400
+    assert Refused.read(response.json()) == Refused("unsupported_version", "Cannot call unsupported API versions.")
+
+
+@pytest.mark.parametrize("action", ["login", "logout", "ping", "update_session", "set_away_status"])
+async def test_sessions_are_for_sockets(world: World, action: str) -> None:
+    refusal = await (await world.web("alice")).refused(action)
+    assert refusal == Refused("not_found", f"`action` is unknown to version 3.6: {action}")
+
+
+async def test_a_body_past_the_limit_is_refused(world_with: WorldWith) -> None:
+    alice = await (await world_with({"body_size_bytes": 100})).web("alice")
+    assert (await alice.post("list_chats", {"filters": {}})).status_code == 200
+    response = await alice.post("list_chats", {"filters": {}, "more": "x" * 100})
+    assert response.status_code == 413
+    assert Refused.read(response.json()) == Refused("entity_too_large", "Request must be at most 100 bytes long")
+
+
+async def test_errors_may_be_answered_with_200(world_with: WorldWith) -> None:
+    alice = await (await world_with(errors_as_200=True)).web("alice")
+    response = await alice.post("get_chat", {"chat_id": "A"})
+    assert response.status_code == 200
+    assert response.json() == {"error": {"type": "not_found", "message": "Chat not found"}}
+
+
+# Headers of the protocol
+
+
+async def test_a_region_is_ours_or_another(world: World) -> None:
+    alice = await world.web("alice")
+    assert (await alice.post("list_chats", x_region="dal")).status_code == 200
+    response = await alice.post("list_chats", x_region="fra")
+    assert response.status_code == 421
+    assert Refused.read(response.json()) == Refused("misdirected_request", "Wrong region", {"region": "dal"})
+    response = await alice.post("list_chats", x_region="mars")
+    assert Refused.read(response.json()) == Refused("validation", "`X-Region` is unknown")
+
+
+async def test_the_version_may_be_named_in_a_header(world: World) -> None:
+    alice = await world.web("alice")
+    chat = await world.chat(alice)
+    path, body = "/agent/action/send_thinking_indicator", f'{{"chat_id": "{chat.id}"}}'
+    assert (await alice.request("POST", path, content=body)).status_code == 200
+    older = await alice.request("POST", path, content=body, headers={"X-API-Version": "3.5"})
+    assert older.status_code == 404
+    unknown = await alice.request("POST", path, content=body, headers={"X-API-Version": "2.0"})
+    assert unknown.json()["error"]["type"] == "unsupported_version"
+
+
+@pytest.mark.parametrize(("version", "speaks_as_bot"), [("3.4", True), ("3.5", True), ("3.6", False)])
+async def test_an_author_is_named_in_the_versions_that_have_it(world: World, version: str, speaks_as_bot: bool) -> None:
+    alice = await world.web("alice", version=version)
+    chat = await world.chat(alice, group=0, users=["robin"])
+    robin = world.id("robin")
+    response = await alice.post("send_event", {"chat_id": chat.id, "event": HELLO}, x_author_id=robin)
+    assert response.status_code == 200
+    read = await alice.call("get_chat", chat_id=chat.id)
+    assert read["thread"]["events"][0]["author_id"] == (robin if speaks_as_bot else alice.id)
+    response = await alice.post("list_chats", x_author_id="bob@example.com")
+    assert response.status_code == (400 if speaks_as_bot else 200)
+
+
+async def test_a_bot_asks_with_its_own_token(world: World) -> None:
+    robin = await world.web("robin")
+    chat = await world.chat(robin, group=0)
+    await robin.call("send_event", chat_id=chat.id, event=HELLO)
+    read = await robin.call("get_chat", chat_id=chat.id)
+    assert read["thread"]["events"][0]["author_id"] == robin.id
+
+
+async def test_the_process_says_that_it_is_up(world: World) -> None:
+    web = await world.web("alice")
+    assert (await web.request("GET", "/health/live")).json() == {"status": "ok"}
