@@ -15,13 +15,10 @@ from bench.server import CannotStart, Target, raise_open_files
 from bench.stage import Via
 
 app = typer.Typer(
-    help="""Load a server, and say what it costs in CPU time and memory as the operating system counts them.
-
-    Without --credentials a command starts `rtm serve --demo` on a free port of 127.0.0.1, with SQLite in a directory
-    of its own, and stops it at the end; settings in the environment, such as RTM_DATABASE_URL, reach it.
-
-    Figures of one run compare with each other; those of two runs or two machines hardly do.
-    """,
+    help="Load a server, and say what it costs in CPU time and memory as the operating system counts them.\n\n"
+    "Without --credentials a command starts `rtm serve --demo` on a free port of 127.0.0.1, with SQLite in a "
+    "directory of its own, and stops it at the end; settings in the environment, such as RTM_DATABASE_URL, reach it."
+    "\n\nFigures of one run compare with each other; those of two runs or two machines hardly do.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,7 +36,7 @@ _Server = Annotated[
         "--server", help=f"Only this server; may be repeated. One of {', '.join(SERVERS)}.", show_default="all"
     ),
 ]
-_Seconds = Annotated[float, typer.Option(min=0.1, help="How long to measure each server.")]
+_Seconds = Annotated[float, typer.Option(min=0.1, help="How long to measure each server, all rounds together.")]
 _Json = Annotated[Path | None, typer.Option("--json", help="Write every sample to this file.")]
 _Markdown = Annotated[Path | None, typer.Option(help="Write the table to this file.")]
 _Plot = Annotated[Path | None, typer.Option(help="Draw to this file, .png or .svg.")]
@@ -87,7 +84,8 @@ def requests_command(
 
 @app.command("idle")
 def idle_command(
-    connections: Annotated[int, typer.Option(min=idle.STEPS, help="Agents that log in, and do nothing.")] = 5000,
+    connections: Annotated[int, typer.Option(min=1, help="Agents that log in, and do nothing.")] = 5000,
+    steps: Annotated[int, typer.Option(min=1, max=100, help="How often the memory is read on the way.")] = 10,
     credentials: _Credentials = None,
     url: _Url = None,
     pid: _Pid = None,
@@ -96,7 +94,7 @@ def idle_command(
     plot: _Plot = None,
 ) -> None:
     """Server memory for each logged-in connection."""
-    report = idle.run(idle.Settings(connections, Target(credentials, url, pid)))
+    report = idle.run(idle.Settings(connections, min(steps, connections), Target(credentials, url, pid)))
     _leave(report, json, markdown, plot)
 
 
@@ -108,7 +106,7 @@ def latency_command(
     stalled: Annotated[
         int, typer.Option(min=0, help="Compare with as many more that never read; try --size 16000 to see them cut.")
     ] = 0,
-    seconds: _Seconds = 20,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, all phases together.")] = 20,
     credentials: _Credentials = None,
     url: _Url = None,
     pid: _Pid = None,

@@ -19,13 +19,13 @@ from bench.server import CannotStart, Memory, Server, Target, rtm
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STEPS = 10
 _REST_S, _REST_BYTES, _REST_TIMEOUT_S = 0.5, 1 << 16, 10
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     connections: int
+    steps: int
     target: Target
 
 
@@ -40,10 +40,10 @@ def run(settings: Settings) -> Report:
     levels: list[Level] = []
     clients: list[Client] = []
     with ExitStack() as stack:
-        tick = stack.enter_context(progress(STEPS + 1))
+        tick = stack.enter_context(progress(settings.steps + 1))
         tick("starting rtm")
         server, credentials = stack.enter_context(rtm(settings.target, settings.connections))
-        counts = [settings.connections * step // STEPS for step in range(STEPS + 1)]
+        counts = [settings.connections * step // settings.steps for step in range(settings.steps + 1)]
         pinged_at = time.monotonic()
         for have, want in pairwise(counts):
             tick(f"{want} connections")

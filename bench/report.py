@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _PACKAGES = ("rtm", "websockets", "uvicorn", "uvloop", "starlette", "socketify", "orjson")
 
 
+# How busy others kept the machine in the minute before the run.
+_LOAD_BEFORE = os.getloadavg()[0]
+
 # Of a table that goes to a file.
 _WIDTH = 140
 
@@ -162,9 +165,9 @@ def draw_cpu(contestants: Sequence[Contestant], cases: dict[int, str], unit: str
 
 
 def machine() -> str:
-    """The machine and the interpreter, in a line."""
-    cores = os.cpu_count()
-    return f"{_processor()}, {cores} cores, Linux {platform.release()}, CPython {platform.python_version()}"
+    """The machine, the interpreter, and whether others were at work, in a line."""
+    system = f"Linux {platform.release()}, CPython {platform.python_version()}"
+    return f"{_processor()}, {os.cpu_count()} cores, {system}; load average before the run {_LOAD_BEFORE:.1f}"
 
 
 def _processor() -> str:

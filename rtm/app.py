@@ -65,7 +65,7 @@ def build(settings: Settings) -> App:
     presence: Presence = RedisPresence(settings.redis_url) if settings.redis_url else MemoryPresence()
     store = _write_store(settings, database)
     flusher = Flusher()
-    hub = Hub(bus, queries.pushes_after, flusher)
+    hub = Hub(bus, queries.pushes_after, queries.sequence, flusher)
     writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
     authenticator = Authenticator(database, region=settings.region)
     directories = Directories(database, hub.directory_replaced)

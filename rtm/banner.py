@@ -1,6 +1,7 @@
 """What the terminal shows when the port accepts connections: with demo data, commands to copy and paste."""
 
 import json
+import sys
 
 from rtm.demo.credentials import Credentials
 from rtm.tls import Certificate
@@ -36,4 +37,4 @@ def _curl(base_url: str, token: str, authority: str | bool) -> str:
 
 def _socket(base_url: str, self_signed: bool) -> str:
     insecure = " --insecure" if self_signed else ""
-    return f"python3 -m websockets{insecure} ws{base_url.removeprefix('http')}/v{VERSION}/agent/rtm/ws"
+    return f"{sys.executable} -m websockets{insecure} ws{base_url.removeprefix('http')}/v{VERSION}/agent/rtm/ws"

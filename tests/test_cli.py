@@ -2,17 +2,13 @@
 
 import asyncio
 import json
-import os
 import shlex
 import shutil
-import signal
 import socket
 import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +19,7 @@ import trustme
 import rtm
 from rtm.settings import Settings
 from rtm.store.database import connect, migrate
-
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RTM_")}
-TIMEOUT_S = 30
-
-
-def command(*arguments: str | Path) -> list[str | Path]:
-    return [sys.executable, "-m", "rtm", *arguments]
-
-
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+from tests.running import PATIENCE_S, run, serving
 
 
 def refusal(*arguments: str | Path, **environment: str) -> str:
@@ -50,25 +29,6 @@ def refusal(*arguments: str | Path, **environment: str) -> str:
     assert ended.stderr.startswith("rtm: ")
     assert ended.stderr.count("\n") == 1
     return ended.stderr
-
-
-@contextmanager
-def server(data_dir: Path, *arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`rtm serve`, when it accepts connections, and its base URL; stopped at the end, which must be a good one."""
-    process = subprocess.Popen(
-        command("serve", "--port", "0", "--data-dir", data_dir, *arguments),
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline().split()[2]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(TIMEOUT_S) == 0
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def lines(output: str) -> dict[str, str]:
@@ -239,11 +199,11 @@ def test_a_license_of_ones_own(tmp_path: Path) -> None:
     minted = run("token", "boss@example.org", "--scope", "chats--all:ro", "--lifetime", "60", "--data-dir", tmp_path)
     token = lines(minted.stdout)
 
-    with server(tmp_path) as (_, base_url):
-        assert list_chats(base_url, owner["authorization"]).json() == {"chats_summary": [], "found_chats": 0}
-        assert list_chats(base_url, f"Bearer {token['token']}").status_code == 200
+    with serving(tmp_path) as server:
+        assert list_chats(server.base_url, owner["authorization"]).json() == {"chats_summary": [], "found_chats": 0}
+        assert list_chats(server.base_url, f"Bearer {token['token']}").status_code == 200
         assert run("token", "--revoke", token["token"], "--data-dir", tmp_path).returncode == 0
-        assert list_chats(base_url, owner["authorization"]).status_code == 200
+        assert list_chats(server.base_url, owner["authorization"]).status_code == 200
     assert "revoked already" in refusal("token", "--revoke", token["id"], "--data-dir", tmp_path)
 
 
@@ -267,7 +227,7 @@ def test_a_token_that_makes_no_sense(demo_data: Path, arguments: list[str], expe
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory that a demo server has left."""
     folder = tmp_path_factory.mktemp("demo")
-    with server(folder, "--demo", "--demo-agents", "2", "--credentials", folder / "first.json"):
+    with serving(folder, "--demo", "--demo-agents", "2", "--credentials", folder / "first.json"):
         pass
     return folder
 
@@ -299,27 +259,26 @@ def test_the_credentials_of_the_demo(demo_data: Path) -> None:
 def test_a_second_start_has_the_same_demo_and_its_tokens_work(demo_data: Path) -> None:
     first = json.loads((demo_data / "first.json").read_bytes())
 
-    with server(demo_data, "--demo", "--credentials", demo_data / "second.json") as (_, base_url):
+    with serving(demo_data, "--demo", "--credentials", demo_data / "second.json") as server:
         second = json.loads((demo_data / "second.json").read_bytes())
-        assert second["base_url"] == base_url
+        assert second["base_url"] == server.base_url
         assert second | {"base_url": ""} == first | {"base_url": ""}
-        bearer = list_chats(base_url, f"Bearer {first['agents'][0]['access_token']}")
+        bearer = list_chats(server.base_url, f"Bearer {first['agents'][0]['access_token']}")
         assert bearer.json()["found_chats"] == 1
         for holder in (first["agents"][1]["access_token"], first["bots"][0]["access_token"]):
-            assert list_chats(base_url, f"Bearer {holder}").status_code == 200
+            assert list_chats(server.base_url, f"Bearer {holder}").status_code == 200
 
 
 def test_the_terminal_shows_commands_that_work(tmp_path: Path) -> None:
-    with server(tmp_path, "--demo", "--tls-self-signed") as (process, _):
-        assert process.stdout is not None
-        shown = [process.stdout.readline().strip() for _ in range(9)]
-        curl, python, login = (line for line in shown if line.startswith(("curl ", "python3 ", "{")))
+    with serving(tmp_path, "--demo", "--tls-self-signed") as server:
+        assert server.process.stdout is not None
+        shown = [server.process.stdout.readline().strip() for _ in range(9)]
+        curl, python, login = (line for line in shown if line.startswith(("curl ", sys.executable, "{")))
 
         if shutil.which("curl"):
-            answer = subprocess.run(curl, shell=True, capture_output=True, timeout=TIMEOUT_S, check=True)
+            answer = subprocess.run(curl, shell=True, capture_output=True, timeout=PATIENCE_S, check=True)
             assert json.loads(answer.stdout)["found_chats"] == 1
-        session = [sys.executable, *shlex.split(python)[1:]]
-        with subprocess.Popen(session, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        with subprocess.Popen(shlex.split(python), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdin is not None
             assert client.stdout is not None
             client.stdin.write(f"{login}\n")
@@ -332,9 +291,9 @@ def test_the_terminal_shows_commands_that_work(tmp_path: Path) -> None:
 def test_a_self_signed_certificate_stays_the_same(tmp_path: Path) -> None:
     kept: list[bytes] = []
     for _ in range(2):
-        with server(tmp_path, "--tls-self-signed") as (_, base_url):
+        with serving(tmp_path, "--tls-self-signed") as server:
             trust = ssl.create_default_context(cafile=tmp_path / "tls" / "authority.pem")
-            assert list_chats(base_url, "Bearer dal:none", trust).status_code == 401
+            assert list_chats(server.base_url, "Bearer dal:none", trust).status_code == 401
         kept.append((tmp_path / "tls" / "certificate.pem").read_bytes())
     assert kept[0] == kept[1]
     assert stat.S_IMODE((tmp_path / "tls" / "key.pem").stat().st_mode) == 0o600
@@ -342,28 +301,28 @@ def test_a_self_signed_certificate_stays_the_same(tmp_path: Path) -> None:
 
 def test_a_certificate_of_ones_own_and_http_2(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
-    with server(tmp_path / "data", "--tls-cert", cert, "--tls-key", key, "--http2") as (_, base_url):
-        host, port = base_url.removeprefix("https://").split(":")
+    with serving(tmp_path / "data", "--tls-cert", cert, "--tls-key", key, "--http2") as server:
+        host, port = server.address.split(":")
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_alpn_protocols(["h2"])
-        with socket.create_connection((host, int(port)), TIMEOUT_S) as raw, context.wrap_socket(raw) as secured:
+        with socket.create_connection((host, int(port)), PATIENCE_S) as raw, context.wrap_socket(raw) as secured:
             assert secured.selected_alpn_protocol() == "h2"
-        assert list_chats(base_url, "Bearer dal:none", context).status_code == 401
+        assert list_chats(server.base_url, "Bearer dal:none", context).status_code == 401
 
 
 def test_one_sqlite_file_has_one_server(tmp_path: Path) -> None:
-    with server(tmp_path):
+    with serving(tmp_path):
         line = refusal("serve", "--port=0", "--data-dir", tmp_path)
     assert line.startswith(f"rtm: another process serves {tmp_path / 'rtm.sqlite3'}")
-    with server(tmp_path):  # the first one has let go
+    with serving(tmp_path):  # the first one has let go
         pass
 
 
 def test_two_workers_share_the_port(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
     credentials = tmp_path / "credentials.json"
     options = ["--database-url", postgres_url, "--redis-url", redis_url, "--workers", "2"]
-    with server(tmp_path, "--demo", "--credentials", credentials, *options) as (_, base_url):
+    with serving(tmp_path, "--demo", "--credentials", credentials, *options) as server:
         token = json.loads(credentials.read_bytes())["agents"][0]["access_token"]
         for _ in range(6):  # each on a connection of its own
-            assert list_chats(base_url, f"Bearer {token}").json()["found_chats"] == 1
+            assert list_chats(server.base_url, f"Bearer {token}").json()["found_chats"] == 1

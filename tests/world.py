@@ -245,9 +245,9 @@ class World:
         **login: Any,
     ) -> "Client":
         """An agent, or a bot, logged in on a socket."""
+        token = token or await self.token(name, scopes=scopes)
         client = await self.socket(version)
         client.id = self.id(name)
-        token = token or await self.token(name, scopes=scopes)
         client.greeting = await client.call("login", token=token, **login)
         await client.forget()
         return client
@@ -351,7 +351,8 @@ class Client:
     @classmethod
     async def open(cls, port: int, version: str = NEWEST, query: str = "") -> Self:
         url = f"ws://127.0.0.1:{port}/v{version}/agent/rtm/ws{query}"
-        return cls(await connect(url, compression=None, ping_interval=None, close_timeout=1, max_size=None))
+        options: dict[str, Any] = {"compression": None, "ping_interval": None, "close_timeout": 1}
+        return cls(await connect(url, max_size=None, max_queue=None, **options))
 
     async def close(self) -> None:
         await self.connection.close()

@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 
-@dataclass(frozen=True, slots=True)
-class Audience:
+class Audience(NamedTuple):
     """Who may see a push; its recipients are the union of the fields, filtered by scope and by subscription."""
 
     agents: tuple[str, ...] = ()
@@ -20,8 +19,7 @@ class Audience:
     """Every agent of the license."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The connection whose request caused a push: it gets the push with its `request_id`, nobody else does."""
 
     connection_id: str
@@ -53,11 +51,11 @@ class Envelope:
             "license_id": self.license_id,
             "name": self.name,
             "sequence": self.sequence,
-            "audience": self.audience,
+            "audience": self.audience._asdict(),
             "payload": orjson.Fragment(self.payload),
         }
         if self.origin is not None:
-            document["origin"] = self.origin
+            document["origin"] = self.origin._asdict()
         return orjson.dumps(document)
 
     @classmethod

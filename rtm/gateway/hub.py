@@ -5,7 +5,7 @@ with the same interest get the same frames. The session that asked gets frames o
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -21,6 +21,10 @@ from rtm.gateway.wire import encode_text_frame
 from rtm.protocol.envelope import encode_push
 
 log = structlog.get_logger(__name__)
+
+
+ReadSequence = Callable[[int], Awaitable[int]]
+"""license_id -> the place of its newest stored push."""
 
 
 class Subscriber(Protocol):
@@ -68,6 +72,7 @@ class Backlog(Cork):
 
 
 MAX_REMEMBERED_AUDIENCES = 1024
+MAX_REMEMBERED_REVOCATIONS = 10_000
 Recipients = dict[Interest, dict[Subscriber, None]]
 
 
@@ -112,8 +117,7 @@ class Room:
 
     def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:
         """Send on `wire` what came after this place in the sequence, now and from now on."""
-        self.feed.start_at(sequence)
-        assert self.feed.delivered is not None
+        assert self.feed.delivered is not None  # since before the session's snapshot was read: see `Hub.join`
         if self.feed.delivered < sequence:  # the snapshot was ahead of the bus
             self._catching_up.append((sequence, session, wire))
             self.feed.expect(sequence)
@@ -228,13 +232,16 @@ def _payload(envelope: Envelope, version: str) -> bytes:
 class Hub:
     """The rooms of this process, and the bus to the others."""
 
-    def __init__(self, bus: Bus, read_outbox: ReadOutbox, flusher: Flusher) -> None:
+    def __init__(self, bus: Bus, read_outbox: ReadOutbox, read_sequence: ReadSequence, flusher: Flusher) -> None:
         self._bus = bus
         self._read_outbox = read_outbox
+        self._read_sequence = read_sequence
         self._flusher = flusher
         self._rooms: dict[int, Room] = {}
         self._subscribing: dict[int, asyncio.Task[None]] = {}
         self._by_token: dict[str, dict[Subscriber, None]] = {}
+        self._revoked: dict[str, None] = {}
+        """Tokens revoked of late, the oldest first."""
 
     async def run(self) -> None:
         """Deliver what other processes publish, until cancelled."""
@@ -261,8 +268,10 @@ class Hub:
         if room is None:
             room = self._rooms[license_id] = Room(license_id, self._read_outbox, self._flusher)
             self._follow_room(license_id)
+        elif room.feed.delivered is None and license_id not in self._subscribing:
+            self._follow_room(license_id)  # the first attempt failed, and those who waited for it with it
         room.add(session, group_ids)
-        self._by_token.setdefault(session.token_id, {})[session] = None
+        self.remember_token(session)
         subscribing = self._subscribing.get(license_id)
         if subscribing is not None:
             await asyncio.shield(subscribing)
@@ -281,6 +290,8 @@ class Hub:
     def remember_token(self, session: Subscriber) -> None:
         """The session lives as long as its `token_id`."""
         self._by_token.setdefault(session.token_id, {})[session] = None
+        if session.token_id in self._revoked:  # since it was looked at
+            session.disconnect("access_token_revoked")
 
     def forget_token(self, session: Subscriber) -> None:
         """The session no longer depends on its `token_id`."""
@@ -295,6 +306,9 @@ class Hub:
 
     def token_revoked(self, token_id: str) -> None:
         """End the sessions that began with the token."""
+        self._revoked[token_id] = None
+        if len(self._revoked) > MAX_REMEMBERED_REVOCATIONS:
+            del self._revoked[next(iter(self._revoked))]
         for session in list(self._by_token.get(token_id, {})):
             session.disconnect("access_token_revoked")
 
@@ -316,12 +330,17 @@ class Hub:
         async def follow() -> None:
             if before is not None:
                 await asyncio.wait([before])
-            if license_id in self._rooms:
-                await self._bus.subscribe(license_id)
-            else:
-                await self._bus.unsubscribe(license_id)
-            if self._subscribing.get(license_id) is task:
-                del self._subscribing[license_id]
+            try:
+                room = self._rooms.get(license_id)
+                if room is not None:
+                    await self._bus.subscribe(license_id)
+                    # Not at the first snapshot that is shown: one that was read earlier may be shown later.
+                    room.feed.start_at(await self._read_sequence(license_id))
+                else:
+                    await self._bus.unsubscribe(license_id)
+            finally:
+                if self._subscribing.get(license_id) is task:
+                    del self._subscribing[license_id]
 
         task = asyncio.get_running_loop().create_task(follow())
         self._subscribing[license_id] = task

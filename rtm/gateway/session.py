@@ -259,9 +259,9 @@ class Session:
             self._caller.identity = identity
             self._gateway.hub.remember_token(self)
             room = self._room()
-            assert room is not None
-            room.set_interest(self, self.interest.within(identity.scopes))
-            self._set_timer(0, self._look_after)
+            if room is not None and self in room.sessions:  # the token was not revoked meanwhile
+                room.set_interest(self, self.interest.within(identity.scopes))
+                self._set_timer(0, self._look_after)
 
     def leave(self) -> None:
         """Log out and close, once what is queued is sent."""

@@ -9,7 +9,7 @@ Source: the public reference, "Messaging API Overview", "Data structures".
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -20,6 +20,9 @@ UserType = Literal["agent", "customer"]
 Visibility = Literal["all", "agents"]
 Properties = dict[str, dict[str, Any]]
 EventBody = dict[str, Any]
+
+MAX_PROPERTIES_BYTES = 1 << 18
+"""All properties of a chat together: each request has its own bounds, but they add up."""
 
 
 @dataclass(slots=True)
@@ -50,8 +53,7 @@ class Thread:
     queues_duration: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event that a command added; `number` counts from 1 within the thread."""
 
     thread_id: str
@@ -203,7 +205,9 @@ class Chat:
         previous = self.thread
         for user in self.users.values():
             user.present = False
+        taking_part = set()
         for user in users:
+            taking_part.add(user.id)
             known = self.users.get(user.id)
             user.events_seen_up_to = user.events_seen_up_to or (known.events_seen_up_to if known else None)
             user.present = active or user.type == "customer"
@@ -213,7 +217,7 @@ class Chat:
             created_at=at,
             active=active,
             group_ids=list(self.group_ids),
-            user_ids=[user.id for user in self.users.values() if user.present or not active],
+            user_ids=[user_id for user_id in self.users if user_id in taking_part],
             properties=properties,
             previous_thread_id=previous.id if previous else None,
         )
@@ -295,9 +299,13 @@ class Chat:
         return True
 
     def merge_properties(self, properties: Properties) -> None:
-        """Set these properties and keep the others."""
+        """Set these properties and keep the others. Raises ValidationError past MAX_PROPERTIES_BYTES."""
+        merged = {namespace: dict(values) for namespace, values in self.properties.items()}
         for namespace, values in properties.items():
-            self.properties.setdefault(namespace, {}).update(values)
+            merged.setdefault(namespace, {}).update(values)
+        if len(orjson.dumps(merged)) > MAX_PROPERTIES_BYTES:
+            raise ValidationError(f"Properties of a chat must be at most {MAX_PROPERTIES_BYTES} bytes long")
+        self.properties = merged
         self._changed()
 
     def mark_seen(self, user_id: str, up_to: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -65,10 +66,13 @@ def connect(settings: Settings) -> Database:
     url = settings.database
     if url.get_backend_name() == "sqlite":
         _make_folder(settings.data_dir)
-        engine = create_async_engine(url)
+        engine = create_async_engine(url, hide_parameters=True)
+        event.listen(engine.sync_engine, "connect", _stop_once, insert=True)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
         return Database(engine, "sqlite")
-    engine = create_async_engine(url, pool_pre_ping=True, connect_args={"timeout": _CONNECT_TIMEOUT_S})
+    engine = create_async_engine(
+        url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": _CONNECT_TIMEOUT_S}
+    )
     return Database(engine, "postgresql")
 
 
@@ -77,6 +81,16 @@ def _make_folder(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseError(f"cannot create {path}: {error.strerror}") from error
+
+
+def _stop_once(connection: Any, _record: object) -> None:
+    """Let the connection's thread be stopped twice, as happens when a statement is cancelled.
+
+    SQLAlchemy then closes the connection and stops it as well; the second to come would wait for a thread that has
+    ended, and the whole process for that, at its end (seen with aiosqlite 0.22.1).
+    """
+    driver = connection.driver_connection
+    driver.stop = cache(driver.stop)
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:

@@ -25,6 +25,7 @@ _UNAVAILABLE = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,  # a connection that was cut in the middle of a command
     TimeoutError,
 )
 

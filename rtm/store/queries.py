@@ -166,11 +166,14 @@ class Queries:
         )
         async with self._engine.connect() as connection:
             await _repeatable(connection)
-            sequence = (
-                await connection.execute(select(licenses.c.sequence).where(licenses.c.id == license_id))
-            ).scalar_one()
+            sequence = await _sequence(connection, license_id)
             found = [_chat(row) for row in await connection.execute(statement)]
             return Snapshot(sequence, found, await self._customers(connection, license_id, found))
+
+    async def sequence(self, license_id: int) -> int:
+        """The place of the license's newest stored push."""
+        async with self._engine.connect() as connection:
+            return await _sequence(connection, license_id)
 
     async def pushes_after(self, license_id: int, sequence: int, limit: int) -> list[Envelope]:
         """Stored pushes that follow this place in the license's sequence, in order."""
@@ -251,6 +254,11 @@ class Queries:
 
 def _chat(row: Row[Any]) -> Chat:
     return Chat.load(row.id, row.license_id, row.properties, row.state)
+
+
+async def _sequence(connection: AsyncConnection, license_id: int) -> int:
+    found: int = (await connection.execute(select(licenses.c.sequence).where(licenses.c.id == license_id))).scalar_one()
+    return found
 
 
 async def _repeatable(connection: AsyncConnection) -> None:

@@ -6,7 +6,7 @@ through their own methods, and names the pushes it causes; all of it is committe
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,8 +16,7 @@ from rtm.model.customer import Customer
 from rtm.protocol.errors import ApiError, NotFound
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What must be loaded before a command can run."""
 
     chat_ids: tuple[str, ...] = ()

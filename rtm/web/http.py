@@ -3,51 +3,82 @@
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 1 << 16
 HEAD_TIMEOUT_S = 10
+MAX_PIPELINED = 16
+"""Requests sent before the answer to the first; each is 5 KB to uvicorn, which takes as many as come."""
 
 
 class BoundedHttp(HttpToolsProtocol):
     """Cuts a connection whose request line and headers are too long, or too long in coming.
 
     uvicorn by itself keeps any number of headers (100 MB of them cost it 96 MB) and waits for the first request for
-    ever; `timeout_keep_alive` is about later ones.
+    ever; `timeout_keep_alive` is about later ones. It keeps trailers as well: so what is counted is all of a request
+    that is not its body.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unanswered: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._deadline is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.transport.abort()
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._cut()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = max(0, self._head_bytes - len(body))
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._head_bytes = 0
         if self._deadline is None:
             self._expect_head()
 
     def on_headers_complete(self) -> None:
         self._stop_expecting()
+        self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        if len(self._unanswered) > MAX_PIPELINED:
+            raise ValueError("too many requests at once")  # which makes the parser stop, and uvicorn answer 400
         super().on_headers_complete()
+        if self.cycle is not None:  # a handshake has none
+            self._unanswered.append(self.cycle)
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        del self.parser  # the two refer to each other, and would wait for the garbage collector
+
+    def send_400_response(self, msg: str) -> None:
+        self._answer_nobody()
+        super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()
+        self._answer_nobody()
         super().connection_lost(exc)
 
+    def _cut(self) -> None:
+        self._answer_nobody()
+        self.transport.abort()
+
+    def _answer_nobody(self) -> None:
+        """The connection is gone. Of several requests uvicorn tells the last; the others would write to it and fail."""
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     def _expect_head(self) -> None:
-        self._head_bytes = 0
-        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._cut)
 
     def _stop_expecting(self) -> None:
         if self._deadline is not None:

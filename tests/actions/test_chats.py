@@ -255,7 +255,7 @@ async def test_a_chat_goes_on_in_a_new_thread(either_world: World) -> None:
                 agent(world, "bob", events_seen_up_to=frame["chat"]["thread"]["events"][0]["created_at"]),
             ],
             "properties": PROPERTIES,
-            "access": {"group_ids": [SALES]},
+            "access": {"group_ids": [0]},
             "thread": {
                 "id": answer["thread_id"],
                 "created_at": TIME,
@@ -263,15 +263,33 @@ async def test_a_chat_goes_on_in_a_new_thread(either_world: World) -> None:
                 "user_ids": [world.id("ada"), bob.id],
                 "events": [event],
                 "properties": {"ns": {"of": "thread"}},
-                "access": {"group_ids": [SALES]},
+                "access": {"group_ids": [0]},
                 "previous_thread_id": chat.thread_id,
             },
         },
     }
-    await carol.hears_nothing_more()
+    assert await carol.next_push("incoming_chat") == frame  # all agents have access unless groups are named
     earlier = await bob.call("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
     assert earlier["thread"]["next_thread_id"] == answer["thread_id"]
     assert [each["text"] for each in earlier["thread"]["events"]] == ["one"]
+
+
+async def test_a_chat_may_be_resumed_without_being_opened(world: World, enter: Enter) -> None:
+    alice, bob = await world.agent("alice"), await enter("bob")
+    chat = await world.chat(alice, users=["ada"])
+    await alice.call("deactivate_chat", id=chat.id)
+
+    await bob.call("resume_chat", chat={"id": chat.id}, active=False)
+
+    read = await bob.call("get_chat", chat_id=chat.id)
+    assert read["thread"]["active"] is False
+    assert read["thread"]["user_ids"] == [world.id("ada"), world.id("bob")]
+    assert {user["id"]: user["present"] for user in read["users"]} == {
+        world.id("alice"): False,
+        world.id("ada"): True,
+        world.id("bob"): False,
+    }
+    await bob.call("resume_chat", chat={"id": chat.id})
 
 
 async def test_a_chat_moves_to_the_groups_it_is_resumed_in(world: World, enter: Enter) -> None:
@@ -438,6 +456,23 @@ async def test_a_customer_is_added_as_the_chat_shows_them(world: World) -> None:
 
     shown = [(await bob.next_push("user_added_to_chat"))["user"] for bob in bobs]
     assert shown == [older_ada(world), ada(world)]
+
+
+async def test_an_agent_whom_customers_do_not_see_comes_and_goes_unseen(world: World) -> None:
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["ada"])
+    stored = len(await world.stored_pushes())
+    named = {"chat_id": chat.id, "user_id": bob.id, "user_type": "agent"}
+
+    for visibility, up_to in (("agents", "2999-01-01T00:00:00Z"), ("all", "2999-01-02T00:00:00Z")):
+        await alice.call("add_user_to_chat", **named, visibility=visibility)
+        await bob.call("mark_events_as_seen", chat_id=chat.id, seen_up_to=up_to)
+        await alice.call("remove_user_from_chat", **named)
+
+    told = [(push["name"], push["audience"]["customers"]) for push in (await world.stored_pushes())[stored:]]
+    names = ["user_added_to_chat", "events_marked_as_seen", "user_removed_from_chat"]
+    assert told[:3] == [(name, []) for name in names]
+    assert told[3:] == [(name, [world.id("ada")]) for name in names]
 
 
 async def test_a_follower_of_another_group_hears_who_comes_and_goes(world: World) -> None:

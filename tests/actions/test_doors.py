@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from rtm.store.queries import Queries
 from tests.actions.conftest import Enter
@@ -199,7 +200,9 @@ async def test_an_error_of_ours_is_told_in_one_bland_sentence(
 
     alice = await enter("alice")
     monkeypatch.setattr(Queries, "chat", fail)
-    assert await alice.refused("get_chat", chat_id="A") == Refused("internal", "Internal server error")
+    with capture_logs() as logs:
+        assert await alice.refused("get_chat", chat_id="A") == Refused("internal", "Internal server error")
+    assert [line["log_level"] for line in logs] == ["error"]
 
 
 # The order of one connection's changes

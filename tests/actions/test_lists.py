@@ -130,7 +130,8 @@ async def test_page_ids_that_are_not_ours(world: World, enter: Enter) -> None:
     of_threads = (await olivia.call("list_threads", chat_id=chat_id, limit=1))["next_page_id"]
 
     invalid = Refused("validation", "`page_id` is not valid or has expired")
-    for forged in ("x", page_id[:-1], page_id[:-1] + ("A" if page_id[-1] != "A" else "B"), "A" + page_id):
+    asked, _, signature = page_id.rpartition(".")
+    for forged in ("x", asked, f"{asked}.", f"{asked}.{signature[::-1]}", f"A{page_id}", f"{of_threads}.{signature}"):
         assert await olivia.refused("list_chats", page_id=forged) == invalid
     other = Refused("validation", "`page_id` belongs to another list")
     assert await olivia.refused("list_chats", page_id=of_threads) == other
@@ -337,6 +338,22 @@ async def test_as_many_threads_as_it_takes_for_so_many_events(world: World, ente
     for name, value in (("limit", 1), ("filters", {})):
         refusal = await alice.refused("list_threads", chat_id=chat_id, min_events_count=1, **{name: value})
         assert refusal == Refused("validation", f"`{name}` can't be used together with `min_events_count`")
+
+
+async def test_events_that_are_not_shown_do_not_count(world: World, enter: Enter) -> None:
+    carol = await world.agent("carol")
+    chat = await world.chat(carol, group=SALES, texts=["1"])
+    thread_ids = [chat.thread_id]
+    for group, text in ((SUPPORT, "2"), (SALES, "3")):
+        await carol.call("deactivate_chat", id=chat.id)
+        thread = {"events": [{"type": "message", "text": text}]}
+        moved = {"id": chat.id, "access": {"group_ids": [group]}, "thread": thread}
+        thread_ids.append((await carol.call("resume_chat", chat=moved))["thread_id"])
+    bob = await enter("bob", scopes=["chats--access:ro"])
+
+    found = await bob.call("list_threads", chat_id=chat.id, min_events_count=2)
+
+    assert ids(found["threads"]) == [thread_ids[2], thread_ids[0]]
 
 
 async def test_an_earlier_thread_keeps_its_groups(world: World, enter: Enter) -> None:

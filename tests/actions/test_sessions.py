@@ -81,6 +81,29 @@ async def test_a_license_that_ends_says_when(world: World) -> None:
     assert alice.greeting["license"]["expiration_timestamp"] == 32472144000
 
 
+@pytest.mark.parametrize(
+    ("scopes", "seen"),
+    [
+        (["chats--all:ro"], {"mine", "followed"}),
+        (["chats--access:ro"], {"mine"}),
+        (["chats--my:ro"], {"mine"}),
+        (["multicast:rw"], set()),
+    ],
+)
+async def test_a_session_is_shown_the_chats_that_its_token_may_see(
+    world: World, scopes: list[str], seen: set[str]
+) -> None:
+    alice, carol = await world.agents("alice", "carol")
+    names = {(await world.chat(alice)).id: "mine"}
+    followed = await world.chat(carol, group=SUPPORT)
+    await alice.call("follow_chat", id=followed.id)
+    names[followed.id] = "followed"
+
+    limited = await world.agent("alice", scopes=scopes)
+
+    assert {names[chat["id"]] for chat in limited.greeting["chats_summary"]} == seen
+
+
 # Who is let in
 
 Token = Callable[[World], Awaitable[str]]

@@ -45,7 +45,6 @@ async def test_one_that_never_reads_is_cut_and_the_others_get_every_push(tmp_pat
             assert LIMIT_BYTES < cuts[0]["unread_bytes"] < LIMIT_BYTES + (64 << 10) + 2 * BURST * 17_000
             with pytest.raises(ConnectionClosedError) as ending:
                 await hear(stalled, sent)
-            print(sent, cuts)
             assert ending.value.rcvd is None  # no close frame: it would not have been read
 
 

@@ -1,8 +1,10 @@
 """One connection: the rules in memory first, then over real sockets with a real client."""
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -60,6 +62,16 @@ async def test_a_refused_path_is_answered_as_over_http() -> None:
     error = {"type": "not_found", "message": "no such path: /v3.6/agent/rtm/ws"}
     assert orjson.loads(peer.response.body) == {"error": error}
     assert peer.transport.eof
+
+
+async def test_what_follows_a_refusal_is_discarded(logged: list[EventDict]) -> None:
+    def route(path: str, query: str) -> Notes:
+        raise NotFound("no such path")
+
+    peer = Peer(route=route)
+    peer.give(text("Hello?"), b"GET / HTTP/1.1\r\n\r\n")
+    assert await peer.heard() == []
+    assert logged == []
 
 
 async def test_a_refusal_keeps_its_headers() -> None:
@@ -414,6 +426,18 @@ async def test_a_lost_connection_ends_the_session_once_and_leaves_the_server() -
     peer.wire.connection_lost(None)
     assert peer.session.closings == 1
     assert peer.connections == set()
+
+
+async def test_a_lost_connection_is_freed_without_the_garbage_collector() -> None:
+    peer = Peer()
+    protocol = weakref.ref(peer.wire._protocol)
+    gc.disable()
+    try:
+        peer.wire.connection_lost(None)
+        del peer.wire, peer.session
+        assert protocol() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_reset_connection_is_not_written_to() -> None:

@@ -30,21 +30,23 @@ class Scene:
                 "$foreign": foreign["chat_id"],
                 "$foreign_thread": foreign["thread_id"],
                 "$customer": customer,
+                "$token": target.token(),
                 "$stranger_token": target.stranger_token,
             }
             return cls(target, names)
 
-    def agent(self) -> AbstractContextManager[Socket]:
+    def agent(self, version: str = "3.6") -> AbstractContextManager[Socket]:
         """An agent of the chats, on a socket."""
-        return self.target.logged_in(self.target.token())
+        return self.target.logged_in(self.target.token(), version)
 
-    def fill(self, value: Any) -> Any:
-        """The same with ids in place of the names."""
+    def fill(self, value: Any, **names: str) -> Any:
+        """The same with ids in place of the names; `names` win over the scene's."""
+        names = self.names | names
         if isinstance(value, dict):
-            return {name: self.fill(item) for name, item in value.items()}
+            return {name: self.fill(item, **names) for name, item in value.items()}
         if isinstance(value, list):
-            return [self.fill(item) for item in value]
-        return self.names.get(value, value) if isinstance(value, str) else value
+            return [self.fill(item, **names) for item in value]
+        return names.get(value, value) if isinstance(value, str) else value
 
 
 def _started(client: Socket, payload: dict[str, Any]) -> dict[str, Any]:

@@ -96,21 +96,21 @@ class Target:
             yield Socket(connection, path, compressed)
 
     @contextmanager
-    def logged_in(self, token: str, path: str = SOCKET_PATH) -> Iterator["Socket"]:
+    def logged_in(self, token: str, version: str = "3.6") -> Iterator["Socket"]:
         """A connection after its log-in."""
-        with self.open_socket(path) as client:
+        with self.open_socket(f"/v{version}/agent/rtm/ws") as client:
             assert client.call("login", {"token": token})["success"]
             yield client
 
-    def token(self) -> str:
-        """A token with every scope of an owner."""
-        return f"Bearer {self.server.token('owner@example.com')}"
+    def token(self, agent_id: str = "owner@example.com") -> str:
+        """A token with every scope of the agent's role."""
+        return f"Bearer {self.server.token(agent_id)}"
 
     def assert_unharmed(self) -> None:
         """The same process serves a client that means well, and its log tells of no error of its own."""
         assert self.server.process.poll() is None
         assert self.ask(b"GET /health/live HTTP/1.1\r\nHost: rtm\r\nConnection: close\r\n\r\n").status == 200
-        with self.logged_in(self.token()) as client:
+        with self.logged_in(self.token("jones@example.com")) as client:
             assert client.call("ping", {})["success"]
         for line in self._new_log_lines():
             assert "Traceback" not in line
@@ -169,8 +169,13 @@ class Socket:
             assert isinstance(event, Frame), "the connection has ended"
             assert event.opcode is not Opcode.CLOSE, Close.parse(event.data)
             if event.opcode is Opcode.TEXT:
-                message: dict[str, Any] = json.loads(event.data)
+                message: dict[str, Any] = json.loads(bytes(event.data))
                 return message
+
+    def hang_up(self) -> None:
+        """Send nothing more."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
 
     def until_closed(self) -> tuple[list[dict[str, Any]], int | None]:
         """All messages to the end, and the close code, if there was one before the end of the stream."""
@@ -179,11 +184,11 @@ class Socket:
         while (event := self._next_event()) is not None:
             assert isinstance(event, Frame)
             if event.opcode is Opcode.TEXT:
-                messages.append(json.loads(event.data))
+                messages.append(json.loads(bytes(event.data)))
             elif event.opcode is Opcode.CLOSE:
                 code = Close.parse(event.data).code
                 # The server has said its last word; it waits for the end of our stream.
-                self._connection.shutdown(socket.SHUT_WR)
+                self.hang_up()
         return messages, code
 
     def _next_event(self) -> object:

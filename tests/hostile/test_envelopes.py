@@ -93,7 +93,10 @@ ONLY_BEFORE: dict[str, tuple[bytes, tuple[str, str]]] = {
     "action with U+0000": (envelope(action="ping\0"), LOG_IN),
     "action that needs a log-in": (envelope(action="list_chats"), LOG_IN),
     "log-in without a payload": (envelope(action="login"), ("validation", "`token` is required")),
-    "log-in with a number": (envelope(action="login", payload={"token": 1}), ("validation", "`token` must be a string")),
+    "log-in with a number": (
+        envelope(action="login", payload={"token": 1}),
+        ("validation", "`token` must be a string"),
+    ),
     "log-in with a token of 4,097 characters": (
         envelope(action="login", payload={"token": "a" * 4097}),
         ("validation", "`token` must be at most 4096 characters long"),

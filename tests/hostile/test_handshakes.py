@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hostile.target import SOCKET_PATH, Answer, Target, read_answer, send_all
+from tests.hostile.target import SOCKET_PATH, Target, read_answer, send_all
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -15,7 +15,9 @@ HEADERS = {
 }
 
 
-def handshake(path: str | bytes = SOCKET_PATH, *, method: str = "GET", version: str = "1.1", **headers: object) -> bytes:
+def handshake(
+    path: str | bytes = SOCKET_PATH, *, method: str = "GET", version: str = "1.1", **headers: object
+) -> bytes:
     """A handshake that is right but for what is given: a header of None is left out, one with a list comes often."""
     target = path.encode() if isinstance(path, str) else path
     lines = [method.encode() + b" " + target + b" HTTP/" + version.encode()]
@@ -52,7 +54,10 @@ REFUSED_PATHS: dict[str, tuple[str, tuple[int, str, str]]] = {
         SOCKET_PATH + "?organization_id=" + "a" * 65,
         (400, "validation", "`organization_id` must be at most 64 characters long"),
     ),
-    "query of 1,000 fields": (SOCKET_PATH + "?" + "a=b&" * 1000, (400, "validation", "Query must have at most 20 fields")),
+    "query of 1,000 fields": (
+        SOCKET_PATH + "?" + "a=b&" * 1000,
+        (400, "validation", "Query must have at most 20 fields"),
+    ),
 }
 
 

@@ -1,6 +1,7 @@
-"""HTTP that is none, or that nobody should send."""
+"""HTTP that is none, or that nobody should send: what each of it is answered."""
 
-import json
+import socket
+import struct
 
 import pytest
 
@@ -11,7 +12,9 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 ACTION = "/v3.6/agent/action/list_chats"
 
 
-def post(path: str | bytes = ACTION, body: bytes = b"{}", *, method: str = "POST", version: str = "1.1", **headers: object) -> bytes:
+def post(
+    path: str | bytes = ACTION, body: bytes = b"{}", *, method: str = "POST", version: str = "1.1", **headers: object
+) -> bytes:
     """A request; `TOKEN` stands for a token that is right, a header of None is left out."""
     target = path.encode() if isinstance(path, str) else path
     lines = [method.encode() + b" " + target + b" HTTP/" + version.encode()]
@@ -23,9 +26,9 @@ def post(path: str | bytes = ACTION, body: bytes = b"{}", *, method: str = "POST
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def chunked(*chunks: bytes, **headers: object) -> bytes:
+def chunked(*chunks: bytes) -> bytes:
     """A request whose body comes in these chunks, right or wrong."""
-    return post(body=b"", Content_Length=None, Transfer_Encoding="chunked", **headers) + b"".join(chunks)
+    return post(body=b"", Content_Length=None, Transfer_Encoding="chunked") + b"".join(chunks)
 
 
 UNREADABLE: dict[str, bytes] = {
@@ -64,6 +67,25 @@ UNREADABLE: dict[str, bytes] = {
 def test_what_is_no_http_is_refused(target: Target, request_: bytes) -> None:
     response = target.ask(request_)
     assert response.status == 400
+
+
+HURRIED = {
+    "garbage behind a request": post() + b"\0",
+    "garbage behind requests": post() * 10 + b"\0",
+    "a hundred requests at once": post() * 100,
+    "requests of which the last is a handshake": post() * 3
+    + post("/v3.6/agent/rtm/ws", b"", method="GET", Upgrade="websocket"),
+}
+
+
+@pytest.mark.parametrize("requests", HURRIED.values(), ids=HURRIED.keys())
+def test_who_does_not_wait_for_answers_harms_nobody(target: Target, requests: bytes) -> None:
+    token = target.server.token("owner@example.com").encode()
+    for _ in range(3):
+        with target.connect() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # end with a reset
+            connection.sendall(requests.replace(b"TOKEN", token))
+            connection.recv(1)
 
 
 BAD_JSON = (400, "validation", "Request is not valid JSON")
@@ -116,7 +138,10 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
     },
     "method of a path that is no action": (post("/health/live"), NO_METHOD),
     # Authorization
-    "host that is none": (post(Host="[::1", Authorization=None), (401, "authentication", "`Authorization` header is required")),
+    "host that is none": (
+        post(Host="[::1", Authorization=None),
+        (401, "authentication", "`Authorization` header is required"),
+    ),
     "no authorization": (post(Authorization=None), (401, "authentication", "`Authorization` header is required")),
     "empty authorization": (post(Authorization=""), NO_TOKEN),
     "authorization of one word": (post(Authorization="Bearer"), NO_TOKEN),
@@ -171,7 +196,7 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
     "array 1,000 levels deep": (post(body=b"[" * 1000 + b"]" * 1000), NO_OBJECT),
     "body over the limit": (post(body=b" " * (MEBIBYTE + 1)), TOO_LARGE),
     "body of 4 EiB announced": (post(body=b" " * (MEBIBYTE + 1), Content_Length=str(1 << 62)), TOO_LARGE),
-    "chunks without end": (chunked(*[b"10000\r\n" + b" " * 0x10000 + b"\r\n"] * 17), TOO_LARGE),
+    "chunks over the limit": (chunked(*[b"10000\r\n" + b" " * 0x10000 + b"\r\n"] * 17), TOO_LARGE),
 }
 
 

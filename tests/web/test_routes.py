@@ -64,6 +64,16 @@ async def test_a_revoked_token_is_refused_within_a_second(world: World) -> None:
             pass
 
 
+async def test_a_suspended_agent_is_refused_within_a_second(world: World) -> None:
+    dave = await world.web("dave")
+    await dave.call("list_chats")
+    await world.change_agent("dave", suspended=True)
+    async with asyncio.timeout(1.2):
+        while (response := await dave.post("list_chats")).status_code == 200:
+            pass
+    assert (response.status_code, response.json()["error"]["type"]) == (403, "requester_suspended")
+
+
 # Statuses
 
 

@@ -8,7 +8,7 @@ from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.bus.base import Audience
-from rtm.model.chat import Chat, ChatUser, EventBody
+from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
 from rtm.model.events import Event
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
@@ -23,12 +23,14 @@ from rtm.model.requests.chats import (
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
 from rtm.store.work import Needs, Work
 
+EVERYBODY = 0
+"""The group that every agent is in."""
 
-def key_change(chat: Chat) -> Audience:
+
+def key_change(chat: Chat, visibility: Visibility = "all") -> Audience:
     """Who hears of a key change: users and followers of the chat, and every agent with access to its groups."""
-    return Audience(
-        agents=chat.listeners(), groups=tuple(chat.group_ids), customers=tuple(chat.present_ids("customer"))
-    )
+    customers = tuple(chat.present_ids("customer")) if visibility == "all" else ()
+    return Audience(agents=chat.listeners(), groups=tuple(chat.group_ids), customers=customers)
 
 
 def _needs_of_start(payload: StartChat) -> Needs:
@@ -39,7 +41,7 @@ def _needs_of_start(payload: StartChat) -> Needs:
 def start_chat(context: Context, work: Work, payload: StartChat) -> dict[str, Any]:
     """Start a chat; its requester is its first user and has seen it all."""
     wanted = payload.chat or InitialChat()
-    group_ids = _group_ids(context, wanted) or [0]
+    group_ids = _group_ids(context, wanted) or [EVERYBODY]
     users = _users(context, work, wanted.users or [], group_ids)
     chat = Chat.start(
         context.identity.license_id,
@@ -61,20 +63,19 @@ def _needs_of_resume(payload: ResumeChat) -> Needs:
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_resume)
 def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, Any]:
-    """Open a new thread in a chat whose last one is closed."""
+    """Open a new thread in a chat whose last one is closed; all agents have access to it unless groups are named."""
     wanted = payload.chat
     chat = work.chat(wanted.id)
     check_reach(context.identity, "chats", "rw", chat, context.group_ids)
     if chat.active:
         raise ValidationError("Chat is already active")
-    group_ids = _group_ids(context, wanted)
-    users = _users(context, work, wanted.users or [], group_ids or chat.group_ids)
+    group_ids = _group_ids(context, wanted) or [EVERYBODY]
+    users = _users(context, work, wanted.users or [], group_ids)
     named = {user.id for user in users}
     customer = [user for user in chat.users.values() if user.type == "customer" and user.id not in named]
     if customer and any(user.type == "customer" for user in users):
         raise ValidationError("`chat.users` must not name a second customer")
-    if group_ids is not None:
-        chat.group_ids = group_ids
+    chat.group_ids = group_ids
     if wanted.properties:
         chat.merge_properties(wanted.properties)
     if payload.continuous is not None:

@@ -119,6 +119,6 @@ def mark_events_as_seen(context: Context, work: Work, payload: MarkEventsAsSeen)
         work.push(
             "events_marked_as_seen",
             {"user_id": context.identity.agent_id, "chat_id": chat.id, "seen_up_to": payload.seen_up_to},
-            _audience(chat, "all"),
+            _audience(chat, chat.users[context.identity.agent_id].visibility),
         )
     return {}

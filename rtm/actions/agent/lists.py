@@ -83,19 +83,18 @@ async def list_threads(context: Context, payload: ListThreads) -> dict[str, Any]
 
 async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -> dict[str, Any]:
     """As many of the latest threads as it takes to show that many events."""
-    threads: list[ThreadWithEvents] = []
+    threads: list[dict[str, Any]] = []
     cursor: Cursor | None = None
     events = 0
     while True:
         page = await context.services.queries.list_threads(chat.id, None, None, "desc", 10, cursor)
         for found in page.rows:
-            threads.append(found)
-            events += len(found.events)
-            if events >= min_events_count:
-                break
+            if events < min_events_count and _thread_is_readable(context, chat, found.thread):
+                threads.append(structures.thread(found.thread, found.events))
+                events += len(found.events)
         cursor = page.next
         if events >= min_events_count or cursor is None:
-            return {"threads": _shown(context, chat, threads), "found_threads": page.found}
+            return {"threads": threads, "found_threads": page.found}
 
 
 @action(AGENT, scopes=_READ)

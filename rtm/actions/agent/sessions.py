@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rtm.access.chats import reaches
 from rtm.access.directory import Directory
 from rtm.access.identity import Identity
 from rtm.actions.agent import structures
@@ -44,7 +45,9 @@ async def login(context: Context, payload: Login) -> dict[str, Any]:
         "license": _license(directory),
         "my_profile": structures.my_profile(agent, change.after),
         "chats_summary": [
-            structures.chat_summary(chat, agent.id, directory, snapshot.customers) for chat in snapshot.chats
+            structures.chat_summary(chat, agent.id, directory, snapshot.customers)
+            for chat in snapshot.chats
+            if reaches(identity, "chats", "ro", chat, agent.group_ids)
         ],
     }
 

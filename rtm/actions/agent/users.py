@@ -18,7 +18,7 @@ def _needs_of_adding(payload: AddUserToChat) -> Needs:
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("user_added_to_chat",), needs=_needs_of_adding)
 def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> dict[str, Any]:
-    """Let an agent with access, or the one customer, into the open thread."""
+    """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it."""
     chat = _changeable(context, work, payload)
     if payload.user_type == "customer":
         work.customer(payload.user_id)
@@ -35,7 +35,7 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> di
             "reason": "manual",
             "requester_id": context.identity.agent_id,
         },
-        key_change(chat),
+        key_change(chat, user.visibility),
     )
     return {}
 
@@ -48,7 +48,8 @@ def _needs_of_removing(payload: RemoveUserFromChat) -> Needs:
 def remove_user_from_chat(context: Context, work: Work, payload: RemoveUserFromChat) -> dict[str, Any]:
     """Let an agent go; who is removed hears of it too."""
     chat = _changeable(context, work, payload)
-    audience = key_change(chat)
+    user = chat.member(payload.user_id)
+    audience = key_change(chat, user.visibility if user is not None else "all")
     chat.remove_user(payload.user_id)
     work.push(
         "user_removed_from_chat",

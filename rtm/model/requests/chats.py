@@ -25,7 +25,7 @@ MAX_INITIAL_EVENTS = 100
 MAX_PROPERTY_FILTERS = 20
 
 Limit = Annotated[int, Between(1, 100)]
-PageId = Annotated[str, Text(4096, least=1)]
+PageId = Annotated[str, Text(1 << 16, least=1)]  # it holds the filters of the first page
 PropertyValues = Annotated[list[PropertyValue], Field(max_length=100)]
 
 

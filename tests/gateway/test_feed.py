@@ -1,0 +1,253 @@
+"""A license's pushes come in the order of their sequence, each once, whatever the bus loses or swaps."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from rtm.bus.base import Audience, Envelope
+from rtm.gateway import feed as module
+from rtm.gateway.feed import REPAIR_BATCH, Feed
+from rtm.store.postgresql import PostgresqlStore
+from rtm.store.work import Command, Needs, Work
+from rtm.store.writer import Writer
+from tests.world import Server, World, visiting
+
+HELLO = {"type": "message", "text": "hello"}
+
+
+class Reader:
+    """A feed with an outbox of its own, and what it has delivered."""
+
+    def __init__(self, stored: Iterable[int] = ()) -> None:
+        self.outbox = [envelope(place) for place in stored]
+        self.outages = 0
+        self.reads = 0
+        self.reading = asyncio.Event()
+        self.delivered: list[int] = []
+        self._changed = asyncio.Event()
+        self.feed = Feed(7, self._deliver, self._read)
+
+    def _deliver(self, delivered: Envelope) -> None:
+        self.delivered.append(delivered.sequence)
+        self._changed.set()
+
+    async def _read(self, license_id: int, sequence: int, limit: int) -> Sequence[Envelope]:
+        self.reads += 1
+        self.reading.set()
+        await asyncio.sleep(0)
+        if self.outages:
+            self.outages -= 1
+            raise OSError("no route to host")
+        return [each for each in self.outbox if each.sequence > sequence][:limit]
+
+    def offer(self, *places: int) -> None:
+        for place in places:
+            self.feed.offer(envelope(place))
+
+    async def hears(self, places: Iterable[int]) -> None:
+        """All of these are delivered by and by, in this order, and nothing else."""
+        expected = list(places)
+        async with asyncio.timeout(5):
+            while len(self.delivered) < len(expected):
+                self._changed.clear()
+                await self._changed.wait()
+        assert self.delivered == expected
+
+
+def envelope(place: int) -> Envelope:
+    return Envelope(7, "incoming_event", b"{}", Audience(everyone=True), place)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+
+
+async def test_what_comes_in_order_is_delivered_at_once() -> None:
+    reader = Reader()
+    reader.feed.start_at(0)
+    reader.offer(1, 2, 3)
+    assert reader.delivered == [1, 2, 3]
+
+
+async def test_what_comes_twice_is_delivered_once() -> None:
+    reader = Reader()
+    reader.feed.start_at(0)
+    reader.offer(1, 1, 3, 3, 2, 2, 1)
+    assert reader.delivered == [1, 2, 3]
+
+
+async def test_what_is_early_waits_for_what_comes_before_it() -> None:
+    reader = Reader()
+    reader.feed.start_at(4)
+    reader.offer(7, 6)
+    assert reader.delivered == []
+    reader.offer(5)
+    assert reader.delivered == [5, 6, 7]
+    assert reader.reads == 0
+
+
+async def test_what_is_not_stored_waits_for_nothing() -> None:
+    reader = Reader()
+    reader.offer(0)
+    reader.feed.start_at(0)
+    reader.offer(2, 0, 1)
+    assert reader.delivered == [0, 0, 1, 2]
+
+
+async def test_before_its_start_a_feed_only_listens() -> None:
+    reader = Reader()
+    reader.offer(3, 5, 4)
+    assert reader.delivered == []
+    reader.feed.start_at(3)
+    assert reader.delivered == [4, 5]
+    reader.feed.start_at(9)  # it has started
+    reader.offer(6)
+    assert reader.delivered == [4, 5, 6]
+
+
+async def test_a_gap_is_read_from_the_outbox() -> None:
+    reader = Reader(range(1, 6))
+    reader.feed.start_at(0)
+    reader.offer(1, 3, 5)
+    await reader.hears(range(1, 6))
+    assert reader.feed.gaps_repaired > 0
+
+
+async def test_what_is_known_to_be_there_is_read_though_nothing_follows_it() -> None:
+    reader = Reader(range(1, 6))
+    reader.feed.start_at(2)
+    reader.feed.expect(5)
+    await reader.hears([3, 4, 5])
+
+
+async def test_after_a_loss_the_outbox_is_read_at_once() -> None:
+    reader = Reader([1, 2])
+    reader.feed.start_at(0)
+    reader.feed.catch_up()
+    await reader.hears([1, 2])
+
+
+async def test_a_gap_of_any_length() -> None:
+    last = 2 * REPAIR_BATCH + 7
+    reader = Reader(range(1, last + 1))
+    reader.feed.start_at(0)
+    reader.offer(last)
+    await reader.hears(range(1, last + 1))
+
+
+async def test_what_comes_while_the_outbox_is_read_is_delivered_once() -> None:
+    reader = Reader(range(1, 6))
+    reader.feed.start_at(0)
+    reader.offer(5)
+    await reader.reading.wait()
+    reader.offer(1, 2, 4, 6)
+    await reader.hears(range(1, 7))
+
+
+async def test_an_outbox_that_cannot_be_read_is_read_again() -> None:
+    reader = Reader(range(1, 4))
+    reader.outages = 3
+    reader.feed.start_at(0)
+    with capture_logs() as logs:
+        reader.offer(3)
+        await reader.hears([1, 2, 3])
+    assert [line["event"] for line in logs] == ["outbox_unreadable"] * 3
+
+
+async def test_what_is_not_in_the_outbox_yet_is_looked_for_again() -> None:
+    reader = Reader()
+    reader.feed.start_at(0)
+    reader.offer(2)
+    await reader.reading.wait()
+    reader.outbox = [envelope(1), envelope(2)]
+    await reader.hears([1, 2])
+
+
+async def test_a_feed_that_was_stopped_delivers_nothing_more() -> None:
+    reader = Reader(range(1, 4))
+    reader.feed.start_at(0)
+    reader.offer(3)
+    await reader.reading.wait()
+    reader.feed.stop()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert reader.delivered == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_any_order_with_any_loss(seed: int) -> None:
+    last = 200
+    rng = random.Random(seed)
+    reader = Reader(range(1, last + 1))
+    coming = [place for place in range(1, last + 1) if rng.random() > 0.3] * 2 + [last]
+    coming.sort(key=lambda place: place + rng.uniform(-20, 20))
+    reader.feed.start_at(0)
+    for place in coming:
+        reader.offer(place)
+        if rng.random() < 0.1:
+            await asyncio.sleep(rng.choice([0, 2 * module.PATIENCE_S]))
+    await reader.hears(range(1, last + 1))
+
+
+# With a real outbox
+
+
+@pytest.fixture
+async def world_on_postgresql(_server_on_postgresql: Server) -> AsyncIterator[World]:
+    async with visiting(_server_on_postgresql) as world:
+        yield world
+
+
+async def push_without_telling(world: World, agent_id: str, count: int) -> None:
+    """What a process does whose bus is cut: commit pushes that nobody else hears of."""
+    url = world.server.settings.database_url
+    assert url is not None
+    store = PostgresqlStore(url)
+    await store.start()
+    writer = Writer(store, lambda envelopes: None, 0)
+    running = asyncio.create_task(writer.run())
+    for number in range(count):
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def apply(work: Work, number: int = number) -> None:
+            work.push("incoming_multicast", {"content": number}, Audience(agents=(agent_id,)))
+
+        writer.submit(Command(world.license_id, Needs(), apply, answer.set_result))
+        await answer
+    running.cancel()
+    await asyncio.wait([running])
+    await store.stop()
+
+
+async def test_what_the_bus_has_lost_is_heard_in_its_place(world_on_postgresql: World) -> None:
+    world = world_on_postgresql
+    alice = await world.agent("alice")
+    chat = await world.chat(alice)
+
+    await push_without_telling(world, alice.id, 3)
+    await alice.call("send_event", chat_id=chat.id, event=HELLO)
+
+    for number in range(3):
+        assert await alice.next_push("incoming_multicast") == {"content": number}
+    await alice.next_push("incoming_event")
+    await alice.hears_nothing_more()
+
+
+async def test_a_login_that_is_ahead_of_the_bus_is_told_what_the_others_missed(world_on_postgresql: World) -> None:
+    world = world_on_postgresql
+    alice = await world.agent("alice")
+    await world.chat(alice)
+
+    await push_without_telling(world, alice.id, 2)
+    bob = await world.agent("bob")
+
+    for number in range(2):
+        assert await alice.next_push("incoming_multicast") == {"content": number}
+    await alice.call("start_chat")
+    await bob.next_push("incoming_chat")
+    await bob.hears_nothing_more()

@@ -1,0 +1,136 @@
+"""Who is slow, or never comes to an end, is cut in time, and costs nothing until then."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from rtm.web import http
+from rtm.web.http import BoundedHttp
+from tests.hostile.target import Target, frame, read_answer
+from tests.hostile.test_handshakes import handshake
+from tests.hostile.test_http import chunked, post
+from tests.running import serving_demo
+
+# What never ends
+
+MOST_BYTES = 64 << 20
+"""More than the kernel keeps of what nobody reads."""
+
+PING = frame(9, b"?" * 125)
+REQUEST = frame(1, b'{"action":"ping","request_id":"' + b"1" * 256 + b'"}')
+
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "line breaks before a request": (b"", b"\r\n" * 500),
+    "method": (b"P", b"P" * 1000),
+    "path": (b"GET /", b"a" * 1000),
+    "header name": (b"GET / HTTP/1.1\r\nX", b"x" * 1000),
+    "header value": (b"GET / HTTP/1.1\r\nX: ", b"x" * 1000),
+    "headers": (b"GET / HTTP/1.1\r\n", b"X: x\r\n" * 100),
+    "chunk extension": (chunked(b"2;"), b"x" * 1000),
+    "trailer": (chunked(b"2\r\n{}\r\n0\r\nX: "), b"x" * 1000),
+    "trailers": (chunked(b"2\r\n{}\r\n0\r\n"), b"X: x\r\n" * 100),
+    "requests whose answers nobody reads": (b"", post() * 10),
+    "handshake": (handshake()[:-2], b"X: x\r\n" * 100),
+    "pings whose pongs nobody reads": (handshake(), PING * 100),
+    "requests on a socket whose answers nobody reads": (handshake(), REQUEST * 100),
+}
+
+
+@pytest.mark.usefixtures("unharmed")
+@pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS.keys())
+def test_what_never_ends_is_cut(target: Target, start: bytes, more: bytes) -> None:
+    with target.connect() as connection:
+        connection.sendall(start)
+        if start == handshake():
+            read_answer(connection)
+        with pytest.raises(ConnectionError):
+            connection.sendall(more * (MOST_BYTES // len(more)))
+
+
+# What never comes
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A server with short limits on time."""
+    data_dir = tmp_path_factory.mktemp("impatient")
+    log = data_dir / "log"
+    limits = ("--request-timeout-s", "0.2", "--login-timeout-s", "0.2")
+    with log.open("w") as output, serving_demo(data_dir, *map(Path, limits), log=output) as server:
+        yield Target(server, log, stranger_token="")
+
+
+@pytest.mark.parametrize("body", [b"", b'{"limit":'])
+def test_a_body_that_does_not_come_is_not_waited_for(impatient: Target, body: bytes) -> None:
+    token = impatient.server.token("owner@example.com").encode()
+    answer = impatient.ask(post(body=body, Content_Length="100").replace(b"TOKEN", token))
+    assert (answer.status, *answer.error()) == (504, "request_timeout", "Request took too long to arrive")
+    impatient.assert_unharmed()
+
+
+@pytest.mark.parametrize("sent", [b"", frame(1, b'{"action":"ping"}')[:-1], frame(1, b"{", fin=False), frame(9) * 100])
+def test_a_log_in_that_does_not_come_is_not_waited_for(impatient: Target, sent: bytes) -> None:
+    with impatient.open_socket() as client:
+        client.send_bytes(sent)
+        messages, code = client.until_closed()
+    assert [message["payload"] for message in messages] == [{"reason": "connection_timeout"}]
+    assert code == 1000
+    impatient.assert_unharmed()
+
+
+@pytest.fixture
+async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, int]]:
+    """A server of nothing, that waits for the head of a request for a moment only."""
+    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.1)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(_no_content, http=BoundedHttp, loop="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    yield listener.getsockname()
+    server.should_exit = True
+    await serving
+
+
+async def _no_content(scope: object, receive: object, send: uvicorn._types.ASGISendCallable) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (b"", 0),
+        (b"GE", 0),
+        (b"GET / HTTP/1.1\r\nHost: rt", 0),
+        (b"GET / HTTP/1.1\r\nHost: rtm.test\r\n\r\nGET / HT", 1),
+    ],
+    ids=["nothing", "half a method", "half a header", "a request and a half"],
+)
+async def test_a_head_that_does_not_come_is_not_waited_for(address: tuple[str, int], sent: bytes, answers: int) -> None:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(sent)
+    answered = b""
+    try:
+        while data := await reader.read(1 << 16):
+            answered += data
+    except ConnectionResetError:
+        pass
+    assert answered.count(b"HTTP/1.1 204") == answers
+    writer.close()
+
+
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(address: tuple[str, int]) -> None:
+    reader, writer = await asyncio.open_connection(*address)
+    hung_up = asyncio.create_task(reader.read())
+    for byte in handshake() * 100:
+        writer.write(bytes([byte]))
+        await asyncio.wait([hung_up], timeout=0.01)
+        if hung_up.done():
+            break
+    assert hung_up.done()
+    assert hung_up.exception() is not None or hung_up.result() == b""
+    writer.close()

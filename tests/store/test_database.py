@@ -1,0 +1,44 @@
+"""The engine."""
+
+import asyncio
+import itertools
+import threading
+from pathlib import Path
+
+from sqlalchemy import text
+
+from rtm.settings import Settings
+from rtm.store.database import Database, connect
+
+
+async def test_a_cancelled_statement_leaves_no_task_that_cannot_end(tmp_path: Path) -> None:
+    """Such a task would keep the process from ending. Cancelled at many points, and again soon after."""
+    threads = set(threading.enumerate())
+    async with connect(Settings(data_dir=tmp_path)) as database:
+        await ask(database)
+        before = asyncio.all_tasks()
+        for turns, more_turns in itertools.product((2, 5, 8, 12, 20, 40, 80), (1, 2, 4, 8, 12)):
+            asking = asyncio.create_task(ask(database))
+            await turn(turns)
+            asking.cancel()
+            await turn(more_turns)
+            asking.cancel()
+            await asyncio.wait([asking])
+            for task in (left := asyncio.all_tasks() - before):
+                task.cancel()
+            if left:
+                _, endless = await asyncio.wait(left, timeout=5)
+                assert not endless
+    for thread in set(threading.enumerate()) - threads:  # those that were stopped still report to the loop
+        thread.join()
+
+
+async def ask(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+async def turn(times: int) -> None:
+    """Let the event loop turn."""
+    for _ in range(times):
+        await asyncio.sleep(0)
