@@ -64,6 +64,8 @@ class Envelope:
         document = orjson.loads(data)
         audience = document["audience"]
         origin = document.get("origin")
+        if not (isinstance(document["license_id"], int) and isinstance(document["sequence"], int)):
+            raise TypeError("license_id and sequence must be numbers")
         return cls(
             license_id=document["license_id"],
             name=document["name"],

@@ -1,8 +1,8 @@
 """The writer's side of SQLite: one connection in one thread, full durability (WAL, `synchronous=FULL`).
 
 This process is the only one that changes chats, so they are kept: a chat is read once and then lives here, and a batch
-costs one visit to the thread. Statements take many rows each: every statement that steps through rows gives up the
-interpreter's lock once, and a row at a time would hand it to and fro with the event loop.
+costs one visit to the thread. Statements take many rows each, and their values are made before: a statement gives up
+the interpreter's lock, and a row at a time would hand it to and fro with the event loop.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from rtm.store.work import Command, Loaded, customers_needed, threads_needed
 from rtm.store.writer import Changes, StoreUnavailable
 
 _T = TypeVar("_T")
+Statement = tuple[str, Sequence[object]]
 
 KEPT_CHATS = 20_000
 """About 3 KB each."""
@@ -70,7 +71,8 @@ class SqliteStore:
 
     async def commit(self, changes: Changes) -> None:
         try:
-            await self._run(lambda: self._write(changes))
+            statements = _statements(changes)
+            await self._run(lambda: self._write(statements))
         except StoreUnavailable:
             self._forget()
             raise
@@ -142,60 +144,66 @@ class SqliteStore:
                 found.setdefault(thread_id, []).append(orjson.loads(body))
         return found
 
-    def _write(self, changes: Changes) -> None:
+    def _write(self, statements: Sequence[Statement]) -> None:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            self._write_rows(changes)
+            for statement, values in statements:
+                db.execute(statement, values)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
 
-    def _write_rows(self, changes: Changes) -> None:
-        chats = [*changes.new_chats, *changes.changed_chats]
-        self._insert(
+
+def _statements(changes: Changes) -> list[Statement]:
+    """What stores the changes, with every value ready to be bound."""
+    chats = [*changes.new_chats, *changes.changed_chats]
+    shaped = rows.shaped(changes)
+    return [
+        *_insert(
             "chats (id, license_id, active, last_thread_id, sorted_at, properties, state)",
             [rows.of_chat(chat) for chat in chats],
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,"
             " sorted_at = excluded.sorted_at, properties = excluded.properties, state = excluded.state",
-        )
-        shaped = rows.shaped(changes)
-        if shaped:
-            self._write_shape(shaped)
-        self._insert(
+        ),
+        *_insert(
+            "threads (id, chat_id, license_id, active, created_at, state)",
+            rows.of_threads(shaped),
+            " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state",
+        ),
+        *_delete_groups([chat.id for chat in shaped]),
+        *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),
+        *_insert(
             "chat_users (chat_id, user_id, license_id, present, follows)",
             rows.of_users(chats),
             " ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows",
-        )
-        self._insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events])
-        self._insert(
+        ),
+        *_insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
+        *_insert(
             "outbox (license_id, sequence, created_at, envelope)",
             [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox],
-        )
-        self._db.executemany(
-            "UPDATE licenses SET sequence = ? WHERE id = ?",
-            [(sequence, license_id) for license_id, sequence in changes.sequences.items()],
+        ),
+        *(
+            ("UPDATE licenses SET sequence = ? WHERE id = ?", (sequence, license_id))
+            for license_id, sequence in changes.sequences.items()
+        ),
+    ]
+
+
+def _insert(into: str, values: Sequence[rows.Row], on_conflict: str = "") -> Iterable[Statement]:
+    for part in _parts(values):
+        marks = f"({_marks(part[0])})"
+        yield (
+            f"INSERT INTO {into} VALUES {', '.join([marks] * len(part))}{on_conflict}",
+            [value for row in part for value in row],
         )
 
-    def _write_shape(self, chats: list[Chat]) -> None:
-        self._insert(
-            "threads (id, chat_id, license_id, active, created_at, state)",
-            rows.of_threads(chats),
-            " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state",
-        )
-        for part in _parts([chat.id for chat in chats]):
-            self._db.execute(f"DELETE FROM chat_groups WHERE chat_id IN ({_marks(part)})", part)
-        self._insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(chats))
 
-    def _insert(self, into: str, values: Sequence[rows.Row], on_conflict: str = "") -> None:
-        for part in _parts(values):
-            marks = f"({_marks(part[0])})"
-            self._db.execute(
-                f"INSERT INTO {into} VALUES {', '.join([marks] * len(part))}{on_conflict}",
-                [value for row in part for value in row],
-            )
+def _delete_groups(chat_ids: Sequence[str]) -> Iterable[Statement]:
+    for part in _parts(chat_ids):
+        yield f"DELETE FROM chat_groups WHERE chat_id IN ({_marks(part)})", part
 
 
 def _parts(values: Sequence[_T]) -> Iterable[Sequence[_T]]:

@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any, Protocol
 
 import structlog
@@ -83,7 +83,7 @@ class Writer:
         self._queue.append(command)
         self._arrived.set()
         if self._timeout_s:
-            command.expires_at = asyncio.get_running_loop().time() + self._timeout_s
+            command.expires_at = monotonic() + self._timeout_s
             self._unanswered.append(command)
             if self._sweeper is None:
                 self._sweep()
@@ -180,13 +180,14 @@ class Writer:
 
     def _sweep(self) -> None:
         """Answer what is overdue. One timer serves all: commands expire in the order they came."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = monotonic()
         self._forget_answered()
         while self._unanswered and self._unanswered[0].expires_at <= now:
             self._finish(self._unanswered.popleft(), RequestTimeout())
             self._forget_answered()
-        self._sweeper = loop.call_later(1, self._sweep) if self._unanswered else None
+        self._sweeper = None
+        if self._unanswered:
+            self._sweeper = asyncio.get_running_loop().call_later(1, self._sweep)
 
     def _forget_answered(self) -> None:
         while self._unanswered and self._unanswered[0].answered:
