@@ -109,7 +109,10 @@ class Dispatcher:
             if action is None or not action.before_login:
                 raise AuthenticationError("Log in first")
             return action
-        self._quota.spend(identity.license_id)
+        if (
+            action is None or action.kind is not Kind.IMMEDIATE
+        ):  # who has spent the quota is still there, and may say so
+            self._quota.spend(identity.license_id)
         if action is None:
             raise NotFound(f"`action` is unknown to version {version}: {request.action[:64]}")
         if action.scopes and action.scopes.isdisjoint(identity.scopes):
@@ -177,14 +180,12 @@ class Dispatcher:
         self._finish(action, context, reply, outcome)
 
     def _finish(self, action: Action, context: Context, reply: Reply, outcome: Any) -> None:
-        if isinstance(outcome, ApiError):
-            reply(outcome)
-            return
-        if context.version != versions.NEWEST:
+        if not isinstance(outcome, ApiError) and context.version != versions.NEWEST:
             outcome = versions.downgrade_response(context.version, action.name, outcome)
         reply(outcome)
-        for follow_up in context.after_reply:
-            follow_up()
+        if not isinstance(outcome, ApiError):
+            for follow_up in context.after_reply:
+                follow_up()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -131,13 +131,9 @@ class Room:
     def regroup(self, directory: Directory) -> None:
         """Agents have come into groups or left them."""
         for session, group_ids in list(self.sessions.items()):
-            agent = directory.agents.get(session.agent_id)
-            if agent is None or agent.suspended:
-                session.disconnect("agent_disconnected_by_server")
-                continue
-            session.directory_replaced(directory)
-            if agent.group_ids != group_ids:
-                self._set_groups(session, agent.group_ids)
+            session.directory_replaced(directory)  # which ends some
+            if session in self.sessions and (current := directory.agents[session.agent_id].group_ids) != group_ids:
+                self._set_groups(session, current)
 
     def set_interest(self, session: Subscriber, interest: Interest) -> None:
         """The session wants, or may see, other pushes from now on."""

@@ -35,7 +35,8 @@ from rtm.gateway.interest import Interest
 from rtm.gateway.wire import Wire
 from rtm.model.requests.sessions import Login
 from rtm.protocol.envelope import MalformedRequest, Request, decode_request, encode_error, encode_push, encode_response
-from rtm.protocol.errors import ApiError, AuthenticationError, PendingRequestsLimitReached
+from rtm.protocol.errors import ApiError, AuthenticationError, InternalError, PendingRequestsLimitReached
+from rtm.protocol.timestamps import to_seconds
 from rtm.routing.presence import Change
 
 log = structlog.get_logger(__name__)
@@ -160,10 +161,7 @@ class Session:
 
     def _reply(self, request: Request, outcome: Any) -> None:
         self._pending -= 1
-        if isinstance(outcome, ApiError):
-            self._wire.send(encode_error(request.request_id, request.action, outcome))
-        else:
-            self._wire.send(encode_response(request.request_id, request.action, outcome))
+        self._wire.send(_encode_answer(request, outcome))
 
     def pinged(self) -> None:
         """The client is there; by action or by control frame."""
@@ -183,8 +181,8 @@ class Session:
         self._caller.session = None
 
     def shutdown(self) -> None:
-        """The server stops."""
-        self.disconnect("agent_disconnected_by_server", code=CloseCode.GOING_AWAY)
+        """The server stops; of the contract's reasons, this one asks the client to come back."""
+        self.disconnect("internal_error", code=CloseCode.GOING_AWAY)
 
     # For actions and the hub
 
@@ -249,8 +247,13 @@ class Session:
             room.release(self, self._wire, sequence)
 
     def directory_replaced(self, directory: Directory) -> None:
-        """The license's agents or groups have changed."""
+        """The license's agents or groups have changed; it is over for who may no longer work, or has another role."""
         self._caller.directory = directory
+        agent = directory.agents.get(self.agent_id)
+        if agent is None or not agent.in_good_standing:
+            self.disconnect("agent_disconnected_by_server")
+        elif agent.role != self._logged_in.role:
+            self.disconnect("role_permissions_changed")
 
     def renew(self, identity: Identity) -> None:
         """Live as long as this token from now on."""
@@ -314,20 +317,38 @@ class Session:
         self.disconnect("connection_timeout")
 
     def _look_after(self) -> None:
-        """End the session when its token has expired or its pings have stopped; else look again when that is due."""
-        now = asyncio.get_running_loop().time()
-        delays = []
-        expires_at = self._logged_in.expires_at
-        if expires_at is not None:
-            delays.append(expires_at - self._gateway.wall_clock())
-            if delays[-1] <= 0:
-                self.disconnect("access_token_expired")
+        """End the session when its time has come; else look again when the next of its times is due."""
+        due = {"connection_timeout": self._silent_for_too_long(), **self._expiries()}
+        for reason, delay_s in due.items():
+            if delay_s is not None and delay_s <= 0:
+                self.disconnect(reason)
                 return
-        if self._gateway.limits.ping_timeout_s:
-            delays.append(self._last_ping + self._gateway.limits.ping_timeout_s - now)
-            if delays[-1] <= 0:
-                self.disconnect("connection_timeout")
-                return
+        delays = [delay_s for delay_s in due.values() if delay_s is not None]
         if delays:
             # A timer may fire a little early: never look twice in one millisecond.
             self._set_timer(max(min(delays), 0.001), self._look_after)
+
+    def _silent_for_too_long(self) -> float | None:
+        """Seconds until the next ping must have come."""
+        timeout_s = self._gateway.limits.ping_timeout_s
+        return self._last_ping + timeout_s - asyncio.get_running_loop().time() if timeout_s else None
+
+    def _expiries(self) -> dict[str, float | None]:
+        """Seconds until the token and the license expire, by what the client is then told."""
+        now = self._gateway.wall_clock()
+        token_expires_at = self._logged_in.expires_at
+        license_expires_at = self._caller.directory.expires_at if self._caller.directory else None
+        return {
+            "access_token_expired": None if token_expires_at is None else token_expires_at - now,
+            "license_expired": None if license_expires_at is None else to_seconds(license_expires_at) - now,
+        }
+
+
+def _encode_answer(request: Request, outcome: Any) -> bytes:
+    if isinstance(outcome, ApiError):
+        return encode_error(request.request_id, request.action, outcome)
+    try:
+        return encode_response(request.request_id, request.action, outcome)
+    except TypeError:
+        log.exception("answer_not_encodable", action=request.action)
+        return encode_error(request.request_id, request.action, InternalError())

@@ -241,6 +241,13 @@ async def test_tokens_that_cannot_renew_a_session(world: World) -> None:
 # Agents and groups that change
 
 
+async def test_an_agent_with_another_role_is_told_to_log_in_again(world: World) -> None:
+    dave, bob = await world.agents("dave", "bob")
+    await world.change_agent("dave", role="administrator")
+    assert await dave.ended() == ({"reason": "role_permissions_changed"}, 1000)
+    await bob.call("list_chats")
+
+
 async def test_a_suspended_agent_is_disconnected(world: World) -> None:
     dave, bob = await world.agents("dave", "bob")
     await world.change_agent("dave", suspended=True)
@@ -333,5 +340,6 @@ async def test_a_server_that_stops_says_so(world_with: WorldWith) -> None:
     alice, nobody = await world.agent("alice"), await world.socket()
     stopping = asyncio.create_task(world.server.stop())
     for client in (alice, nobody):
-        assert await client.ended() == ({"reason": "agent_disconnected_by_server"}, 1001)
+        # Of the contract's reasons, one at which clients are to come back.
+        assert await client.ended() == ({"reason": "internal_error"}, 1001)
     await stopping

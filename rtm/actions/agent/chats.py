@@ -9,7 +9,6 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.bus.base import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
-from rtm.model.events import Event
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
     DeactivateChat,
@@ -43,6 +42,7 @@ def start_chat(context: Context, work: Work, payload: StartChat) -> dict[str, An
     wanted = payload.chat or InitialChat()
     group_ids = _group_ids(context, wanted) or [EVERYBODY]
     users = _users(context, work, wanted.users or [], group_ids)
+    _check_authors(wanted, users)
     chat = Chat.start(
         context.identity.license_id,
         at=work.now(),
@@ -54,7 +54,7 @@ def start_chat(context: Context, work: Work, payload: StartChat) -> dict[str, An
         continuous=payload.continuous,
     )
     work.add(chat)
-    return {"chat_id": chat.id, **_begin_thread(context, work, chat, wanted, users)}
+    return {"chat_id": chat.id, **_begin_thread(context, work, chat, wanted)}
 
 
 def _needs_of_resume(payload: ResumeChat) -> Needs:
@@ -75,6 +75,7 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, 
     customer = [user for user in chat.users.values() if user.type == "customer" and user.id not in named]
     if customer and any(user.type == "customer" for user in users):
         raise ValidationError("`chat.users` must not name a second customer")
+    _check_authors(wanted, users)
     chat.group_ids = group_ids
     if wanted.properties:
         chat.merge_properties(wanted.properties)
@@ -86,36 +87,41 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, 
         properties=(wanted.thread and wanted.thread.properties) or {},
         active=payload.active,
     )
-    return _begin_thread(context, work, chat, wanted, users)
+    return _begin_thread(context, work, chat, wanted)
 
 
-def _begin_thread(
-    context: Context, work: Work, chat: Chat, wanted: InitialChat, users: Iterable[ChatUser]
-) -> dict[str, Any]:
+def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat) -> dict[str, Any]:
     """Add the initial events, tell who may know, and answer."""
     assert chat.thread is not None
-    authors = {user.id for user in users}
     bodies: list[EventBody] = []
-    for index, event in enumerate((wanted.thread and wanted.thread.events) or []):
-        body = event.body(author_id=_author(context, event, authors, index), created_at=work.now())
+    for event in (wanted.thread and wanted.thread.events) or []:
+        body = event.body(author_id=event.author_id or context.identity.agent_id, created_at=work.now())
         work.append(chat, body)
         bodies.append(body)
     requester = chat.users.get(context.identity.agent_id)
     if requester is not None:
         requester.events_seen_up_to = bodies[-1]["created_at"] if bodies else chat.thread.created_at
     shown = structures.chat(chat, structures.thread(chat.thread, bodies), context.directory, work.find_customer)
-    work.push("incoming_chat", {"requester_id": context.identity.agent_id, "chat": shown}, key_change(chat))
+    audience = key_change(chat)
+    # Of an inactive chat nobody is a listener yet; who asked for it is told all the same.
+    agents = tuple(dict.fromkeys((*audience.agents, context.identity.agent_id)))
+    work.push(
+        "incoming_chat",
+        {"requester_id": context.identity.agent_id, "chat": shown},
+        audience._replace(agents=agents),
+    )
     answer: dict[str, Any] = {"thread_id": chat.thread.id}
     if bodies:
         answer["event_ids"] = [body["id"] for body in bodies if body["type"] != "system_message"]
     return answer
 
 
-def _author(context: Context, event: Event, authors: Iterable[str], index: int) -> str:
-    author_id = event.author_id or context.identity.agent_id
-    if author_id != context.identity.agent_id and author_id not in authors:
-        raise ValidationError(f"`chat.thread.events[{index}].author_id` must be one of `chat.users`")
-    return author_id
+def _check_authors(wanted: InitialChat, users: Iterable[ChatUser]) -> None:
+    """Raises ValidationError unless all initial events are by the requester or by users of the chat."""
+    allowed = {None, *(user.id for user in users)}
+    for index, event in enumerate((wanted.thread and wanted.thread.events) or []):
+        if event.author_id not in allowed:
+            raise ValidationError(f"`chat.thread.events[{index}].author_id` must be one of `chat.users`")
 
 
 def _group_ids(context: Context, wanted: InitialChat) -> list[int] | None:
@@ -193,7 +199,8 @@ def follow_chat(context: Context, work: Work, payload: FollowChat) -> dict[str, 
     if chat.follow(context.identity.agent_id):
         thread = structures.thread(chat.thread, work.events_of(chat.thread.id)) if chat.thread else None
         shown = structures.chat(chat, thread, context.directory, work.find_customer)
-        work.push("incoming_chat", {"chat": shown}, Audience(agents=(context.identity.agent_id,)))
+        # Not stored: it shows what is stored already, to one agent, and may be long.
+        work.push("incoming_chat", {"chat": shown}, Audience(agents=(context.identity.agent_id,)), stored=False)
     return {}
 
 

@@ -30,7 +30,7 @@ async def login(context: Context, payload: Login) -> dict[str, Any]:
     identity = await _authenticate(context, payload.token)
     directory = await context.services.directories.get(identity.license_id)
     agent = directory.agents.get(identity.agent_id)
-    if agent is None:
+    if agent is None or not agent.in_good_standing:  # the token may have been looked at a moment earlier
         raise AuthenticationError()
     context.log_in(identity, directory)
     try:
