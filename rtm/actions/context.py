@@ -66,7 +66,11 @@ class Services:
 class Context:
     """Who asks, through which door, and what the server offers to answer with."""
 
-    __slots__ = ("_directory", "_identity", "after_reply", "origin", "services", "session", "transport", "version")
+    __slots__ = ("after_reply", "directory", "identity", "origin", "services", "session", "transport", "version")
+
+    # Without a value before the log-in: there is nobody yet, and only what declares `before_login` runs.
+    identity: Identity
+    directory: Directory
 
     def __init__(
         self,
@@ -87,20 +91,8 @@ class Context:
         """The connection that hears its own pushes by request id."""
         self.after_reply: list[Callable[[], None]] = []
         """What is done when the answer has been queued."""
-        self._identity = identity
-        self._directory = directory
-
-    @property
-    def identity(self) -> Identity:
-        """Who asks; before the log-in there is nobody."""
-        assert self._identity is not None
-        return self._identity
-
-    @property
-    def directory(self) -> Directory:
-        """The requester's license."""
-        assert self._directory is not None
-        return self._directory
+        if identity is not None and directory is not None:
+            self.log_in(identity, directory)
 
     @property
     def group_ids(self) -> frozenset[int]:
@@ -110,8 +102,8 @@ class Context:
 
     def log_in(self, identity: Identity, directory: Directory) -> None:
         """Say who it is that asked to log in."""
-        self._identity = identity
-        self._directory = directory
+        self.identity = identity
+        self.directory = directory
 
     def require_session(self) -> SocketSession:
         """The session of an action that only sockets have."""

@@ -36,7 +36,8 @@ def conversation(license_id: int, customer_id: str) -> tuple[Chat, list[NewEvent
     )
 
     def say(author_id: str, words: str) -> NewEvent:
-        return chat.append(Message(type="message", text=words).body(author_id=author_id, created_at=later(30)))
+        body = Message(type="message", text=words).body(author_id=author_id, created_at=later(30))
+        return chat.append(body, author_id)
 
     history = [
         say(customer_id, "Hello! Where is my order?"),

@@ -228,7 +228,7 @@ class Chat:
         self.followers.clear()
         return self.thread
 
-    def append(self, body: EventBody) -> NewEvent:
+    def append(self, body: EventBody, author_id: str) -> NewEvent:
         """Add an event to the last thread and give it its id; its author has then seen the whole chat."""
         thread = self.thread
         if thread is None:
@@ -240,7 +240,7 @@ class Chat:
             "thread_created_at": thread.created_at,
             "event": body,
         }
-        author = self.users.get(body.get("author_id", ""))
+        author = self.users.get(author_id)
         if author is not None:
             author.events_seen_up_to = body["created_at"]
         self._changed()

@@ -145,9 +145,9 @@ class Work:
         self.new_chats.append(chat)
         return chat
 
-    def append(self, chat: Chat, body: EventBody) -> str:
+    def append(self, chat: Chat, body: EventBody, author_id: str) -> str:
         """Store an event in the chat's last thread; its id."""
-        event = chat.append(body)
+        event = chat.append(body, author_id)
         self.events.append(event)
         self._loaded.added.setdefault(event.thread_id, []).append(body)
         return str(event.body["id"])

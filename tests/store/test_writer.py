@@ -129,7 +129,7 @@ def say(chat_id: str, text: str = "hello") -> Callable[[Work], str]:
 
     def apply(work: Work) -> str:
         body = {"type": "message", "text": text, "author_id": "alice", "created_at": work.now()}
-        event_id = work.append(work.chat(chat_id), body)
+        event_id = work.append(work.chat(chat_id), body, "alice")
         work.push("incoming_event", body, Audience(everyone=True))
         return event_id
 

@@ -95,8 +95,9 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     assert chat.thread is not None
     bodies: list[EventBody] = []
     for event in (wanted.thread and wanted.thread.events) or []:
-        body = event.body(author_id=event.author_id or context.identity.agent_id, created_at=work.now())
-        work.append(chat, body)
+        author_id = event.author_id or context.identity.agent_id
+        body = event.body(author_id=author_id, created_at=work.now())
+        work.append(chat, body, author_id)
         bodies.append(body)
     requester = chat.users.get(context.identity.agent_id)
     if requester is not None:

@@ -49,10 +49,9 @@ def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, An
     """Add an event to the open thread; its author has then seen the whole chat."""
     event = payload.event
     chat = _writable(context, work, payload.chat_id, event.visibility)
-    now = work.now()
-    body = event.body(author_id=context.identity.agent_id, created_at=now)
-    event_id = work.append(chat, body)
-    chat.mark_seen(context.identity.agent_id, now)
+    author_id = context.identity.agent_id
+    body = event.body(author_id=author_id, created_at=work.now())
+    event_id = work.append(chat, body, author_id)
     work.push(
         "incoming_event",
         {"chat_id": chat.id, "thread_id": chat.active_thread().id, "event": body},
