@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -28,12 +30,13 @@ from rtm.bus.redis import RedisBus
 from rtm.gateway.cork import Flusher
 from rtm.gateway.hub import Hub
 from rtm.gateway.session import Gateway, Session
+from rtm.gateway.unsupported import UnsupportedSession
 from rtm.gateway.wire import Wires, WireSession
-from rtm.protocol.errors import NotFound, UnsupportedVersion, ValidationError
+from rtm.protocol.errors import NotFound, ValidationError
 from rtm.routing.presence import MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
 from rtm.settings import Settings
-from rtm.store.database import Database, connect
+from rtm.store.database import Database, connect, dsn
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
@@ -60,12 +63,13 @@ def build(settings: Settings) -> App:
     """All parts of one process; they start with the lifespan of `asgi`."""
     registry.load(agent)
     database = connect(settings)
+    watched = connect(settings)  # apart, so that a revocation does not wait for a connection of the pool
     queries = Queries(database)
     bus: Bus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
     presence: Presence = RedisPresence(settings.redis_url) if settings.redis_url else MemoryPresence()
     store = _write_store(settings, database)
     flusher = Flusher()
-    hub = Hub(bus, queries.pushes_after, queries.sequence, flusher)
+    hub = Hub(bus, queries.pushes_after, queries.sequences, flusher)
     writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
     authenticator = Authenticator(database, region=settings.region)
     directories = Directories(database, hub.directory_replaced)
@@ -84,11 +88,16 @@ def build(settings: Settings) -> App:
         """Start each part after those it needs, and stop them in the opposite order."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(database.close)
-            for part in (store, bus, presence, page_ids):
+            stack.push_async_callback(watched.close)
+            for part in (store, bus, presence):
                 await part.start()
                 stack.push_async_callback(part.stop)
-            watch = Watch(database, directories, revoked)
-            await stack.enter_async_context(_running(writer.run, hub.run, watch.run))
+            await page_ids.start()
+            watch = Watch(watched, directories, revoked)
+            loops = [writer.run, hub.run, watch.run]
+            if settings.redis_url:  # other processes write too
+                loops.append(hub.poll)
+            await stack.enter_async_context(_running(*loops))
             stack.push_async_callback(gateway.finish)
             _spare_the_collector()
             yield
@@ -122,18 +131,18 @@ def _spare_the_collector() -> None:
 
 def _write_store(settings: Settings, database: Database) -> SqliteStore | PostgresqlStore:
     if database.dialect == "sqlite":
-        return SqliteStore(settings.data_dir / "rtm.sqlite3")
-    return PostgresqlStore(settings.database.set(drivername="postgresql").render_as_string(hide_password=False))
+        return SqliteStore(Path(str(settings.database.database)))
+    return PostgresqlStore(dsn(settings.database))
 
 
 def _session(gateway: Gateway, path: str, query: str) -> WireSession:
-    """A session for a socket's path. Raises NotFound, UnsupportedVersion, ValidationError."""
+    """A session for a socket's path. Raises NotFound, ValidationError."""
     match = _SOCKET_PATH.fullmatch(path)
     if match is None:
         raise NotFound("There is nothing at this path")
     version = match[1]
     if version not in versions.SERVED:
-        raise UnsupportedVersion()
+        return UnsupportedSession()
     try:
         organization_ids = parse_qs(query, max_num_fields=MAX_QUERY_FIELDS).get("organization_id", [])
     except ValueError:
@@ -149,6 +158,20 @@ async def _running(*loops: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIter
     """Run these beside everything else until the end of the block."""
     async with anyio.create_task_group() as tasks:
         for loop in loops:
-            tasks.start_soon(loop)
+            tasks.start_soon(_run_for_good, loop)
         yield
         tasks.cancel_scope.cancel()
+
+
+async def _run_for_good(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run the loop; if it ends by itself, so does the process: without it the port would promise what nobody keeps.
+
+    At once, as after `kill -9`: what was acknowledged is stored, and clients come back to a process that works.
+    """
+    try:
+        await loop()
+    except Exception:
+        log.exception("loop_failed", loop=loop.__qualname__)
+    else:
+        log.error("loop_ended", loop=loop.__qualname__)
+    os._exit(1)

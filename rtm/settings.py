@@ -18,7 +18,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Limits(BaseModel):
-    """What one client may cost the others; 0 turns a limit off."""
+    """What one client may cost the others; 0 turns a limit off. Each process counts for itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,15 +29,15 @@ class Limits(BaseModel):
     login_timeout_s: Seconds = Field(30, description="Time to log in after connecting.")  # the contract's 30 s
     ping_timeout_s: Seconds = Field(30, description="Longest silence without a ping.")  # the contract's 30 s
     request_timeout_s: Seconds = Field(15, description="Longest time to answer a request.")  # the contract's 15 s
-    connections_per_agent: Count = Field(1000, description="Sockets one agent may hold at once.")
+    connections_per_agent: Count = Field(1000, description="Sockets one agent may hold at once, per process.")
     connections_per_agent_policy: Literal["evict", "refuse"] = Field(
         "evict", description="What gives way past it: the agent's oldest socket (evict) or the newest (refuse)."
     )
     unauthorized_connections_per_address: Count = Field(
-        6000, description="Sockets of one IP address that have not logged in yet."
+        6000, description="Sockets of one IP address that have not logged in yet, per process."
     )
     pending_requests: Count = Field(128, description="Unanswered requests of one socket.")
-    requests_per_minute: Count = Field(600_000, description="Requests of one license.")
+    requests_per_minute: Count = Field(600_000, description="Requests of one license, per process.")
 
 
 class Settings(BaseSettings):
@@ -139,10 +139,8 @@ def _async_url(text: str) -> "URL":
         raise ValueError("expected a URL such as postgresql://user:password@host/name") from None
     match url.drivername.partition("+")[0]:
         case "postgresql" | "postgres":
-            if "sslmode" in url.query:  # libpq's name for what asyncpg calls `ssl`
-                url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
             return url.set(drivername="postgresql+asyncpg")
-        case "sqlite" if url.database and url.database != ":memory:":
+        case "sqlite" if url.database and url.database != ":memory:" and not url.query:
             return url.set(drivername="sqlite+aiosqlite")
         case "sqlite":
             raise ValueError("a SQLite database must be a file: sqlite:///path/to/file")

@@ -6,9 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy.exc
 from sqlalchemy import text
 
-from tests.world import Refused, World
+from rtm.access import directory
+from rtm.actions.dispatch import answer_to
+from rtm.protocol.errors import ServiceUnavailable
+from tests.world import Refused, World, visiting
 
 WorldWith = Callable[..., Awaitable[World]]
 HELLO = {"type": "message", "text": "hello"}
@@ -22,7 +26,6 @@ async def test_a_sqlite_file_may_be_anywhere(world_with: WorldWith, tmp_path: Pa
 
     assert (await alice.call("get_chat", chat_id=chat.id))["thread"]["events"][0]["text"] == "hello"
     assert path.exists()
-    assert list(tmp_path.glob("*.sqlite3*")) == []
 
 
 async def test_a_database_url_may_say_how_to_use_tls(world_with: WorldWith, postgres_url: str) -> None:
@@ -68,13 +71,25 @@ async def test_a_revocation_does_not_wait_for_others(world_with: WorldWith, post
         assert (await dave.ended())[0] == {"reason": "agent_disconnected_by_server"}
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
-async def test_a_request_that_nobody_has_time_for_is_answered_in_time(
-    world_with: WorldWith, postgres_url: str, known: bool
-) -> None:
-    world = await world_with({"request_timeout_s": 0.5}, database_url=postgres_url)
+@pytest.mark.parametrize("table", ["tokens", "agents"])
+async def test_who_asks_is_looked_up_in_time(world_with: WorldWith, postgres_url: str, table: str) -> None:
+    world = await world_with({"request_timeout_s": 0.2}, database_url=postgres_url)
     web = await world.web("alice")
-    if known:
-        await web.call("list_chats")
-    async with no_connection_left(world), asyncio.timeout(3):
+    async with world.server.database.engine.connect() as connection:
+        await connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
         assert await web.refused("list_chats") == Refused("request_timeout", "Request timed out")
+    await web.call("list_chats")
+
+
+def test_a_pool_without_a_connection_is_a_part_that_is_away() -> None:
+    answer = answer_to(sqlalchemy.exc.TimeoutError("QueuePool limit of size 5 overflow 10 reached"))
+    assert isinstance(answer, ServiceUnavailable)
+
+
+async def test_a_license_with_somebody_connected_is_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "_MAX_RECENT", 1)
+    dave = await world.agent("dave")
+    async with visiting(world.server) as other:
+        await other.agent("alice")
+        await world.change_agent("dave", suspended=True)
+        assert (await dave.ended())[0] == {"reason": "agent_disconnected_by_server"}

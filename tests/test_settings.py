@@ -31,6 +31,7 @@ def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("RTM_REGION", "D:al"),
         ("RTM_DATABASE_URL", "mysql://host/name"),
         ("RTM_DATABASE_URL", "sqlite://"),
+        ("RTM_DATABASE_URL", "sqlite:///file:name?uri=true"),
         ("RTM_DATABASE_URL", "words"),
         ("RTM_REDIS_URL", "http://host"),
     ],
@@ -47,7 +48,7 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
         ("postgresql://me@host/name", "postgresql+asyncpg://me@host/name"),
         ("postgres://me@host/name", "postgresql+asyncpg://me@host/name"),
         ("postgresql+psycopg://me@host/name", "postgresql+asyncpg://me@host/name"),
-        ("postgresql://host/name?sslmode=require", "postgresql+asyncpg://host/name?ssl=require"),
+        ("postgresql://host/name?sslmode=require", "postgresql+asyncpg://host/name?sslmode=require"),
         ("sqlite:///there/file", "sqlite+aiosqlite:///there/file"),
     ],
 )

@@ -3,10 +3,10 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,8 @@ from rtm.store.database import Database
 from rtm.store.tables import agents, group_agents, groups, licenses, tags
 
 # A directory of 10 agents takes about 10 KB, one of 10,000 agents about 5 MB.
-_MAX_DIRECTORIES = 5000
+_MAX_RECENT = 5000
+_MAX_COMPARED = 5000  # ids in one statement; both databases take some 32,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class GroupRecord:
     priorities: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Directory:
     """One license as it was at `version`; never changed, only replaced."""
 
@@ -72,65 +73,31 @@ class Directory:
     tags: Mapping[str, frozenset[int]]
     """Each tag with the groups it is for."""
 
-    def barred_in(self, later: "Directory | None") -> frozenset[str]:
-        """Ids of the agents who were in good standing here and are suspended, or gone, in a later one (None: gone)."""
-        return frozenset(
-            agent.id
-            for agent in self.agents.values()
-            if agent.in_good_standing
-            and (later is None or agent.id not in later.agents or not later.agents[agent.id].in_good_standing)
-        )
-
 
 OnReplaced = Callable[[Directory, Directory | None], None]
 
 
 class Directories:
-    """Directories of the licenses in use, at most 5,000: past that, the one not asked for the longest leaves.
+    """Directories of the licenses in use: those that somebody holds, such as a session, and the last 5,000 asked for.
 
-    `on_replaced(before, after)` is called whenever a loaded directory gives way to a later one, or to None when its
-    license is gone: whoever holds sessions ends those of `before.barred_in(after)`.
+    `on_replaced(before, after)` is called whenever one of them gives way to a later one, or to None when its license is
+    gone.
     """
 
     def __init__(self, database: Database, on_replaced: OnReplaced | None = None) -> None:
         self._database = database
         self._on_replaced = on_replaced
-        self._loaded: OrderedDict[int, Directory] = OrderedDict()
+        self._in_use: WeakValueDictionary[int, Directory] = WeakValueDictionary()
+        self._recent: OrderedDict[int, Directory] = OrderedDict()
+        """Keeps in use what nobody else holds."""
         self._loading: dict[int, asyncio.Task[Directory]] = {}
-
-    def peek(self, license_id: int) -> Directory | None:
-        """What is known of the license without asking the database."""
-        return self._loaded.get(license_id)
 
     async def get(self, license_id: int) -> Directory:
         """The license's directory. Raises LicenseNotFound."""
-        directory = self._loaded.get(license_id)
+        directory = self._in_use.get(license_id)
         if directory is not None:
-            self._loaded.move_to_end(license_id)
+            self._keep(directory)
             return directory
-        return await self._shared_load(license_id)
-
-    async def reload(self, license_id: int) -> Directory:
-        """The directory as it is now, for who has just changed it. Raises LicenseNotFound."""
-        loading = self._loading.get(license_id)
-        if loading is not None:  # it may have begun before the change
-            await asyncio.wait([loading])
-        return await self._shared_load(license_id)
-
-    async def refresh(self) -> None:
-        """Reload every directory whose license has another version by now."""
-        known = {license_id: directory.version for license_id, directory in self._loaded.items()}
-        if not known:
-            return
-        statement = select(licenses.c.id, licenses.c.directory_version).where(licenses.c.id.in_(known))
-        async with self._database.engine.connect() as connection:
-            current = {row.id: row.directory_version for row in await connection.execute(statement)}
-        for license_id, version in known.items():
-            if current.get(license_id) != version:
-                with suppress(LicenseNotFound):
-                    await self.reload(license_id)
-
-    async def _shared_load(self, license_id: int) -> Directory:
         task = self._loading.get(license_id)
         if task is None:
             task = asyncio.create_task(self._load(license_id))
@@ -139,19 +106,43 @@ class Directories:
         # A caller that gives up does not take the others' answer away.
         return await asyncio.shield(task)
 
+    async def refresh(self, connection: AsyncConnection) -> None:
+        """Read every directory anew whose license has another version by now."""
+        known = [(directory.id, directory.version) for directory in self._in_use.values()]
+        for start in range(0, len(known), _MAX_COMPARED):
+            part = dict(known[start : start + _MAX_COMPARED])
+            statement = select(licenses.c.id, licenses.c.directory_version).where(licenses.c.id.in_(part))
+            current = {row.id: row.directory_version for row in await connection.execute(statement)}
+            for license_id, version in part.items():
+                if current.get(license_id) != version:
+                    self._replace(license_id, await _read(connection, license_id))
+
     async def _load(self, license_id: int) -> Directory:
         async with self._database.engine.connect() as connection:
             directory = await _read(connection, license_id)
-        before = self._loaded.pop(license_id, None)
-        if directory is not None:
-            self._loaded[license_id] = directory
-            if len(self._loaded) > _MAX_DIRECTORIES:
-                self._loaded.popitem(last=False)
-        if before is not None and self._on_replaced is not None:
-            self._on_replaced(before, directory)
         if directory is None:
             raise LicenseNotFound
+        self._in_use[license_id] = directory
+        self._keep(directory)
         return directory
+
+    def _replace(self, license_id: int, directory: Directory | None) -> None:
+        before = self._in_use.pop(license_id, None)
+        if before is None:  # nobody has asked for it again meanwhile
+            return
+        was_recent = self._recent.pop(license_id, None) is not None
+        if directory is not None:
+            self._in_use[license_id] = directory
+            if was_recent:
+                self._keep(directory)
+        if self._on_replaced is not None:
+            self._on_replaced(before, directory)
+
+    def _keep(self, directory: Directory) -> None:
+        self._recent[directory.id] = directory
+        self._recent.move_to_end(directory.id)
+        if len(self._recent) > _MAX_RECENT:
+            self._recent.popitem(last=False)
 
 
 async def _read(connection: AsyncConnection, license_id: int) -> Directory | None:

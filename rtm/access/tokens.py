@@ -165,10 +165,6 @@ class Authenticator:
             if holder.identity.token_id == token_id:
                 del self._cache[key]
 
-    def forget_all(self) -> None:
-        """Read every token afresh the next time."""
-        self._cache.clear()
-
     def _check(self, holder: _Holder, credentials: Credentials) -> None:
         identity, now = holder.identity, self._clock()
         if not hmac.compare_digest(holder.digest, digest(credentials.token)) or holder.revoked:

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 class Watch:
     """Looks at the database every half second, for as long as `run` runs.
 
+    `database` is for the watch alone: it needs one connection, which it must not have to wait for when there is much
+    to do.
     `on_revoked(token_id)` is called once for each token that was revoked. Directories that have changed are reloaded,
     which tells their own `on_replaced`.
     """
@@ -50,8 +52,8 @@ class Watch:
         revoked = select(tokens.c.id).where(tokens.c.revoked_at > since)
         async with self._database.engine.connect() as connection:
             ids = set(await connection.scalars(revoked))
-        for token_id in ids - self._reported:
-            self._on_revoked(token_id)
-        self._reported = ids
-        self._looked_at = now
-        await self._directories.refresh()
+            for token_id in ids - self._reported:
+                self._on_revoked(token_id)
+            self._reported = ids
+            self._looked_at = now
+            await self._directories.refresh(connection)

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import structlog
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from rtm import versions
 from rtm.access.bots import as_bot
@@ -63,7 +64,7 @@ def answer_to(error: Exception, **context: Any) -> ApiError:
         return error
     if isinstance(error, TimeoutError):
         return RequestTimeout()
-    if isinstance(error, DBAPIError | OSError):
+    if isinstance(error, DBAPIError | PoolTimeoutError | OSError):
         log.warning("part_unavailable", reason=str(error), **context)
         return ServiceUnavailable()
     log.error("request_failed", exc_info=error, **context)

@@ -33,9 +33,6 @@ class PageIds:
         secret = await shared_secret(self._database, "page_ids")
         self._serializer = URLSafeTimedSerializer(secret, salt="page_id", serializer=_Json)
 
-    async def stop(self) -> None:
-        """Nothing to do."""
-
     def write(self, kind: str, asked: dict[str, Any], cursor: Cursor | None) -> str | None:
         """The id of the page at `cursor` of what was `asked`; None for no page."""
         if cursor is None:

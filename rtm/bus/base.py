@@ -66,7 +66,7 @@ class Envelope:
         origin = document.get("origin")
         if not (isinstance(document["license_id"], int) and isinstance(document["sequence"], int)):
             raise TypeError("license_id and sequence must be numbers")
-        return cls(
+        decoded = cls(
             license_id=document["license_id"],
             name=document["name"],
             payload=orjson.dumps(document["payload"]),
@@ -79,6 +79,8 @@ class Envelope:
             sequence=document["sequence"],
             origin=Origin(**origin) if origin else None,
         )
+        hash((decoded.name, decoded.audience, decoded.origin))  # who is to be told is found by these
+        return decoded
 
 
 MALFORMED = (ValueError, KeyError, TypeError)

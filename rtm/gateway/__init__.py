@@ -1,9 +1,10 @@
 """Sockets.
 
-wire.py      one connection: RFC 6455, limits, the end
-cork.py      frames that are written together
-session.py   one client: log-in, pings, requests, good-bye
-interest.py  which pushes a session has asked for and may see
-hub.py       who is connected here; takes pushes to them
-feed.py      a license's stored pushes in order, each once
+wire.py        one connection: RFC 6455, limits, the end
+cork.py        frames that are written together
+session.py     one client: log-in, pings, requests, good-bye
+unsupported.py a client of a version that is not served
+interest.py    which pushes a session has asked for and may see
+hub.py         who is connected here; takes pushes to them
+feed.py        a license's stored pushes in order, each once
 """

@@ -1,7 +1,8 @@
 """A license's stored pushes in the order of their sequence, each once.
 
 What is committed here comes at once, what other processes commit comes over the bus, later and perhaps not at all. So
-a push that is too early waits; when the one before it does not come, the gap is read from the outbox.
+a push that is too early waits; when the one before it does not come, the gap is read from the outbox. Who waits behind
+a gap that cannot be read is not left waiting: see `GIVE_UP_S`.
 """
 
 import asyncio
@@ -17,23 +18,39 @@ PATIENCE_S = 0.05
 """How long a push that is too early waits for the one before it: several times what the bus takes."""
 REPAIR_BATCH = 500
 RETRY_S = 1.0
+GIVE_UP_S = 15.0
+"""How long a gap may last before those who wait for what is in it are better off with a new snapshot."""
+MAX_EARLY = 10_000
+"""Pushes that are kept while the one before them is missing; those past it are read from the outbox."""
 
 ReadOutbox = Callable[[int, int, int], Awaitable[Sequence[Envelope]]]
 """license_id, sequence, limit -> the stored pushes that follow."""
 
 
 class Feed:
-    """Calls `deliver` for each envelope; `delivered` is the place of the last one, None until `start_at`."""
+    """Calls `deliver` for each envelope; `delivered` is the place of the last one, None until `start_at`.
 
-    def __init__(self, license_id: int, deliver: Callable[[Envelope], None], read_outbox: ReadOutbox) -> None:
+    `give_up` is called when what is missing could not be read for GIVE_UP_S.
+    """
+
+    def __init__(
+        self,
+        license_id: int,
+        deliver: Callable[[Envelope], None],
+        read_outbox: ReadOutbox,
+        give_up: Callable[[], None],
+    ) -> None:
         self.license_id = license_id
         self.delivered: int | None = None
         self.gaps_repaired = 0
         self._deliver = deliver
         self._read_outbox = read_outbox
+        self._give_up = give_up
         self._early: dict[int, Envelope] = {}
         self._highest = 0
         """The last place that is known to be taken."""
+        self._may_miss = False
+        """Something may have been lost, and the outbox has not been read since."""
         self._timer: asyncio.TimerHandle | None = None
         self._repair: asyncio.Task[None] | None = None
 
@@ -43,6 +60,8 @@ class Feed:
             self.delivered = sequence
             self._early = {place: envelope for place, envelope in self._early.items() if place > sequence}
             self._drain()
+            if self._may_miss:
+                self.catch_up()
 
     def offer(self, envelope: Envelope) -> None:
         """Take an envelope from wherever it comes; one that is not stored has no place and is delivered at once."""
@@ -54,7 +73,8 @@ class Feed:
             if self._early:
                 self._drain()
         elif self.delivered is None or envelope.sequence > self.delivered:
-            self._early[envelope.sequence] = envelope
+            if len(self._early) < MAX_EARLY:
+                self._early[envelope.sequence] = envelope
             self.expect(envelope.sequence)
 
     def expect(self, sequence: int) -> None:
@@ -64,6 +84,7 @@ class Feed:
 
     def catch_up(self) -> None:
         """Read from the outbox now: something may have been lost."""
+        self._may_miss = True
         if self.delivered is not None and self._repair is None:
             self._repair = asyncio.get_running_loop().create_task(self._read_missing())
 
@@ -82,7 +103,7 @@ class Feed:
         self._watch_gap()
 
     def _watch_gap(self) -> None:
-        if self._timer is None and self._misses():
+        if self._timer is None and self._repair is None and self._misses():
             self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._lost_patience)
 
     def _lost_patience(self) -> None:
@@ -94,16 +115,31 @@ class Feed:
         return self.delivered is not None and self.delivered < self._highest
 
     async def _read_missing(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            while await self._read_batch():
-                pass
-        except Exception:
-            log.exception("outbox_unreadable", license_id=self.license_id)
-            self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._lost_patience)
+            async with asyncio.timeout(GIVE_UP_S) as patience:
+                while self._may_miss or self._misses():
+                    before = self.delivered
+                    await asyncio.sleep(await self._read_on())
+                    if self.delivered != before:
+                        patience.reschedule(loop.time() + GIVE_UP_S)
+        except TimeoutError:
+            log.warning("gap_not_closed", license_id=self.license_id, after=self.delivered, expected=self._highest)
+            self._give_up()
         finally:
             self._repair = None
-        if self._timer is None:
-            self._watch_gap()
+
+    async def _read_on(self) -> float:
+        """Read once; seconds to wait before it is worth reading again."""
+        self._may_miss = False
+        try:
+            if await self._read_batch():
+                self._may_miss = True
+        except Exception:
+            log.exception("outbox_unreadable", license_id=self.license_id)
+            self._may_miss = True
+            return RETRY_S
+        return PATIENCE_S if self._misses() and not self._may_miss else 0
 
     async def _read_batch(self) -> bool:
         """Deliver what the outbox has next; whether there may be more."""

@@ -5,7 +5,7 @@ with the same interest get the same frames. The session that asked gets frames o
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -15,7 +15,7 @@ from rtm import versions
 from rtm.access.directory import Directory
 from rtm.bus.base import Audience, Bus, Envelope, Lost
 from rtm.gateway.cork import Cork, Corked, Flusher
-from rtm.gateway.feed import Feed, ReadOutbox
+from rtm.gateway.feed import GIVE_UP_S, Feed, ReadOutbox
 from rtm.gateway.interest import Interest, is_about_chat
 from rtm.gateway.wire import encode_text_frame
 from rtm.protocol.envelope import encode_push
@@ -23,8 +23,8 @@ from rtm.protocol.envelope import encode_push
 log = structlog.get_logger(__name__)
 
 
-ReadSequence = Callable[[int], Awaitable[int]]
-"""license_id -> the place of its newest stored push."""
+ReadSequences = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
+"""license_ids -> the place of the newest stored push of each."""
 
 
 class Subscriber(Protocol):
@@ -71,7 +71,10 @@ class Backlog(Cork):
         return [frame for place, frame in self._kept if place == 0 or place > sequence]
 
 
-MAX_REMEMBERED_AUDIENCES = 1024
+POLL_INTERVAL_S = 0.5
+POLL_TIMEOUT_S = 5.0
+MAX_REMEMBERED_RECIPIENTS = 50_000
+"""Of all of a room's remembered audiences: the ids that name them and the sessions found, some 100 bytes each."""
 MAX_REMEMBERED_REVOCATIONS = 10_000
 Recipients = dict[Interest, dict[Subscriber, None]]
 
@@ -85,7 +88,8 @@ class Room:
         self._flusher = flusher
         self._everyone: Recipients = {}
         self._recipients: dict[Audience, Recipients] = {}
-        self.feed = Feed(license_id, self._deliver, read_outbox)
+        self._remembered = 0
+        self.feed = Feed(license_id, self._deliver, read_outbox, self._give_up)
         self.sessions: dict[Subscriber, frozenset[int]] = {}
         self._by_connection: dict[str, Subscriber] = {}
         self._by_agent: dict[str, list[Subscriber]] = {}
@@ -135,12 +139,20 @@ class Room:
             if session in self.sessions and (current := directory.agents[session.agent_id].group_ids) != group_ids:
                 self._set_groups(session, current)
 
+    def disconnect(self, reason: str) -> None:
+        """End every session; the room ends with the last of them."""
+        for session in list(self.sessions):
+            session.disconnect(reason)
+
+    def _give_up(self) -> None:
+        self.disconnect("internal_error")
+
     def set_interest(self, session: Subscriber, interest: Interest) -> None:
         """The session wants, or may see, other pushes from now on."""
         self._forget_interest(session)
         session.interest = interest
         self._everyone.setdefault(interest, {})[session] = None
-        self._recipients.clear()
+        self._forget_recipients()
 
     def _forget_interest(self, session: Subscriber) -> None:
         of_interest = self._everyone[session.interest]
@@ -149,7 +161,7 @@ class Room:
             del self._everyone[session.interest]
 
     def _set_groups(self, session: Subscriber, group_ids: frozenset[int]) -> None:
-        self._recipients.clear()
+        self._forget_recipients()
         before = self.sessions.get(session, frozenset())
         for group_id in before - group_ids:
             del self._by_group[group_id][session]
@@ -157,18 +169,32 @@ class Room:
             self._by_group.setdefault(group_id, {})[session] = None
         self.sessions[session] = group_ids
 
-    def _recipients_of(self, audience: Audience) -> Recipients:
+    def _recipients_of(self, envelope: Envelope) -> Recipients:
         """Who is to be told, by interest; remembered while nobody comes or goes: a chat's audience seldom changes."""
+        audience = envelope.audience
         if audience.everyone or 0 in audience.groups:
             return self._everyone
         recipients = self._recipients.get(audience)
         if recipients is None:
-            if len(self._recipients) >= MAX_REMEMBERED_AUDIENCES:
-                self._recipients.clear()
-            recipients = self._recipients[audience] = {}
+            recipients = {}
+            found = 0
             for session in self._look_up(audience):
                 recipients.setdefault(session.interest, {})[session] = None
+                found += 1
+            if envelope.sequence:  # the audience of what is not stored may be anyone's whim, as in `multicast`
+                self._remember(audience, recipients, found)
         return recipients
+
+    def _remember(self, audience: Audience, recipients: Recipients, found: int) -> None:
+        self._remembered += len(audience.agents) + len(audience.groups) + len(audience.customers) + found
+        if self._remembered > MAX_REMEMBERED_RECIPIENTS:
+            self._forget_recipients()
+        else:
+            self._recipients[audience] = recipients
+
+    def _forget_recipients(self) -> None:
+        self._recipients.clear()
+        self._remembered = 0
 
     def _look_up(self, audience: Audience) -> Iterable[Subscriber]:
         for agent_id in audience.agents:
@@ -180,19 +206,24 @@ class Room:
         self.delivering = envelope.sequence
         asker = self._by_connection.get(envelope.origin.connection_id) if envelope.origin is not None else None
         encoded: dict[str, bytes] = {}
-        for interest, sessions in self._recipients_of(envelope.audience).items():
+        for interest, sessions in self._recipients_of(envelope).items():
             wanted = interest.versions(envelope.name)
             if not wanted:
                 continue
             if interest.own_chats_only and is_about_chat(envelope.name):
                 sessions = dict.fromkeys(each for each in sessions if each.agent_id in envelope.audience.agents)
-            if asker is not None and asker in sessions:
-                self._answer(envelope, asker, wanted)
-                outlets = [session.outlet for session in sessions if session is not asker]
-            else:
-                outlets = [session.outlet for session in sessions]
-            for version in wanted:
-                self._flusher.send_all(outlets, _encode(envelope, version, encoded))
+            try:
+                if asker is not None and asker in sessions:
+                    self._answer(envelope, asker, wanted)
+                    outlets = [session.outlet for session in sessions if session is not asker]
+                else:
+                    outlets = [session.outlet for session in sessions]
+                for version in wanted:
+                    self._flusher.send_all(outlets, _encode(envelope, version, encoded))
+            except Exception:
+                log.exception("push_failed", license_id=envelope.license_id, push=envelope.name, versions=wanted)
+                if envelope.sequence:
+                    _end_soon(sessions)
         if self._catching_up:
             self._release_caught_up()
 
@@ -209,6 +240,13 @@ class Room:
         for sequence, session, wire in waiting:
             if session in self.sessions:
                 self.release(session, wire, sequence)
+
+
+def _end_soon(sessions: Iterable[Subscriber]) -> None:
+    """End sessions that have missed a push; not at once, as it is still on its way to others of the room."""
+    loop = asyncio.get_running_loop()
+    for session in sessions:
+        loop.call_soon(session.disconnect, "internal_error")
 
 
 def _encode(envelope: Envelope, version: str, encoded: dict[str, bytes]) -> bytes:
@@ -228,10 +266,10 @@ def _payload(envelope: Envelope, version: str) -> bytes:
 class Hub:
     """The rooms of this process, and the bus to the others."""
 
-    def __init__(self, bus: Bus, read_outbox: ReadOutbox, read_sequence: ReadSequence, flusher: Flusher) -> None:
+    def __init__(self, bus: Bus, read_outbox: ReadOutbox, read_sequences: ReadSequences, flusher: Flusher) -> None:
         self._bus = bus
         self._read_outbox = read_outbox
-        self._read_sequence = read_sequence
+        self._read_sequences = read_sequences
         self._flusher = flusher
         self._rooms: dict[int, Room] = {}
         self._subscribing: dict[int, asyncio.Task[None]] = {}
@@ -242,12 +280,46 @@ class Hub:
     async def run(self) -> None:
         """Deliver what other processes publish, until cancelled."""
         async for received in self._bus.received():
-            if isinstance(received, Lost):
-                for license_id, room in self._rooms.items():
-                    if received.license_id in (None, license_id):
-                        room.feed.catch_up()
-            elif received.license_id in self._rooms:
-                self._rooms[received.license_id].feed.offer(received)
+            try:
+                self._take(received)
+            except Exception:
+                log.exception("bus_item_failed", license_id=received.license_id)
+                self._take(Lost(received.license_id))
+
+    def _take(self, received: Envelope | Lost) -> None:
+        if isinstance(received, Lost):
+            for license_id, room in self._rooms.items():
+                if received.license_id in (None, license_id):
+                    room.feed.catch_up()
+        elif received.license_id in self._rooms:
+            self._rooms[received.license_id].feed.offer(received)
+
+    async def poll(self) -> None:
+        """Find what the bus does not tell, until cancelled: look how far each room's license has come.
+
+        While the bus is away all is heard this way. It goes on while the bus is there: another process may be cut off
+        from it and cannot say so, and one that falls silent is noticed seconds later only. A look costs 0.4 ms of CPU,
+        with 1,000 rooms 1.7 ms. Who hears neither bus nor database for GIVE_UP_S has nothing to tell its clients.
+        """
+        loop = asyncio.get_running_loop()
+        looked_at = loop.time()
+        while True:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            try:
+                async with asyncio.timeout(POLL_TIMEOUT_S):
+                    await self._look()
+                looked_at = loop.time()
+            except Exception:
+                log.exception("poll_failed")
+                if not self._bus.healthy and loop.time() - looked_at > GIVE_UP_S:
+                    for room in list(self._rooms.values()):
+                        room.disconnect("internal_error")
+
+    async def _look(self) -> None:
+        sequences = await self._read_sequences(self._rooms.keys()) if self._rooms else {}
+        for license_id, sequence in sequences.items():
+            if license_id in self._rooms:
+                self._rooms[license_id].feed.expect(sequence)
 
     def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Deliver what was committed here, or is not stored, here and everywhere else."""
@@ -316,8 +388,7 @@ class Hub:
         if after is not None:
             room.regroup(after)
         else:
-            for session in list(room.sessions):
-                session.disconnect("license_not_found")
+            room.disconnect("license_not_found")
 
     def _follow_room(self, license_id: int) -> None:
         """Hear of the license on the bus while it has a room; one step after the other, in the order they came."""
@@ -331,7 +402,7 @@ class Hub:
                 if room is not None:
                     await self._bus.subscribe(license_id)
                     # Not at the first snapshot that is shown: one that was read earlier may be shown later.
-                    room.feed.start_at(await self._read_sequence(license_id))
+                    room.feed.start_at((await self._read_sequences([license_id]))[license_id])
                 else:
                     await self._bus.unsubscribe(license_id)
             finally:

@@ -50,7 +50,6 @@ class Thread:
     previous_thread_id: str | None = None
     next_thread_id: str | None = None
     events_count: int = 0
-    queues_duration: int | None = None
 
 
 class NewEvent(NamedTuple):

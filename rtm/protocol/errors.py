@@ -13,7 +13,7 @@
     └── RequestTimeout                                                                                504
 
 `type` and the default message are the contract's (`errors.json`); the HTTP status is ours, and says the same.
-A refused request is an `ApiError`; an ended connection is a `gateway.session.Disconnect`.
+A refused request is an `ApiError`; a connection that is ended is told why by `agent_disconnected`.
 """
 
 from collections.abc import Mapping

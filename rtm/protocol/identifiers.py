@@ -8,7 +8,7 @@ _LENGTH = 10
 
 
 def new_chat_id() -> str:
-    """A random id of a chat or thread: 36**10 values, and the primary key refuses the one that comes twice."""
+    """A random id of a chat or thread: 36**10 values, and the store refuses the one that comes twice."""
     number = secrets.randbelow(36**_LENGTH)
     digits = []
     for _ in range(_LENGTH):

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import asyncpg
+import orjson
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -28,6 +30,11 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _CONNECT_TIMEOUT_S = 5
 # How long a SQLite connection waits for another one that writes: a request has 15 s in all.
 _BUSY_TIMEOUT_MS = 10_000
+# As everywhere else: what one side wrote, the other can read. `json` makes integers that orjson refuses to write.
+_JSON: dict[str, Any] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
 
 
 class DatabaseError(Exception):
@@ -65,15 +72,24 @@ def connect(settings: Settings) -> Database:
     """An engine for the settings' database; the first statement opens the first connection. Raises DatabaseError."""
     url = settings.database
     if url.get_backend_name() == "sqlite":
-        _make_folder(settings.data_dir)
-        engine = create_async_engine(url, hide_parameters=True)
+        _make_folder(Path(str(url.database)).parent)
+        engine = create_async_engine(url, hide_parameters=True, **_JSON)
         event.listen(engine.sync_engine, "connect", _stop_once, insert=True)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
         return Database(engine, "sqlite")
     engine = create_async_engine(
-        url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": _CONNECT_TIMEOUT_S}
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        async_creator=partial(asyncpg.connect, dsn(url), timeout=_CONNECT_TIMEOUT_S),
+        **_JSON,
     )
     return Database(engine, "postgresql")
+
+
+def dsn(url: URL) -> str:
+    """The URL as asyncpg reads it: with the password, and with libpq's parameters, such as `sslmode`."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _make_folder(path: Path) -> None:

@@ -36,20 +36,25 @@ _LOAD_CUSTOMERS = """
     FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)
 """
 _LOAD_EVENTS = "SELECT thread_id, body::text FROM events WHERE thread_id = ANY($1::text[]) ORDER BY thread_id, number"
-_UPSERT_CHATS = """
+_INSERT_CHATS = """
     INSERT INTO chats (id, license_id, active, last_thread_id, sorted_at, properties, state)
     SELECT id, license_id, active, last_thread_id, sorted_at, properties::jsonb, state::jsonb
     FROM unnest($1::text[], $2::bigint[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[])
         AS r(id, license_id, active, last_thread_id, sorted_at, properties, state)
+"""
+_UPSERT_CHATS = f"""
+    {_INSERT_CHATS}
     ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,
         sorted_at = excluded.sorted_at, properties = excluded.properties, state = excluded.state
 """
+# A thread of another chat would get no `chat_id`, and is refused for that.
 _UPSERT_THREADS = """
     INSERT INTO threads (id, chat_id, license_id, active, created_at, state)
     SELECT id, chat_id, license_id, active, created_at, state::jsonb
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[])
         AS r(id, chat_id, license_id, active, created_at, state)
-    ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state
+    ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,
+        chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END
 """
 _INSERT_GROUPS = """
     INSERT INTO chat_groups (chat_id, group_id, license_id)
@@ -162,7 +167,8 @@ class PostgresqlStore:
 
     async def _write(self, changes: Changes) -> None:
         chats = [*changes.new_chats, *changes.changed_chats]
-        await self._insert(_UPSERT_CHATS, [rows.of_chat(chat) for chat in chats])
+        await self._insert(_INSERT_CHATS, [rows.of_chat(chat) for chat in changes.new_chats])
+        await self._insert(_UPSERT_CHATS, [rows.of_chat(chat) for chat in changes.changed_chats])
         shaped = rows.shaped(changes)
         if shaped:
             shaped_ids = [chat.id for chat in shaped]

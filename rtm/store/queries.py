@@ -3,12 +3,27 @@
 Lists are paged by key, not by offset, and stay correct while rows are added between pages.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Select, Text, case, cast, exists, func, or_, select, true, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    any_,
+    case,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -170,10 +185,15 @@ class Queries:
             found = [_chat(row) for row in await connection.execute(statement)]
             return Snapshot(sequence, found, await self._customers(connection, license_id, found))
 
-    async def sequence(self, license_id: int) -> int:
-        """The place of the license's newest stored push."""
+    async def sequences(self, license_ids: Collection[int]) -> Mapping[int, int]:
+        """The place of the newest stored push of each license."""
+        if self._postgresql:  # one parameter: there may be more licenses than a statement takes parameters
+            wanted = licenses.c.id == any_(cast(list(license_ids), ARRAY(BigInteger)))
+        else:
+            wanted = licenses.c.id.in_(list(license_ids))
         async with self._engine.connect() as connection:
-            return await _sequence(connection, license_id)
+            found = await connection.execute(select(licenses.c.id, licenses.c.sequence).where(wanted))
+            return {row.id: row.sequence for row in found}
 
     async def pushes_after(self, license_id: int, sequence: int, limit: int) -> list[Envelope]:
         """Stored pushes that follow this place in the license's sequence, in order."""

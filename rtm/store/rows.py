@@ -45,7 +45,7 @@ def of_envelope(envelope: Envelope, at: str) -> Row:
 
 
 def shaped(changes: Changes) -> list[Chat]:
-    """The chats of which more than the row itself must be written: threads, groups and users."""
+    """The chats of which threads and groups must be written as well: access or threads have changed."""
     return [*changes.new_chats, *(chat for chat in changes.changed_chats if chat.shape_changed)]
 
 

@@ -29,6 +29,8 @@ MAX_ROWS = 64
 """Rows in one statement; each count of rows is a statement of its own to prepare, and those are kept."""
 BUSY_TIMEOUT_S = 5.0
 
+_CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, properties, state)"
+
 
 class SqliteStore:
     """`rtm.store.writer.WriteStore` on an SQLite file."""
@@ -162,16 +164,19 @@ def _statements(changes: Changes) -> list[Statement]:
     chats = [*changes.new_chats, *changes.changed_chats]
     shaped = rows.shaped(changes)
     return [
+        *_insert(_CHATS, [rows.of_chat(chat) for chat in changes.new_chats]),
         *_insert(
-            "chats (id, license_id, active, last_thread_id, sorted_at, properties, state)",
-            [rows.of_chat(chat) for chat in chats],
+            _CHATS,
+            [rows.of_chat(chat) for chat in changes.changed_chats],
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,"
             " sorted_at = excluded.sorted_at, properties = excluded.properties, state = excluded.state",
         ),
         *_insert(
             "threads (id, chat_id, license_id, active, created_at, state)",
             rows.of_threads(shaped),
-            " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state",
+            # A thread of another chat would get no `chat_id`, and is refused for that.
+            " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,"
+            " chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END",
         ),
         *_delete_groups([chat.id for chat in shaped]),
         *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),

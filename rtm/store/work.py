@@ -13,7 +13,7 @@ import orjson
 from rtm.bus.base import Audience, Envelope, Origin
 from rtm.model.chat import Chat, EventBody, NewEvent
 from rtm.model.customer import Customer
-from rtm.protocol.errors import ApiError, NotFound
+from rtm.protocol.errors import NotFound
 
 
 class Needs(NamedTuple):
@@ -163,6 +163,3 @@ class Work:
     def changed_before_failing(self) -> bool:
         """Whether the command had changed a chat when it was refused, so that the batch must forget it."""
         return any(self._loaded.chats[chat_id].revision != revision for chat_id, revision in self._revisions.items())
-
-
-Outcome = Any | ApiError

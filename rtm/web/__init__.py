@@ -2,6 +2,6 @@
 
 routes.py  the Web API: the same actions, one request at a time
 bodies.py  request bodies of bounded size
-http.py    heads of requests of bounded size
+http.py    connections of bounded size and time
 health.py  whether the process is up
 """

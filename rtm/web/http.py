@@ -9,20 +9,23 @@ MAX_HEAD_BYTES = 1 << 16
 HEAD_TIMEOUT_S = 10
 MAX_PIPELINED = 16
 """Requests sent before the answer to the first; each is 5 KB to uvicorn, which takes as many as come."""
+UNREAD_TIMEOUT_S = 30
+"""For a client to read an answer that is larger than the buffers, and the last one before the end."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Cuts a connection whose request line and headers are too long, or too long in coming.
+    """Cuts a connection whose request line and headers are too long, or too long in coming, or that reads no answer.
 
     uvicorn by itself keeps any number of headers (100 MB of them cost it 96 MB) and waits for the first request for
     ever; `timeout_keep_alive` is about later ones. It keeps trailers as well: so what is counted is all of a request
-    that is not its body.
+    that is not its body. For answers to be read it waits for ever as well, even after it has closed a connection.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._reading_deadline: asyncio.TimerHandle | None = None
         self._unanswered: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -55,6 +58,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._unanswered.append(self.cycle)
 
     def handle_websocket_upgrade(self) -> None:
+        self._stop_expecting_reader()
         super().handle_websocket_upgrade()
         del self.parser  # the two refer to each other, and would wait for the garbage collector
 
@@ -62,8 +66,27 @@ class BoundedHttp(HttpToolsProtocol):
         self._answer_nobody()
         super().send_400_response(msg)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():  # else all of it must be read
+            self._stop_expecting_reader()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._expect_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._expect_reader()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()
+        self._stop_expecting_reader()
         self._answer_nobody()
         super().connection_lost(exc)
 
@@ -84,3 +107,12 @@ class BoundedHttp(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _expect_reader(self) -> None:
+        if self._reading_deadline is None:
+            self._reading_deadline = self.loop.call_later(UNREAD_TIMEOUT_S, self._cut)
+
+    def _stop_expecting_reader(self) -> None:
+        if self._reading_deadline is not None:
+            self._reading_deadline.cancel()
+            self._reading_deadline = None

@@ -10,6 +10,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import anyio
 import orjson
 import structlog
 from starlette.exceptions import HTTPException
@@ -79,9 +80,10 @@ class WebApi:
         authorization = http.headers.get("authorization")
         if authorization is None:
             raise AuthenticationError("`Authorization` header is required")
-        identity = await self._services.authenticator.authenticate(authorization)
-        directory = await self._services.directories.get(identity.license_id)
         limits = self._services.settings.limits
+        with anyio.fail_after(limits.request_timeout_s or None):
+            identity = await self._services.authenticator.authenticate(authorization)
+            directory = await self._services.directories.get(identity.license_id)
         payload = await read_object(http, limits.body_size_bytes, limits.request_timeout_s)
         request = Request(http.path_params["action"], payload, author_id=http.headers.get("x-author-id"))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

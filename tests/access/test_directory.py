@@ -34,25 +34,36 @@ async def test_tags_know_their_groups(world: World) -> None:
 
 async def test_an_unknown_license_is_not_found(world: World) -> None:
     directories = Directories(world.database)
-    with pytest.raises(LicenseNotFound):
-        await directories.get(8)
-    assert directories.peek(8) is None
+    for _ in range(2):
+        with pytest.raises(LicenseNotFound):
+            await directories.get(8)
 
 
 async def test_many_who_ask_at_once_share_one_load(world: World) -> None:
     directories = Directories(world.database)
-    loads: list[str] = []
-    event.listen(
-        world.database.engine.sync_engine,
-        "before_cursor_execute",
-        lambda *args: loads.append(args[2]) if "FROM licenses" in args[2] else None,
-    )
+    loads = loads_of(world)
 
     found = await asyncio.gather(*(directories.get(LICENSE_ID) for _ in range(20)))
 
     assert len(loads) == 1
     assert len({id(directory) for directory in found}) == 1
-    assert directories.peek(LICENSE_ID) is found[0]
+    assert await directories.get(LICENSE_ID) is found[0]
+
+
+def loads_of(world: World) -> list[str]:
+    """The statements, from now on, that begin to read a directory."""
+    loads: list[str] = []
+    event.listen(
+        world.database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda *args: loads.append(args[2]) if "licenses.organization_id" in args[2] else None,
+    )
+    return loads
+
+
+async def refresh(world: World, directories: Directories) -> None:
+    async with world.database.engine.connect() as connection:
+        await directories.refresh(connection)
 
 
 async def test_one_who_gives_up_does_not_take_the_others_answer(world: World) -> None:
@@ -72,40 +83,26 @@ async def test_what_has_changed_is_reloaded_and_told(world: World) -> None:
     directories = Directories(world.database, lambda before, after: told.append((before, after)))
     before = await directories.get(LICENSE_ID)
 
-    await directories.refresh()
+    await refresh(world, directories)
     assert told == []
     await world.change_agent(AGENT, name="Agathe")
-    await directories.refresh()
+    await refresh(world, directories)
 
-    after = directories.peek(LICENSE_ID)
-    assert after is not None
+    after = await directories.get(LICENSE_ID)
     assert after.agents[AGENT].name == "Agathe"
     assert told == [(before, after)]
-    assert before.barred_in(after) == frozenset()
 
 
 @pytest.mark.parametrize("column", ["suspended", "awaiting_approval"])
-async def test_who_may_no_longer_work_is_barred(world: World, column: str) -> None:
-    directories = Directories(world.database)
-    before = await directories.get(LICENSE_ID)
+async def test_who_may_not_work_is_not_in_good_standing(world: World, column: str) -> None:
     await world.change_agent(AGENT, **{column: True})
-    after = await directories.reload(LICENSE_ID)
 
-    assert before.barred_in(after) == {AGENT}
-    assert after.barred_in(after) == frozenset()
-    assert after.barred_in(before) == frozenset()
-
-
-async def test_who_was_deleted_is_barred(world: World) -> None:
-    directories = Directories(world.database)
-    before = await directories.get(LICENSE_ID)
-    async with world.database.engine.begin() as connection:
-        await connection.execute(delete(agents).where(agents.c.id == AGENT))
-
-    assert before.barred_in(await directories.reload(LICENSE_ID)) == {AGENT}
+    agents = (await Directories(world.database).get(LICENSE_ID)).agents
+    assert not agents[AGENT].in_good_standing
+    assert agents[OWNER].in_good_standing
 
 
-async def test_a_license_that_is_gone_leaves_nobody(world: World) -> None:
+async def test_a_license_that_is_gone_is_told(world: World) -> None:
     told: list[tuple[Directory, Directory | None]] = []
     directories = Directories(world.database, lambda before, after: told.append((before, after)))
     before = await directories.get(LICENSE_ID)
@@ -113,23 +110,30 @@ async def test_a_license_that_is_gone_leaves_nobody(world: World) -> None:
         for table in (group_agents, agents, groups, licenses):
             await connection.execute(delete(table))
 
-    await directories.refresh()
+    await refresh(world, directories)
 
     assert told == [(before, None)]
-    assert before.barred_in(None) == world.account_ids.keys()
-    assert directories.peek(LICENSE_ID) is None
+    with pytest.raises(LicenseNotFound):
+        await directories.get(LICENSE_ID)
 
 
-async def test_only_so_many_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_module, "_MAX_DIRECTORIES", 2)
+async def test_the_last_few_are_kept_and_those_that_somebody_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_module, "_MAX_RECENT", 2)
+    monkeypatch.setattr(directory_module, "_MAX_COMPARED", 2)
     async with world.database.engine.begin() as connection:
-        for license_id in (1, 2, 3):
+        for license_id in (1, 2, 3, 4):
             await connection.execute(licenses.insert(), license_row(license_id))
-    directories = Directories(world.database)
+    told: list[int] = []
+    directories = Directories(world.database, lambda before, _: told.append(before.id))
+    held = await directories.get(1)
+    loads = loads_of(world)
+    for license_id in (2, 3, 2, 4):
+        await directories.get(license_id)
+    assert len(loads) == 3
 
-    await directories.get(1)
-    await directories.get(2)
-    await directories.get(1)
-    await directories.get(3)
-
-    assert [directories.peek(license_id) is None for license_id in (1, 2, 3)] == [False, True, False]
+    await world.change_license(directory_version=2)
+    await refresh(world, directories)
+    assert sorted(told) == [1, 2, 4]
+    assert await directories.get(1) is not held

@@ -74,8 +74,7 @@ async def test_a_changed_directory_is_reloaded(world: World) -> None:
 
     await Watch(world.database, directories, lambda _: None).look()
 
-    directory = directories.peek(LICENSE_ID)
-    assert directory is not None
+    directory = await directories.get(LICENSE_ID)
     assert not directory.agents[AGENT].in_good_standing
 
 

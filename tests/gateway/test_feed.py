@@ -2,15 +2,17 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import pytest
 from structlog.testing import capture_logs
+from websockets.frames import CloseCode
 
 from rtm.bus.base import Audience, Envelope
 from rtm.gateway import feed as module
 from rtm.gateway.feed import REPAIR_BATCH, Feed
 from rtm.store.postgresql import PostgresqlStore
+from rtm.store.tables import outbox
 from rtm.store.work import Command, Needs, Work
 from rtm.store.writer import Writer
 from tests.world import Server, World, visiting
@@ -26,9 +28,13 @@ class Reader:
         self.outages = 0
         self.reads = 0
         self.reading = asyncio.Event()
+        self.go_on = asyncio.Event()
+        """Reads wait for it, with what they have read."""
+        self.go_on.set()
+        self.gave_up = asyncio.Event()
         self.delivered: list[int] = []
         self._changed = asyncio.Event()
-        self.feed = Feed(7, self._deliver, self._read)
+        self.feed = Feed(7, self._deliver, self._read, self.gave_up.set)
 
     def _deliver(self, delivered: Envelope) -> None:
         self.delivered.append(delivered.sequence)
@@ -41,7 +47,9 @@ class Reader:
         if self.outages:
             self.outages -= 1
             raise OSError("no route to host")
-        return [each for each in self.outbox if each.sequence > sequence][:limit]
+        found = [each for each in self.outbox if each.sequence > sequence][:limit]
+        await self.go_on.wait()
+        return found
 
     def offer(self, *places: int) -> None:
         for place in places:
@@ -168,6 +176,74 @@ async def test_what_is_not_in_the_outbox_yet_is_looked_for_again() -> None:
     await reader.hears([1, 2])
 
 
+async def test_a_loss_before_the_start_is_made_up_for_at_the_start() -> None:
+    reader = Reader([1, 2])
+    reader.feed.catch_up()
+    reader.feed.start_at(1)
+    await reader.hears([2])
+
+
+async def test_a_loss_during_a_repair_is_made_up_for_after_it() -> None:
+    reader = Reader([1])
+    reader.go_on.clear()
+    reader.feed.start_at(0)
+    reader.feed.catch_up()
+    await reader.reading.wait()
+    await asyncio.sleep(0)  # it has read by now, and not shown it
+    reader.outbox.append(envelope(2))
+    reader.feed.catch_up()
+    reader.go_on.set()
+    await reader.hears([1, 2])
+
+
+async def test_after_a_loss_an_outbox_that_cannot_be_read_is_read_again() -> None:
+    reader = Reader([1, 2])
+    reader.outages = 1
+    reader.feed.start_at(0)
+    with capture_logs() as logs:
+        reader.feed.catch_up()
+        await reader.hears([1, 2])
+    assert [line["event"] for line in logs] == ["outbox_unreadable"]
+
+
+@pytest.mark.parametrize("why", ["missing", "unreadable", "hanging"])
+async def test_a_gap_that_cannot_be_closed_is_given_up(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.1)
+    reader = Reader()
+    if why == "unreadable":
+        reader.outages = 1_000_000
+    elif why == "hanging":
+        reader.go_on.clear()
+    reader.feed.start_at(0)
+    with capture_logs() as logs:
+        reader.offer(2)
+        async with asyncio.timeout(5):
+            await reader.gave_up.wait()
+    assert logs[-1]["event"] == "gap_not_closed"
+    assert reader.delivered == []
+
+
+async def test_who_gets_on_does_not_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.2)
+    reader = Reader()
+    reader.feed.start_at(0)
+    reader.feed.expect(20)
+    for place in range(1, 21):
+        reader.outbox.append(envelope(place))
+        await reader.hears(range(1, place + 1))
+        await asyncio.sleep(0.02)
+    assert not reader.gave_up.is_set()
+
+
+async def test_more_early_pushes_than_are_kept_are_read_from_the_outbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_EARLY", 3)
+    reader = Reader(range(1, 8))
+    reader.feed.start_at(0)
+    reader.offer(2, 3, 4, 5, 6, 7, 1)
+    assert reader.delivered == [1, 2, 3, 4]
+    await reader.hears(range(1, 8))
+
+
 async def test_a_feed_that_was_stopped_delivers_nothing_more() -> None:
     reader = Reader(range(1, 4))
     reader.feed.start_at(0)
@@ -251,3 +327,38 @@ async def test_a_login_that_is_ahead_of_the_bus_is_told_what_the_others_missed(w
     await alice.call("start_chat")
     await bob.next_push("incoming_chat")
     await bob.hears_nothing_more()
+
+
+async def test_what_a_process_writes_that_is_cut_off_from_the_bus_is_heard_within_a_second(
+    world_with: Callable[..., Awaitable[World]], postgres_url: str, redis_url: str
+) -> None:
+    world = await world_with(database_url=postgres_url, redis_url=redis_url)
+    alice = await world.agent("alice")
+    await world.chat(alice)
+
+    await push_without_telling(world, alice.id, 3)
+    async with asyncio.timeout(1):
+        for number in range(3):
+            assert await alice.next_push("incoming_multicast") == {"content": number}
+    await alice.hears_nothing_more()
+
+
+async def test_who_cannot_be_told_what_was_missed_is_sent_away_and_begins_anew(
+    world_on_postgresql: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.1)
+    world = world_on_postgresql
+    alice = await world.agent("alice")
+    chat = await world.chat(alice)
+    web = await world.web("alice")
+    await push_without_telling(world, alice.id, 1)
+    async with world.server.database.engine.begin() as connection:
+        await connection.execute(outbox.delete().where(outbox.c.license_id == world.license_id))
+
+    await web.call("send_event", chat_id=chat.id, event=HELLO)
+    assert await alice.ended() == ({"reason": "internal_error"}, CloseCode.NORMAL_CLOSURE)
+
+    alice = await world.agent("alice")
+    await web.call("send_event", chat_id=chat.id, event=HELLO)
+    await alice.next_push("incoming_event")
+    await alice.hears_nothing_more()

@@ -1,11 +1,26 @@
-"""Logging in while things happen: every event is in the answer to `login` or in a push after it, once and in order."""
+"""Logging in while things happen: every event is in the answer to `login` or in a push after it, once and in order.
+
+And what is done about a push that cannot be told.
+"""
 
 import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import pytest
+import redis.asyncio
+from structlog.testing import capture_logs
+from websockets.frames import CloseCode
 
+from rtm.bus.base import Audience, Envelope
+from rtm.gateway import hub
+from rtm.gateway.cork import Flusher
+from rtm.gateway.feed import Feed
+from rtm.gateway.hub import MAX_REMEMBERED_RECIPIENTS, Room
 from rtm.store.queries import Queries, Snapshot
+from rtm.versions import v3_4
+from tests.servers import RedisServer
 from tests.world import Client, World
 
 HELLO = {"type": "message", "text": "hello"}
@@ -133,3 +148,107 @@ async def test_a_room_that_was_left_is_entered_anew(world: World) -> None:
         await web.call("send_event", chat_id=chat.id, event=HELLO)
         assert await heard_until(bob, number + 1) == [number + 1]
         await bob.call("logout")
+
+
+async def test_who_cannot_be_told_a_push_is_sent_away_and_the_others_are_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob, other_bob = [await world.agent(name) for name in ("alice", "bob", "bob")]
+    old_bob = await world.agent("bob", version="3.4")
+    chat = await world.chat(alice, users=["bob"])
+
+    def fail(payload: dict[str, Any]) -> dict[str, Any]:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setitem(v3_4.PUSHES, "incoming_event", fail)
+    with capture_logs() as logs:
+        sent = await alice.call("send_event", chat_id=chat.id, event=HELLO)
+        assert await old_bob.ended() == ({"reason": "internal_error"}, CloseCode.NORMAL_CLOSURE)
+    assert [line["versions"] for line in logs if line["event"] == "push_failed"] == [("3.4",)]
+    for client in (alice, bob, other_bob):
+        assert (await client.next_push("incoming_event"))["event"]["id"] == sent["event_id"]
+        await client.hears_nothing_more()
+
+
+async def test_one_bad_item_on_the_bus_costs_that_item_alone(
+    world_with: Callable[..., Awaitable[World]], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await world_with(redis_url=redis_url)
+    alice = await world.agent("alice")
+    offer = Feed.offer
+
+    def fail_once(feed: Feed, envelope: Envelope) -> None:
+        monkeypatch.setattr(Feed, "offer", offer)
+        raise RuntimeError("unforeseen")
+
+    async with redis.asyncio.Redis.from_url(redis_url) as elsewhere:
+
+        async def publish(agents: Any, content: str) -> None:
+            audience = Audience(agents=agents)
+            envelope = Envelope.ephemeral(world.license_id, "incoming_multicast", {"content": content}, audience)
+            await elsewhere.publish(f"rtm:push:{{{world.license_id}}}", b"0123456789abcdef\n" + envelope.encode())
+
+        with capture_logs() as logs:
+            await publish(([],), "for an agent whose id is a list")
+            await publish((alice.id,), "good")
+            assert await alice.next_push("incoming_multicast") == {"content": "good"}
+            monkeypatch.setattr(Feed, "offer", fail_once)
+            await publish((alice.id,), "unforeseen")
+            await publish((alice.id,), "good again")
+            assert await alice.next_push("incoming_multicast") == {"content": "good again"}
+    assert [line["event"] for line in logs] == ["bus_message_malformed", "bus_item_failed"]
+
+
+async def test_who_hears_neither_bus_nor_database_sends_its_clients_away(
+    world_with: Callable[..., Awaitable[World]], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "POLL_INTERVAL_S", 0.05)
+    monkeypatch.setattr(hub, "POLL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(hub, "GIVE_UP_S", 0.2)
+    read = Queries.sequences
+    answers, looked = asyncio.Event(), asyncio.Event()
+    answers.set()
+
+    async def sequences(queries: Queries, license_ids: Collection[int]) -> Mapping[int, int]:
+        await answers.wait()
+        looked.set()
+        return await read(queries, license_ids)
+
+    monkeypatch.setattr(Queries, "sequences", sequences)
+    world = await world_with(redis_url=redis_server.url)
+    alice = await world.agent("alice")
+
+    redis_server.kill()
+    for _ in range(8):
+        looked.clear()
+        await looked.wait()
+    await alice.hears_nothing_more()  # one of the two will do
+    answers.clear()
+    assert await alice.ended() == ({"reason": "internal_error"}, CloseCode.NORMAL_CLOSURE)
+
+
+class AgentId(str):
+    """One can see whether it is still remembered."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_what_is_remembered_of_audiences_is_bounded(stored: bool) -> None:
+    async def read_outbox(license_id: int, sequence: int, limit: int) -> list[Envelope]:
+        return []
+
+    room = Room(1, read_outbox, Flusher())
+    room.feed.start_at(0)
+    remembered: weakref.WeakSet[AgentId] = weakref.WeakSet()
+    most = 0
+    for sequence in range(1, 201):
+        agents = [AgentId(f"{sequence}-{number}") for number in range(1000)]
+        for agent_id in agents:
+            remembered.add(agent_id)
+        audience = Audience(agents=tuple(agents))
+        room.feed.offer(Envelope(1, "incoming_event", b"{}", audience, sequence if stored else 0))
+        del agents, agent_id, audience
+        most = max(most, len(remembered))
+    assert most <= MAX_REMEMBERED_RECIPIENTS
+    assert (most > 0) == stored

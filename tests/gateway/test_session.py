@@ -21,12 +21,26 @@ HELLO = {"type": "message", "text": "hello"}
 
 @pytest.mark.parametrize(
     ("version", "query", "status"),
-    [("2.0", "", 400), ("3.7", "", 400), ("3.6", "/more", 404), ("3.6", f"?organization_id={'x' * 65}", 400)],
+    [("3.6", "/more", 404), ("three", "", 404), ("3.6", f"?organization_id={'x' * 65}", 400)],
 )
 async def test_a_handshake_that_leads_nowhere(world: World, version: str, query: str, status: int) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await world.socket(version, query)
     assert refused.value.response.status_code == status
+
+
+@pytest.mark.parametrize("version", ["2.0", "3.7"])
+async def test_a_version_that_is_not_served_is_told_so(world: World, version: str) -> None:
+    client = await world.socket(version)
+    assert await client.next_frame("agent_disconnected") == {
+        "version": "3.6",
+        "action": "agent_disconnected",
+        "type": "push",
+        "payload": {"reason": "unsupported_version"},
+    }
+    with pytest.raises(ConnectionClosed):
+        await client.next()
+    assert client.connection.close_code == 1000
 
 
 # Time

@@ -560,10 +560,10 @@ CASES: dict[str, Case] = {
         BAD_PAGE,
     ),
     "page in Unicode": ("list_chats", {"page_id": "🦆.🦆.🦆"}, BAD_PAGE),
-    "page of 4,097 characters": (
+    "page of 65,537 characters": (
         "list_chats",
-        {"page_id": "a" * 4097},
-        wrong("`page_id` must be at most 4096 characters long"),
+        {"page_id": "a" * 65_537},
+        wrong("`page_id` must be at most 65536 characters long"),
     ),
     "filters an array": ("list_chats", {"filters": []}, wrong("`filters` must be an object")),
     "filter by activity in words": ("list_chats", filtered(active="yes"), wrong("`filters.active` must be a boolean")),

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -133,4 +134,73 @@ async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(address: tuple[s
             break
     assert hung_up.done()
     assert hung_up.exception() is not None or hung_up.result() == b""
+    writer.close()
+
+
+# Who never reads
+
+
+class Generous:
+    """A server of as many bytes as the path says; the kernel keeps hardly any of them."""
+
+    async def __aenter__(self) -> "Generous":
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        config = uvicorn.Config(
+            _content, http=BoundedHttp, loop="none", lifespan="off", log_config=None, timeout_keep_alive=1
+        )
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        self._address = listener.getsockname()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        await self._serving
+
+    async def connect(self) -> socket.socket:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, self._address)
+        return connection
+
+    async def has_no_connection(self) -> None:
+        async with asyncio.timeout(5):
+            while self._server.server_state.connections:
+                await asyncio.sleep(0.01)
+
+
+async def _content(scope: Any, receive: object, send: uvicorn._types.ASGISendCallable) -> None:
+    body = bytes(int(scope["path"][1:]))
+    headers = [(b"Content-Length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+@pytest.fixture
+async def generous(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Generous]:
+    monkeypatch.setattr(http, "UNREAD_TIMEOUT_S", 0.2)
+    async with Generous() as server:
+        yield server
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+@pytest.mark.parametrize("size", [60_000, 1 << 20], ids=["less than a transport minds", "more"])
+async def test_an_answer_that_is_not_read_is_not_kept(generous: Generous, size: int, connection: str) -> None:
+    loop = asyncio.get_running_loop()
+    with await generous.connect() as client:
+        await loop.sock_sendall(client, f"GET /{size} HTTP/1.1\r\nConnection: {connection}\r\n\r\n".encode())
+        await loop.sock_recv(client, 1)
+        await generous.has_no_connection()
+
+
+async def test_an_answer_that_is_read_in_time_is_the_last_of_its_timer(generous: Generous) -> None:
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection(sock=await generous.connect())
+    end = loop.time() + 3 * http.UNREAD_TIMEOUT_S
+    while loop.time() < end:
+        writer.write(b"GET /1000000 HTTP/1.1\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1_000_000)
     writer.close()

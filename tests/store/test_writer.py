@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from rtm.access.founding import license_row
 from rtm.bus.base import Audience, Envelope
 from rtm.model.chat import Chat, ChatUser
-from rtm.protocol.errors import ApiError, ChatInactive, NotFound
+from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
 from rtm.settings import Settings
 from rtm.store import sqlite, tables
 from rtm.store.database import Database, connect, migrate
@@ -370,6 +370,28 @@ async def test_a_refused_start_stores_no_chat(process: Process, data: Data) -> N
     async with data.database.engine.connect() as connection:
         assert list(await connection.scalars(of_license)) == [outcomes[1]]
     assert process.sequences == [1]
+
+
+@pytest.mark.parametrize("of", ["chat", "thread"])
+async def test_an_id_that_is_taken_is_refused(
+    process: Process, data: Data, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    chat_id = await process.start_chat()
+    taken = chat_id if of == "chat" else await thread_of(data, chat_id)
+    with monkeypatch.context() as patch, capture_logs():
+        patch.setattr(f"rtm.model.chat.new_{of}_id", lambda: taken)
+        assert isinstance(await process.submit(start), InternalError)
+
+    await process.submit(say(chat_id, "unharmed"), chat=chat_id)
+    assert await data.texts(chat_id) == ["unharmed"]
+    assert process.sequences == await data.sequences() == [1, 2]
+
+
+async def thread_of(data: Data, chat_id: str) -> str:
+    chat = await Queries(data.database).chat(data.license_id, chat_id)
+    assert chat is not None
+    assert chat.thread is not None
+    return chat.thread.id
 
 
 async def test_an_answer_that_nobody_takes_harms_nobody(process: Process, data: Data) -> None:
