@@ -51,11 +51,19 @@ class Envelope:
             "license_id": self.license_id,
             "name": self.name,
             "sequence": self.sequence,
-            "audience": self.audience._asdict(),
+            "audience": {
+                "agents": self.audience.agents,
+                "groups": self.audience.groups,
+                "customers": self.audience.customers,
+                "everyone": self.audience.everyone,
+            },
             "payload": orjson.Fragment(self.payload),
         }
         if self.origin is not None:
-            document["origin"] = self.origin._asdict()
+            document["origin"] = {
+                "connection_id": self.origin.connection_id,
+                "request_id": self.origin.request_id,
+            }
         return orjson.dumps(document)
 
     @classmethod
