@@ -6,14 +6,20 @@ are joined there once.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 
 class Corked(Protocol):
-    """A connection that writes when it is told to; `pending` is None while it has nothing to write."""
+    """A connection that writes when it is told to."""
 
     pending: "Cork | None"
+    """What there is to write; None for nothing."""
+    write: Callable[[bytes], None] | None
+    """Takes the joined frames; None while the connection must look at them itself, in `flush`."""
+
+    def failed(self, error: Exception) -> None:
+        """`write` has raised this."""
 
     def flush(self) -> None:
         """Write what is pending; must not raise, as others wait behind it."""
@@ -109,5 +115,17 @@ class Flusher:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         self._root = Cork([], 0)  # this turn's tree goes with the last connection that is written
+        last: Cork | None = None
+        joined = b""
         for connection in waiting:
-            connection.flush()
+            pending, write = connection.pending, connection.write
+            if write is None or pending is None:
+                connection.flush()
+                continue
+            connection.pending = None
+            if pending is not last:
+                last, joined = pending, pending.joined()
+            try:
+                write(joined)
+            except Exception as error:  # noqa: BLE001 - the connection's own affair, and others wait
+                connection.failed(error)

@@ -57,6 +57,7 @@ class Backlog(Cork):
         self._room = room
         self._kept: list[tuple[int, bytes]] = []
         self.pending: Cork | None = self
+        self.write: Callable[[bytes], None] | None = None
 
     def then(self, frame: bytes) -> "Backlog":
         """Keep the frame."""
@@ -64,6 +65,9 @@ class Backlog(Cork):
         return self
 
     def flush(self) -> None:
+        """Nothing is written yet."""
+
+    def failed(self, error: Exception) -> None:
         """Nothing is written yet."""
 
     def after(self, sequence: int) -> Iterable[bytes]:

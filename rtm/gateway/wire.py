@@ -118,6 +118,7 @@ class Wire(asyncio.Protocol):
         "_transport",
         "_wires",
         "pending",
+        "write",
     )
 
     _transport: asyncio.Transport
@@ -130,6 +131,7 @@ class Wire(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._state: State = CONNECTING
         self._address: str | None = None
+        self.write: Callable[[bytes], None] | None = None
         self.pending: Cork | None = NOWHERE
         """What the flusher will have written; None while there is nothing."""
         self._fragments: bytearray | None = None
@@ -161,6 +163,7 @@ class Wire(asyncio.Protocol):
         """Close without a word, and drop what is pending."""
         self._transport.abort()
         self.pending = NOWHERE
+        self.write = None
         self._leave()
 
     # The handshake
@@ -205,6 +208,7 @@ class Wire(asyncio.Protocol):
         self._protocol.extensions = handshake.extensions
         self._state = OPEN
         self.pending = None
+        self._write_at_once()
         path, _, query = request.path.partition("?")
         self._session.opened(self, path, query, self._address)
 
@@ -284,7 +288,7 @@ class Wire(asyncio.Protocol):
     # Frames out
 
     def flush(self) -> None:
-        """Write what is pending; for the flusher. Raises nothing: what could not be written ends the connection."""
+        """Write what is pending to a peer that is slow or wants it compressed. Raises nothing."""
         pending = self.pending
         if pending is None or pending is NOWHERE:
             return
@@ -294,9 +298,18 @@ class Wire(asyncio.Protocol):
             return
         try:
             self._transport.write(self._compressed(pending) if self._protocol.extensions else pending.joined())
-        except Exception:
-            log.exception("write_failed", address=self._address)
-            self.abort()
+        except Exception as error:  # noqa: BLE001 - `failed` logs it
+            self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """A write has raised: log it, and end the connection."""
+        log.error("write_failed", address=self._address, exc_info=error)
+        self.abort()
+
+    def _write_at_once(self) -> None:
+        """Let the flusher write without asking us: the peer keeps up, and takes frames as they are."""
+        if not self._protocol.extensions:
+            self.write = self._transport.write
 
     def _compressed(self, pending: Cork) -> bytes:
         """The same frames in this connection's compression, whose state makes them nobody else's."""
@@ -329,12 +342,15 @@ class Wire(asyncio.Protocol):
         Reading goes on, else the pings of a peer on a slow line would not be seen. A peer that sends requests and does
         not read the answers lags too, and is cut for it.
         """
+        self.write = None
         if self._wires.max_lag_bytes is not None:
             self._lag_allowed = self._transport.get_write_buffer_size() + self._wires.max_lag_bytes
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self._lag_allowed = None
+        if self._state is OPEN:
+            self._write_at_once()
 
     def _cut(self) -> None:
         log.warning(
@@ -364,6 +380,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
         self.pending = NOWHERE
+        self.write = None
         self._leave()
         self._state = CLOSED
         if self._timer is not None:
@@ -392,6 +409,7 @@ class Wire(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
         self.flush()
         self.pending = NOWHERE
+        self.write = None
         if state is OPEN:
             session = self._session
             del self._session  # as it holds this wire

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+from collections.abc import Callable
 
 from rtm.gateway.cork import Cork, Flusher
 
@@ -14,14 +15,35 @@ class Connection:
         self.flusher = flusher
         self.pending: Cork | None = None
         self.written: list[bytes] = []
+        self.write: Callable[[bytes], None] | None = self.written.append
+        self.failures = 0
 
     def send(self, frame: bytes) -> None:
         self.pending = self.pending.then(frame) if self.pending else self.flusher.start(self, frame)
 
     def flush(self) -> None:
         assert self.pending is not None
-        self.written.append(self.pending.joined())
+        self.written.append(b"looked at: " + self.pending.joined())
         self.pending = None
+
+    def failed(self, error: Exception) -> None:
+        self.failures += 1
+
+
+async def test_a_connection_that_fails_holds_nobody_up_and_one_that_must_look_is_asked() -> None:
+    flusher = Flusher()
+    broken, looking, last = (Connection(flusher) for _ in range(3))
+
+    def fail(frames: bytes) -> None:
+        raise OSError("gone")
+
+    broken.write = fail
+    looking.write = None
+    flusher.send_all((broken, looking, last), b"push")
+    await turn()
+    assert (broken.failures, broken.written) == (1, [])
+    assert (looking.failures, looking.written) == (0, [b"looked at: push"])
+    assert (last.failures, last.written) == (0, [b"push"])
 
 
 async def turn() -> None:
@@ -87,15 +109,15 @@ async def test_frames_may_be_handed_out_reader_by_reader() -> None:
 async def test_what_is_sent_during_a_flush_leaves_in_the_next_turn() -> None:
     flusher = Flusher()
     answering, other = Connection(flusher), Connection(flusher)
-    write = answering.flush
+    write = answering.written.append
 
-    def write_and_send() -> None:
-        write()
-        answering.flush = write  # type: ignore[method-assign]
+    def write_and_send(frames: bytes) -> None:
+        write(frames)
+        answering.write = write
         answering.send(b"again")
         other.send(b"too")
 
-    answering.flush = write_and_send  # type: ignore[method-assign]
+    answering.write = write_and_send
     answering.send(b"once")
     await turn()
     assert (answering.written, other.written) == ([b"once"], [])
