@@ -6,6 +6,7 @@ reference's "Response" table in its order. Types that only the server makes (`sy
 Source: the public reference, "Data structures", "Events".
 """
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
@@ -32,7 +33,7 @@ def _message_text(text: str) -> str:
 MessageText = Annotated[str, Field(min_length=1), AfterValidator(_message_text)]
 
 
-class Event(Payload):
+class Event(Payload, ABC):
     """What events of every type have."""
 
     type: str
@@ -58,9 +59,9 @@ class Event(Payload):
         body.update(self.content_fields())
         return body
 
+    @abstractmethod
     def content_fields(self) -> dict[str, Any]:
         """The fields that only this type of event has."""
-        raise NotImplementedError
 
 
 class ChosenProduct(Payload):

@@ -10,4 +10,5 @@ sqlite.py      the writer's side of SQLite
 postgresql.py  the writer's side of PostgreSQL
 rows.py        the rows that both of them write
 queries.py     what is read
+secrets.py     secrets that all processes share
 """
