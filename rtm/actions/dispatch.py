@@ -110,9 +110,8 @@ class Dispatcher:
             if action is None or not action.before_login:
                 raise AuthenticationError("Log in first")
             return action
-        if (
-            action is None or action.kind is not Kind.IMMEDIATE
-        ):  # who has spent the quota is still there, and may say so
+        # A ping is free: who has spent the quota is still there, and may say so.
+        if action is None or action.kind is not Kind.IMMEDIATE:
             self._quota.spend(identity.license_id)
         if action is None:
             raise NotFound(f"`action` is unknown to version {version}: {request.action[:64]}")

@@ -17,7 +17,6 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-import orjson
 import structlog
 from websockets.frames import CloseCode
 
@@ -34,7 +33,14 @@ from rtm.gateway.hub import Hub, Room
 from rtm.gateway.interest import Interest
 from rtm.gateway.wire import Wire
 from rtm.model.requests.sessions import Login
-from rtm.protocol.envelope import MalformedRequest, Request, decode_request, encode_error, encode_push, encode_response
+from rtm.protocol.envelope import (
+    MalformedRequest,
+    Request,
+    decode_request,
+    encode_disconnected,
+    encode_error,
+    encode_response,
+)
 from rtm.protocol.errors import ApiError, AuthenticationError, InternalError, PendingRequestsLimitReached
 from rtm.protocol.timestamps import to_seconds
 from rtm.routing.presence import Change
@@ -274,10 +280,7 @@ class Session:
         self, reason: str, data: Mapping[str, Any] | None = None, *, code: int = CloseCode.NORMAL_CLOSURE
     ) -> None:
         """Tell the client why (`agent_disconnected`) and close."""
-        payload: dict[str, Any] = {"reason": reason}
-        if data is not None:
-            payload["data"] = data
-        self._wire.send(encode_push(self._caller.version, "agent_disconnected", orjson.dumps(payload)))
+        self._wire.send(encode_disconnected(self._caller.version, reason, data))
         self._wire.close(code, reason)
 
     # Its own affairs

@@ -4,7 +4,7 @@ from websockets.frames import CloseCode
 
 from rtm import versions
 from rtm.gateway.wire import Wire
-from rtm.protocol.envelope import encode_push
+from rtm.protocol.envelope import encode_disconnected
 
 _REASON = "unsupported_version"
 
@@ -13,7 +13,7 @@ class UnsupportedSession:
     """`rtm.gateway.wire.WireSession` that ends as it begins. Source: the public reference, "agent_disconnected"."""
 
     def opened(self, wire: Wire, path: str, query: str, address: str | None) -> None:
-        wire.send(encode_push(versions.NEWEST, "agent_disconnected", b'{"reason":"%b"}' % _REASON.encode()))
+        wire.send(encode_disconnected(versions.NEWEST, _REASON))
         wire.close(CloseCode.NORMAL_CLOSURE, _REASON)
 
     def received(self, message: bytes) -> None: ...

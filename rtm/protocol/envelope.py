@@ -8,6 +8,7 @@ Source: the public reference, "Methods" and "Pushes" of the RTM API. A push's pa
 JSON already and is not encoded again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -88,6 +89,14 @@ def encode_push(version: str, action: str, payload: bytes, request_id: str | Non
     if request_id is not None:
         head += b'"request_id":' + orjson.dumps(request_id) + b","
     return head + tail + payload + b"}"
+
+
+def encode_disconnected(version: str, reason: str, data: Mapping[str, Any] | None = None) -> bytes:
+    """The push `agent_disconnected`, a connection's last: why it ends, and what a program can use."""
+    payload: dict[str, Any] = {"reason": reason}
+    if data is not None:
+        payload["data"] = data
+    return encode_push(version, "agent_disconnected", orjson.dumps(payload))
 
 
 @lru_cache(maxsize=512)  # the names and versions are ours

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from tests.world import VISIT, World
+from tests.world import SALES, VISIT, Chat, World
 
 
 class Like:
@@ -83,4 +83,26 @@ def message(text: str, author_id: str, **more: Any) -> dict[str, Any]:
         "visibility": "all",
         "text": text,
         **more,
+    }
+
+
+def summary_with_ada(world: World, chat: Chat, last: dict[str, Any]) -> dict[str, Any]:
+    """A chat of Alice and Ada in Sales, as Alice sees it in a list; `last` is its last message."""
+    return {
+        "id": chat.id,
+        "last_event_per_type": {
+            "message": {"thread_id": chat.thread_id, "thread_created_at": TIME, "event": last},
+        },
+        "users": [agent(world, "alice", events_seen_up_to=TIME), ada(world)],
+        "last_thread_summary": {
+            "id": chat.thread_id,
+            "created_at": TIME,
+            "active": True,
+            "user_ids": [world.id("alice"), world.id("ada")],
+            "properties": {},
+            "access": {"group_ids": [SALES]},
+        },
+        "properties": {},
+        "access": {"group_ids": [SALES]},
+        "is_followed": True,
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.actions.shapes import TIME, ada, agent, message, older_ada
+from tests.actions.shapes import agent, message, older_ada, summary_with_ada
 from tests.world import SALES, SUPPORT, Refused, World, basic
 
 HELLO = {"type": "message", "text": "hello"}
@@ -35,23 +35,7 @@ async def test_a_session_begins_with_license_profile_and_chats(either_world: Wor
     del profile["visibility"]
     assert greeting["my_profile"] == profile
     assert [each["id"] for each in greeting["chats_summary"]] == [followed.id, chat.id]
-    last = {"thread_id": chat.thread_id, "thread_created_at": TIME, "event": message("one", alice.id)}
-    assert greeting["chats_summary"][1] == {
-        "id": chat.id,
-        "last_event_per_type": {"message": last},
-        "users": [agent(world, "alice", events_seen_up_to=TIME), ada(world)],
-        "last_thread_summary": {
-            "id": chat.thread_id,
-            "created_at": TIME,
-            "active": True,
-            "user_ids": [alice.id, world.id("ada")],
-            "properties": {},
-            "access": {"group_ids": [SALES]},
-        },
-        "properties": {},
-        "access": {"group_ids": [SALES]},
-        "is_followed": True,
-    }
+    assert greeting["chats_summary"][1] == summary_with_ada(world, chat, message("one", alice.id))
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])

@@ -49,7 +49,7 @@ def start_chat(context: Context, work: Work, payload: StartChat) -> dict[str, An
         group_ids=group_ids,
         users=users,
         properties=wanted.properties or {},
-        thread_properties=(wanted.thread and wanted.thread.properties) or {},
+        thread_properties=wanted.thread_properties,
         active=payload.active,
         continuous=payload.continuous,
     )
@@ -84,7 +84,7 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, 
     chat.open_thread(
         at=work.now(),
         users=[*customer, *users],
-        properties=(wanted.thread and wanted.thread.properties) or {},
+        properties=wanted.thread_properties,
         active=payload.active,
     )
     return _begin_thread(context, work, chat, wanted)
@@ -94,7 +94,7 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     """Add the initial events, tell who may know, and answer."""
     assert chat.thread is not None
     bodies: list[EventBody] = []
-    for event in (wanted.thread and wanted.thread.events) or []:
+    for event in wanted.initial_events:
         author_id = event.author_id or context.identity.agent_id
         body = event.body(author_id=author_id, created_at=work.now())
         work.append(chat, body, author_id)
@@ -120,7 +120,7 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
 def _check_authors(wanted: InitialChat, users: Iterable[ChatUser]) -> None:
     """Raises ValidationError unless all initial events are by the requester or by users of the chat."""
     allowed = {None, *(user.id for user in users)}
-    for index, event in enumerate((wanted.thread and wanted.thread.events) or []):
+    for index, event in enumerate(wanted.initial_events):
         if event.author_id not in allowed:
             raise ValidationError(f"`chat.thread.events[{index}].author_id` must be one of `chat.users`")
 

@@ -157,6 +157,16 @@ class InitialChat(Payload):
     users: Annotated[list[InitialUser], Field(max_length=6), AfterValidator(_initial_users)] | None = None
     thread: InitialThread | None = None
 
+    @property
+    def initial_events(self) -> list[NewEvent]:
+        """The events of the thread; none without one."""
+        return (self.thread and self.thread.events) or []
+
+    @property
+    def thread_properties(self) -> Properties:
+        """The properties of the thread; none without one."""
+        return (self.thread and self.thread.properties) or {}
+
 
 class ResumedChat(InitialChat):
     """The chat to open again, and what it goes on with."""
