@@ -58,6 +58,8 @@ class NewEvent(NamedTuple):
     thread_id: str
     number: int
     body: EventBody
+    author_id: str
+    """Also of an event that is shown without an author."""
 
 
 @dataclass(slots=True)
@@ -243,7 +245,7 @@ class Chat:
         if author is not None:
             author.events_seen_up_to = body["created_at"]
         self._changed()
-        return NewEvent(thread.id, thread.events_count, body)
+        return NewEvent(thread.id, thread.events_count, body, author_id)
 
     def close_thread(self) -> Thread:
         """End the open thread; its agents leave, a customer stays. Raises ChatInactive."""

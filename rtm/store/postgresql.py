@@ -13,7 +13,7 @@ import orjson
 from rtm.model.chat import Chat
 from rtm.model.customer import Customer
 from rtm.store import rows
-from rtm.store.work import Command, Loaded, customers_needed, threads_needed
+from rtm.store.work import Command, Loaded, custom_ids_needed, customers_needed, threads_needed
 from rtm.store.writer import Changes, StoreUnavailable
 
 COMMAND_TIMEOUT_S = 10.0
@@ -36,6 +36,10 @@ _LOAD_CUSTOMERS = """
     FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)
 """
 _LOAD_EVENTS = "SELECT thread_id, body::text FROM events WHERE thread_id = ANY($1::text[]) ORDER BY thread_id, number"
+_LOAD_CUSTOM_IDS = """
+    SELECT e.thread_id, e.custom_id, e.author_id, e.number
+    FROM event_custom_ids e JOIN unnest($1::text[], $2::text[]) AS k(thread_id, custom_id) USING (thread_id, custom_id)
+"""
 _INSERT_CHATS = """
     INSERT INTO chats (id, license_id, active, last_thread_id, sorted_at, properties, state)
     SELECT id, license_id, active, last_thread_id, sorted_at, properties::jsonb, state::jsonb
@@ -68,6 +72,10 @@ _UPSERT_USERS = """
 _INSERT_EVENTS = """
     INSERT INTO events (thread_id, number, body)
     SELECT thread_id, number, body::jsonb FROM unnest($1::text[], $2::int[], $3::text[]) AS r(thread_id, number, body)
+"""
+_INSERT_CUSTOM_IDS = """
+    INSERT INTO event_custom_ids (thread_id, custom_id, author_id, number)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[])
 """
 _INSERT_OUTBOX = """
     INSERT INTO outbox (license_id, sequence, created_at, envelope)
@@ -163,6 +171,10 @@ class PostgresqlStore:
         if threads:
             for thread_id, body in await self._db.fetch(_LOAD_EVENTS, threads):
                 batch.events.setdefault(thread_id, []).append(orjson.loads(body))
+        named = custom_ids_needed(commands, batch)
+        if named:
+            for *key, number in await self._db.fetch(_LOAD_CUSTOM_IDS, *zip(*named, strict=True)):
+                batch.custom_ids[tuple(key)] = number
         return batch
 
     async def _write(self, changes: Changes) -> None:
@@ -177,6 +189,7 @@ class PostgresqlStore:
             await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
         await self._insert(_UPSERT_USERS, rows.of_users(chats))
         await self._insert(_INSERT_EVENTS, [rows.of_event(event) for event in changes.events])
+        await self._insert(_INSERT_CUSTOM_IDS, rows.of_custom_ids(changes.events))
         await self._insert(_INSERT_OUTBOX, [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox])
         await self._insert(_UPDATE_SEQUENCES, list(changes.sequences.items()))
 

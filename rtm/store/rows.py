@@ -39,6 +39,15 @@ def of_event(event: NewEvent) -> Row:
     return (event.thread_id, event.number, json(event.body))
 
 
+def of_custom_ids(events: Iterable[NewEvent]) -> list[Row]:
+    """thread_id, custom_id, author_id, number; of those that have one."""
+    return [
+        (event.thread_id, custom_id, event.author_id, event.number)
+        for event in events
+        if (custom_id := event.body.get("custom_id")) is not None
+    ]
+
+
 def of_envelope(envelope: Envelope, at: str) -> Row:
     """license_id, sequence, created_at, envelope"""
     return (envelope.license_id, envelope.sequence, at, envelope.encode().decode())

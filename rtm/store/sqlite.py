@@ -17,7 +17,7 @@ import orjson
 from rtm.model.chat import Chat, EventBody
 from rtm.model.customer import Customer
 from rtm.store import rows
-from rtm.store.work import Command, Loaded, customers_needed, threads_needed
+from rtm.store.work import Command, Loaded, custom_ids_needed, customers_needed, threads_needed
 from rtm.store.writer import Changes, StoreUnavailable
 
 _T = TypeVar("_T")
@@ -69,6 +69,9 @@ class SqliteStore:
         threads = threads_needed(commands, batch)
         if threads:
             batch.events = await self._run(lambda: self._load_events(threads))
+        custom_ids = custom_ids_needed(commands, batch)
+        if custom_ids:
+            batch.custom_ids = await self._run(lambda: self._load_custom_ids(custom_ids))
         return batch
 
     async def commit(self, changes: Changes) -> None:
@@ -146,6 +149,17 @@ class SqliteStore:
                 found.setdefault(thread_id, []).append(orjson.loads(body))
         return found
 
+    def _load_custom_ids(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
+        found = {}
+        for part in _parts(keys):
+            query = (
+                "SELECT thread_id, custom_id, author_id, number FROM event_custom_ids"
+                f" WHERE (thread_id, custom_id) IN (VALUES {', '.join(['(?, ?)'] * len(part))})"
+            )
+            for *key, number in self._db.execute(query, [x for pair in part for x in pair]):
+                found[tuple(key)] = number
+        return found
+
     def _write(self, statements: Sequence[Statement]) -> None:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
@@ -186,6 +200,7 @@ def _statements(changes: Changes) -> list[Statement]:
             " ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows",
         ),
         *_insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
+        *_insert("event_custom_ids (thread_id, custom_id, author_id, number)", rows.of_custom_ids(changes.events)),
         *_insert(
             "outbox (license_id, sequence, created_at, envelope)",
             [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox],

@@ -194,6 +194,16 @@ events = Table(
     Column("body", Json, nullable=False),  # the event as the newest version shows it
 )
 
+event_custom_ids = Table(
+    "event_custom_ids",
+    metadata,
+    Column("thread_id", ForeignKey(threads.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("custom_id", Text, primary_key=True),
+    Column("author_id", Text, primary_key=True),
+    Column("number", Integer, nullable=False),  # the event's
+    sqlite_with_rowid=False,  # the key is nearly all there is
+)
+
 outbox = Table(
     "outbox",
     metadata,

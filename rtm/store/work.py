@@ -14,6 +14,7 @@ from rtm.bus.base import Audience, Envelope, Origin
 from rtm.model.chat import Chat, EventBody, NewEvent
 from rtm.model.customer import Customer
 from rtm.protocol.errors import NotFound
+from rtm.protocol.identifiers import event_id
 
 
 class Needs(NamedTuple):
@@ -25,6 +26,8 @@ class Needs(NamedTuple):
     """Also the customers that the chats have, because the command shows them."""
     events_of_chats: bool = False
     """Also the events of the chats' last threads."""
+    custom_ids: tuple[str, ...] = ()
+    """Also which events with these custom ids the chats' last threads have."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,8 @@ class Loaded:
     """By thread, in order, as they were before the batch."""
     added: dict[str, list[EventBody]] = field(default_factory=dict)
     """By thread, what earlier commands of the batch have added."""
+    custom_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """Numbers of events by thread, custom id and author: those that commands need, and those of the batch."""
     sequences: dict[int, int] = field(default_factory=dict)
     """The place of each license's newest push."""
 
@@ -83,6 +88,18 @@ def threads_needed(commands: Iterable[Command], batch: Loaded) -> list[str]:
         for chat_id in command.needs.chat_ids
     ]
     return list({chat.thread.id for chat in chats if chat is not None and chat.thread is not None})
+
+
+def custom_ids_needed(commands: Iterable[Command], batch: Loaded) -> list[tuple[str, str]]:
+    """Ids of the last threads and the custom ids to look for in them."""
+    needed: dict[tuple[str, str], None] = {}
+    for command in commands:
+        for custom_id in command.needs.custom_ids:
+            for chat_id in command.needs.chat_ids:
+                chat = batch.chats.get(chat_id)
+                if chat is not None and chat.thread is not None:
+                    needed[chat.thread.id, custom_id] = None
+    return list(needed)
 
 
 class Clock:
@@ -140,6 +157,13 @@ class Work:
         """The events of a chat's last thread, for a command that needs them."""
         return [*self._loaded.events.get(thread_id, ()), *self._loaded.added.get(thread_id, ())]
 
+    def find_event(self, chat: Chat, author_id: str, custom_id: str | None) -> str | None:
+        """Id of the author's event with this custom id in the chat's last thread, for a command that needs it."""
+        if custom_id is None or chat.thread is None:
+            return None
+        number = self._loaded.custom_ids.get((chat.thread.id, custom_id, author_id))
+        return None if number is None else event_id(chat.thread.id, number)
+
     def add(self, chat: Chat) -> Chat:
         """Store a new chat."""
         self.new_chats.append(chat)
@@ -150,6 +174,9 @@ class Work:
         event = chat.append(body, author_id)
         self.events.append(event)
         self._loaded.added.setdefault(event.thread_id, []).append(body)
+        custom_id = body.get("custom_id")
+        if custom_id is not None:
+            self._loaded.custom_ids[event.thread_id, custom_id, author_id] = event.number
         return str(event.body["id"])
 
     def push(self, name: str, payload: Any, to: Audience, *, stored: bool = True) -> None:

@@ -96,6 +96,59 @@ async def test_events_of_every_type_arrive_as_they_are_kept(
     assert read["thread"]["events"] == [expected]
 
 
+async def test_an_event_that_comes_again_is_the_event_that_is_there(either_world: World) -> None:
+    alice, bob = await either_world.agents("alice", "bob")
+    chat = await either_world.chat(alice, users=["bob"])
+    stored = await either_world.stored_pushes()
+    event = {**HELLO, "custom_id": "c1"}
+
+    # Together, so that they share a batch, and later, when it is read from the database.
+    together = [await alice.send("send_event", chat_id=chat.id, event=event) for _ in range(5)]
+    answers = [(await alice.answer(request_id))["payload"] for request_id in together]
+    later = await alice.call("send_event", chat_id=chat.id, event={**event, "text": "hello again"})
+
+    assert [*answers, later] == [{"event_id": f"{chat.thread_id}_1"}] * 6
+    assert (await bob.next_push("incoming_event"))["event"]["text"] == "hello"
+    await bob.hears_nothing_more()
+    assert len(await either_world.stored_pushes()) == len(stored) + 1
+    assert len((await alice.call("get_chat", chat_id=chat.id))["thread"]["events"]) == 1
+
+
+async def test_a_custom_id_is_its_authors_and_its_threads_own(either_world: World) -> None:
+    alice, bob = await either_world.agents("alice", "bob")
+    chat = await either_world.chat(alice, users=["bob"])
+    event = {**HELLO, "custom_id": "c1"}
+    for agent in (alice, bob):
+        await agent.call("send_event", chat_id=chat.id, event=event)
+    await alice.call("send_event", chat_id=chat.id, event={**event, "custom_id": "C1"})
+    await alice.call("deactivate_chat", id=chat.id)
+
+    again = await alice.call("send_event", chat_id=chat.id, event=event)
+    refused = await alice.refused("send_event", chat_id=chat.id, event={**event, "custom_id": "c2"})
+    thread_id = (await alice.call("resume_chat", chat={"id": chat.id}))["thread_id"]
+    anew = await alice.call("send_event", chat_id=chat.id, event=event)
+
+    assert again == {"event_id": f"{chat.thread_id}_1"}  # whoever repeats it may not know that the thread is closed
+    assert refused.type == "chat_inactive"
+    assert anew == {"event_id": f"{thread_id}_1"}
+    threads = (await alice.call("list_threads", chat_id=chat.id))["threads"]
+    assert sorted(len(thread["events"]) for thread in threads) == [1, 3]
+
+
+async def test_an_initial_event_that_comes_again_is_the_event_that_is_there(either_world: World) -> None:
+    alice = await either_world.agent("alice")
+    note = {"type": "system_message", "system_message_type": "note", "text": "Moved", "custom_id": "c1"}
+    first, second = ({**HELLO, "custom_id": custom_id} for custom_id in ("c1", "c2"))
+
+    started = await alice.call("start_chat", chat={"thread": {"events": [first, second, first]}})
+    chat_id, thread_id = started["chat_id"], started["thread_id"]
+    sent = [await alice.call("send_event", chat_id=chat_id, event=event) for event in (second, note)]
+
+    assert started["event_ids"] == [f"{thread_id}_1", f"{thread_id}_2", f"{thread_id}_1"]
+    assert [each["event_id"] for each in sent] == [f"{thread_id}_2", f"{thread_id}_1"]
+    assert len((await alice.call("get_chat", chat_id=chat_id))["thread"]["events"]) == 2
+
+
 async def test_a_system_message_has_no_author(world: World) -> None:
     alice = await world.agent("alice")
     chat = await world.chat(alice)

@@ -80,6 +80,7 @@ class Process:
         apply: Callable[[Work], Any],
         *,
         chat: str | None = None,
+        custom_id: str | None = None,
         stores: bool = True,
         license_id: int | None = None,
     ) -> "asyncio.Future[Any]":
@@ -90,7 +91,7 @@ class Process:
             self.said.append(("answer", outcome))
             answer.set_result(outcome)
 
-        needs = Needs((chat,) if chat else ())
+        needs = Needs((chat,) if chat else (), custom_ids=(custom_id,) if custom_id else ())
         self.writer.submit(Command(license_id or self._license_id, needs, apply, done, stores=stores))
         return answer
 
@@ -132,6 +133,17 @@ def say(chat_id: str, text: str = "hello") -> Callable[[Work], str]:
         event_id = work.append(work.chat(chat_id), body, "alice")
         work.push("incoming_event", body, Audience(everyone=True))
         return event_id
+
+    return apply
+
+
+def say_once(chat_id: str, custom_id: str) -> Callable[[Work], str]:
+    """Add a message of this custom id to the chat, unless it has it."""
+
+    def apply(work: Work) -> str:
+        chat = work.chat(chat_id)
+        body = {"custom_id": custom_id, "type": "message", "text": custom_id, "created_at": work.now()}
+        return work.find_event(chat, "alice", custom_id) or work.append(chat, body, "alice")
 
     return apply
 
@@ -536,3 +548,18 @@ async def test_two_processes_number_events_and_pushes_without_gap_or_repetition(
         assert one.sequences == sorted(one.sequences)
         assert two.sequences == sorted(two.sequences)
         assert len(await data.texts(chat_id)) == 100
+
+
+async def test_an_event_that_two_processes_are_asked_for_at_once_is_stored_once(data_on_postgresql: Data) -> None:
+    data = data_on_postgresql
+    async with running(data) as one, running(data) as two:
+        chat_id = await one.start_chat()
+        asked = [str(n) for n in range(20)]
+
+        async def ask(process: Process) -> list[str]:
+            return [await process.submit(say_once(chat_id, each), chat=chat_id, custom_id=each) for each in asked]
+
+        answers = await asyncio.gather(ask(one), ask(two))
+
+        assert answers[0] == answers[1]
+        assert await data.texts(chat_id) == asked

@@ -94,11 +94,16 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     """Add the initial events, tell who may know, and answer."""
     assert chat.thread is not None
     bodies: list[EventBody] = []
+    event_ids: list[str] = []
     for event in wanted.initial_events:
         author_id = event.author_id or context.identity.agent_id
-        body = event.body(author_id=author_id, created_at=work.now())
-        work.append(chat, body, author_id)
-        bodies.append(body)
+        event_id = work.find_event(chat, author_id, event.custom_id)
+        if event_id is None:
+            body = event.body(author_id=author_id, created_at=work.now())
+            event_id = work.append(chat, body, author_id)
+            bodies.append(body)
+        if event.has_author:
+            event_ids.append(event_id)
     requester = chat.users.get(context.identity.agent_id)
     if requester is not None:
         requester.events_seen_up_to = bodies[-1]["created_at"] if bodies else chat.thread.created_at
@@ -113,7 +118,7 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     )
     answer: dict[str, Any] = {"thread_id": chat.thread.id}
     if bodies:
-        answer["event_ids"] = [body["id"] for body in bodies if body["type"] != "system_message"]
+        answer["event_ids"] = event_ids
     return answer
 
 

@@ -22,9 +22,14 @@ _CONVERSATION = (*scopes_for("chats", "rw"), *scopes_for("chats.conversation", "
 
 
 def _of_chat(
-    payload: SendEvent | SendEventPreview | SendTypingIndicator | SendThinkingIndicator | MarkEventsAsSeen,
+    payload: SendEventPreview | SendTypingIndicator | SendThinkingIndicator | MarkEventsAsSeen,
 ) -> Needs:
     return Needs((payload.chat_id,))
+
+
+def _of_event(payload: SendEvent) -> Needs:
+    custom_id = payload.event.custom_id
+    return Needs((payload.chat_id,), custom_ids=() if custom_id is None else (custom_id,))
 
 
 def _audience(chat: Chat, visibility: Visibility) -> Audience:
@@ -33,23 +38,41 @@ def _audience(chat: Chat, visibility: Visibility) -> Audience:
     return Audience(agents=chat.listeners(), customers=customers)
 
 
-def _writable(context: Context, work: Work, chat_id: str, visibility: Visibility) -> Chat:
-    """The chat, if it is active and the requester is a user of it who may write with this visibility."""
+def _reachable(context: Context, work: Work, chat_id: str) -> Chat:
+    """The chat, if the requester may take part in it."""
     chat = work.chat(chat_id)
     check_reach(context.identity, "chats.conversation", "rw", chat, context.group_ids)
+    return chat
+
+
+def _check_writable(context: Context, chat: Chat, visibility: Visibility) -> None:
+    """Raises an ApiError unless it is active and the requester is a user of it who may write with this visibility."""
     chat.active_thread()
     check_present(context.identity, chat)
     if visibility == "all" and chat.users[context.identity.agent_id].visibility == "agents":
         raise AuthorizationError("Users with visibility `agents` cannot write to all")
+
+
+def _writable(context: Context, work: Work, chat_id: str, visibility: Visibility) -> Chat:
+    chat = _reachable(context, work, chat_id)
+    _check_writable(context, chat, visibility)
     return chat
 
 
-@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_event",), needs=_of_chat)
+@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_event",), needs=_of_event)
 def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, Any]:
-    """Add an event to the open thread; its author has then seen the whole chat."""
+    """Add an event to the open thread; its author has then seen the whole chat.
+
+    Who repeats a `custom_id` of theirs in the same thread is answered with the event that is there, open or not, and
+    nothing else happens: so a client that was not answered may ask again.
+    """
     event = payload.event
-    chat = _writable(context, work, payload.chat_id, event.visibility)
     author_id = context.identity.agent_id
+    chat = _reachable(context, work, payload.chat_id)
+    known_id = work.find_event(chat, author_id, event.custom_id)
+    if known_id is not None:
+        return {"event_id": known_id}
+    _check_writable(context, chat, event.visibility)
     body = event.body(author_id=author_id, created_at=work.now())
     event_id = work.append(chat, body, author_id)
     work.push(
