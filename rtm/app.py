@@ -5,7 +5,7 @@ import gc
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
 from rtm.store.writer import Writer
-from rtm.web import health
+from rtm.web.health import Health
 from rtm.web.routes import WebApi
 
 log = structlog.get_logger(__name__)
@@ -57,13 +57,16 @@ class App:
 
     asgi: Starlette
     accept: Callable[..., asyncio.Protocol]
+    health: Health
+    """Told when the process begins to end: `health.draining`."""
 
 
 def build(settings: Settings) -> App:
     """All parts of one process; they start with the lifespan of `asgi`."""
     registry.load(agent)
     database = connect(settings)
-    watched = connect(settings)  # apart, so that a revocation does not wait for a connection of the pool
+    # Apart, so that neither a revocation nor a look at the health waits for a connection of the pool.
+    watched = connect(settings)
     queries = Queries(database)
     bus: Bus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
     presence: Presence = RedisPresence(settings.redis_url) if settings.redis_url else MemoryPresence()
@@ -78,6 +81,7 @@ def build(settings: Settings) -> App:
     dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute))
     gateway = Gateway(hub, dispatcher, services)
     web = WebApi(dispatcher, services)
+    health = Health(watched, bus)
 
     def revoked(token_id: str) -> None:
         authenticator.forget(token_id)
@@ -102,19 +106,23 @@ def build(settings: Settings) -> App:
             _spare_the_collector()
             yield
 
-    asgi = Starlette(
-        routes=[*web.routes(), *health.routes],
-        exception_handlers={404: web.not_found, 405: web.wrong_method, 500: web.failed},
-        lifespan=lifespan,
-    )
-    asgi.router.redirect_slashes = False
     wires = Wires(
         lambda path, query: _session(gateway, path, query),
         settings.limits,
         permessage_deflate=settings.permessage_deflate,
         flusher=flusher,
     )
-    return App(asgi, wires.accept)
+    return App(_asgi(web, health, lifespan), wires.accept, health)
+
+
+def _asgi(web: WebApi, health: Health, lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]]) -> Starlette:
+    asgi = Starlette(
+        routes=[*web.routes(), *health.routes()],
+        exception_handlers={404: web.not_found, 405: web.wrong_method, 500: web.failed},
+        lifespan=lifespan,
+    )
+    asgi.router.redirect_slashes = False
+    return asgi
 
 
 def _spare_the_collector() -> None:

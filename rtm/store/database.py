@@ -2,6 +2,7 @@
 
 connect(settings)       an engine, without a connection yet
 schema(settings)        how the tables compare with ours
+schema_of(database)     the same, while serving
 migrate(settings)       bring them up to date
 check_schema(settings)  raise DatabaseError unless they are
 """
@@ -124,6 +125,12 @@ async def schema(settings: Settings) -> Schema:
         return await connection.run_sync(_compare)
 
 
+async def schema_of(database: Database) -> Schema:
+    """The same as `schema`, by a connection of the pool. Raises what the driver raises."""
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(_compare)
+
+
 async def migrate(settings: Settings) -> None:
     """Create the tables or bring them up to date; nothing happens if they are. Raises DatabaseError."""
     async with _connection(settings) as connection:
@@ -198,14 +205,20 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _compare(connection: Connection) -> Schema:
-    known = ScriptDirectory.from_config(_config())
     revision = MigrationContext.configure(connection).get_current_revision()
-    if revision == known.get_current_head():
+    newest, *older = _revisions()
+    if revision == newest:
         return Schema.CURRENT
     if revision is not None:
         # A revision that we have no script of was made by a later version.
-        return Schema.OLDER if revision in {script.revision for script in known.walk_revisions()} else Schema.NEWER
+        return Schema.OLDER if revision in older else Schema.NEWER
     return Schema.OLDER if inspect(connection).get_table_names() else Schema.EMPTY
+
+
+@cache
+def _revisions() -> list[str]:
+    """Those we have a script of, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
 def _upgrade(connection: Connection) -> None:

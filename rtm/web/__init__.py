@@ -3,5 +3,5 @@
 routes.py  the Web API: the same actions, one request at a time
 bodies.py  request bodies of bounded size
 http.py    connections of bounded size and time
-health.py  whether the process is up
+health.py  whether the process is up, and ready
 """
