@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import redis.asyncio
 import uvicorn
 from redis.exceptions import RedisError
 from uvicorn.config import STARTUP_FAILURE
@@ -25,6 +24,7 @@ from rtm.banner import show
 from rtm.demo.credentials import Credentials
 from rtm.demo.license import ensure
 from rtm.private import write_private
+from rtm.redis_client import RedisUrl
 from rtm.settings import Settings
 from rtm.store.database import make_ready
 from rtm.store.lock import serving
@@ -118,11 +118,9 @@ async def _prepare(settings: Settings) -> Credentials | None:
 
 async def _ping(url: str) -> None:
     try:
-        client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S, retry=None
-        )
-        async with client:
-            await client.ping()
+        async with asyncio.timeout(_REDIS_TIMEOUT_S):
+            async with RedisUrl.parse(url).client(timeout_s=_REDIS_TIMEOUT_S, max_connections=1) as client:
+                await client.ping()
     except (RedisError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise StartError(f"Redis does not answer: {reason}") from error

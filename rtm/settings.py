@@ -58,7 +58,10 @@ class Settings(BaseSettings):
         None, description="postgresql://user:password@host/name; without it, rtm.sqlite3 in the data directory."
     )
     redis_url: str | None = Field(
-        None, description="redis://host:6379/0: lets several processes on one PostgreSQL form one system."
+        None,
+        description="Lets several processes on one PostgreSQL form one system: redis://host:6379/0, "
+        "redis+sentinel://host1:26379,host2:26379/mymaster or redis+cluster://host1:6379,host2:6379; "
+        "rediss, rediss+sentinel and rediss+cluster over TLS.",
     )
     workers: int = Field(1, ge=1, le=256, description="Processes; more than 1 takes PostgreSQL and Redis.")
     tls_cert: Path | None = Field(None, description="PEM file with the certificate and its chain.")
@@ -93,8 +96,10 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("expected a URL such as redis://host:6379/0")
+        if url is not None:
+            from rtm.redis_client import RedisUrl
+
+            RedisUrl.parse(url)
         return url
 
     @model_validator(mode="after")

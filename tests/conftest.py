@@ -11,7 +11,7 @@ import redis
 import uvloop
 
 from rtm.settings import Limits, Settings
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import PostgresServer, RedisCluster, RedisServer, RedisWithSentinel
 from tests.world import Server, World, visiting
 
 
@@ -39,6 +39,33 @@ def redis_server() -> Iterator[RedisServer]:
     """A Redis of one's own, to kill, freeze and start again."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster_url(_redis_cluster: RedisCluster) -> str:
+    """An empty Cluster, shared like `redis_url`."""
+    for node in _redis_cluster.masters:
+        node.ask("FLUSHALL")
+    return _redis_cluster.url
+
+
+@pytest.fixture
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A Cluster of one's own."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_with_sentinel() -> Iterator[RedisWithSentinel]:
+    with RedisWithSentinel() as system:
+        yield system
 
 
 @pytest.fixture(scope="session")

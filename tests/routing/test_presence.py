@@ -11,11 +11,11 @@ from rtm.routing.presence_redis import RedisPresence
 ACCEPTING, NOT_ACCEPTING, OFFLINE = "accepting_chats", "not_accepting_chats", "offline"
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "redis_cluster"])
 def unstarted(request: pytest.FixtureRequest) -> Presence:
     if request.param == "memory":
         return MemoryPresence()
-    return RedisPresence(request.getfixturevalue("redis_url"))
+    return RedisPresence(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
