@@ -20,6 +20,11 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest tests/faults --plots bench/plots`"""
+    parser.addoption("--plots", metavar="DIR", help="draw what each drill of tests/faults looked like, into DIR")
+
+
 @pytest.fixture(scope="session")
 def _redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:

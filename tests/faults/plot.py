@@ -1,0 +1,55 @@
+"""What a drill looked like: events sent, acknowledged and delivered over time, with the faults marked."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.faults.log import Log
+
+STEP_S = 0.25
+
+
+def draw(log: Log, title: str, path: Path) -> None:
+    """Write the plot, .png or .svg: rates above, how long each push took below."""
+    from matplotlib.figure import Figure
+
+    acknowledged_at = {ask.event_id: ask.answered_at for ask in log.asks if ask.event_id is not None}
+    told = [each for connection in log.connections for each in connection.told]
+    listeners = len({connection.client for connection in log.connections if connection.chat_ids})
+
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    rates, delays = figure.subplots(2, sharex=True, height_ratios=[3, 2])
+    for label, times, share in (
+        ("sent", [ask.at for ask in log.asks], 1),
+        ("acknowledged", list(acknowledged_at.values()), 1),
+        (f"delivered, mean of {listeners} clients", [each.at for each in told], listeners),
+    ):
+        rates.step(*_rate((at - log.started for at in times if at is not None), share), where="post", label=label)
+    points = [
+        (each.at - log.started, max(each.at - asked, 1e-4) * 1e3)
+        for each in told
+        if (asked := acknowledged_at.get(each.event_id)) is not None
+    ]
+    if points:
+        delays.plot(*zip(*points, strict=True), ",", color="tab:green")
+    for axes in (rates, delays):
+        for fault in log.faults:
+            ended = fault.ended if fault.ended is not None else fault.started
+            axes.axvspan(fault.started - log.started, ended - log.started, color="tab:red", alpha=0.15, linewidth=0)
+            axes.axvline(fault.started - log.started, color="tab:red", linewidth=0.8)
+    for name in dict.fromkeys(fault.what for fault in log.faults):
+        rates.plot([], [], color="tab:red", label=name)
+    rates.set_title(title, fontsize=10)
+    rates.set_ylabel("events a second")
+    rates.set_ylim(bottom=0)
+    rates.legend(fontsize=8, loc="lower left")
+    delays.set_yscale("log")
+    delays.set_ylabel("delivered after the\nacknowledgement, ms")
+    delays.set_xlabel("seconds")
+    figure.savefig(path)
+
+
+def _rate(times: Iterable[float], share: int) -> tuple[list[float], list[float]]:
+    counts = Counter(int(at / STEP_S) for at in times)
+    steps = range(max(counts, default=0) + 1)
+    return [step * STEP_S for step in steps], [counts[step] / STEP_S / max(share, 1) for step in steps]
