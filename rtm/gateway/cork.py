@@ -15,8 +15,11 @@ class Corked(Protocol):
 
     pending: "Cork | None"
     """What there is to write; None for nothing."""
-    write: Callable[[bytes], None] | None
-    """Takes the joined frames; None while the connection must look at them itself, in `flush`."""
+    write: Callable[[bytes], int] | None
+    """Takes as many of these bytes as there is room for, like `socket.send`; None while only `flush` may write."""
+
+    def behind(self, rest: bytes) -> None:
+        """`write` had no room for this."""
 
     def failed(self, error: Exception) -> None:
         """`write` has raised this."""
@@ -116,7 +119,7 @@ class Flusher:
         waiting, self._waiting = self._waiting, []
         self._root = Cork([], 0)  # this turn's tree goes with the last connection that is written
         last: Cork | None = None
-        joined = b""
+        joined, size = b"", 0
         for connection in waiting:
             pending, write = connection.pending, connection.write
             if write is None or pending is None:
@@ -125,7 +128,13 @@ class Flusher:
             connection.pending = None
             if pending is not last:
                 last, joined = pending, pending.joined()
+                size = len(joined)
             try:
-                write(joined)
+                written = write(joined)
+            except BlockingIOError:
+                written = 0
             except Exception as error:  # noqa: BLE001 - the connection's own affair, and others wait
                 connection.failed(error)
+                continue
+            if written != size:
+                connection.behind(joined[written:])

@@ -57,7 +57,7 @@ class Backlog(Cork):
         self._room = room
         self._kept: list[tuple[int, bytes]] = []
         self.pending: Cork | None = self
-        self.write: Callable[[bytes], None] | None = None
+        self.write: Callable[[bytes], int] | None = None
 
     def then(self, frame: bytes) -> "Backlog":
         """Keep the frame."""
@@ -65,6 +65,9 @@ class Backlog(Cork):
         return self
 
     def flush(self) -> None:
+        """Nothing is written yet."""
+
+    def behind(self, rest: bytes) -> None:
         """Nothing is written yet."""
 
     def failed(self, error: Exception) -> None:

@@ -15,8 +15,12 @@ class Connection:
         self.flusher = flusher
         self.pending: Cork | None = None
         self.written: list[bytes] = []
-        self.write: Callable[[bytes], None] | None = self.written.append
+        self.write: Callable[[bytes], int] | None = self.take
         self.failures = 0
+
+    def take(self, frames: bytes) -> int:
+        self.written.append(frames)
+        return len(frames)
 
     def send(self, frame: bytes) -> None:
         self.pending = self.pending.then(frame) if self.pending else self.flusher.start(self, frame)
@@ -26,6 +30,9 @@ class Connection:
         self.written.append(b"looked at: " + self.pending.joined())
         self.pending = None
 
+    def behind(self, rest: bytes) -> None:
+        self.written.append(b"later: " + rest)
+
     def failed(self, error: Exception) -> None:
         self.failures += 1
 
@@ -34,7 +41,7 @@ async def test_a_connection_that_fails_holds_nobody_up_and_one_that_must_look_is
     flusher = Flusher()
     broken, looking, last = (Connection(flusher) for _ in range(3))
 
-    def fail(frames: bytes) -> None:
+    def fail(frames: bytes) -> int:
         raise OSError("gone")
 
     broken.write = fail
@@ -44,6 +51,21 @@ async def test_a_connection_that_fails_holds_nobody_up_and_one_that_must_look_is
     assert (broken.failures, broken.written) == (1, [])
     assert (looking.failures, looking.written) == (0, [b"looked at: push"])
     assert (last.failures, last.written) == (0, [b"push"])
+
+
+async def test_what_there_is_no_room_for_is_left_to_the_connection() -> None:
+    flusher = Flusher()
+    full, nearly_full, empty = (Connection(flusher) for _ in range(3))
+
+    def refuse(frames: bytes) -> int:
+        raise BlockingIOError
+
+    full.write = refuse
+    nearly_full.write = lambda frames: 3
+    flusher.send_all((full, nearly_full, empty), b"a push")
+    await turn()
+    assert (full.written, nearly_full.written, empty.written) == ([b"later: a push"], [b"later: ush"], [b"a push"])
+    assert full.failures == 0
 
 
 async def turn() -> None:
@@ -109,13 +131,12 @@ async def test_frames_may_be_handed_out_reader_by_reader() -> None:
 async def test_what_is_sent_during_a_flush_leaves_in_the_next_turn() -> None:
     flusher = Flusher()
     answering, other = Connection(flusher), Connection(flusher)
-    write = answering.written.append
 
-    def write_and_send(frames: bytes) -> None:
-        write(frames)
-        answering.write = write
+    def write_and_send(frames: bytes) -> int:
+        answering.write = answering.take
         answering.send(b"again")
         other.send(b"too")
+        return answering.take(frames)
 
     answering.write = write_and_send
     answering.send(b"once")

@@ -259,7 +259,7 @@ async def test_a_connection_that_cannot_be_written_to_ends_alone(logged: list[Ev
     broken, whole = Peer(wires=wires), Peer(wires=wires)
     session = notes_of(broken)
 
-    def write(data: bytes) -> None:
+    def write(data: bytes) -> int:
         raise MemoryError
 
     broken.wire.write = write
