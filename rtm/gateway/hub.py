@@ -5,7 +5,7 @@ with the same interest get the same frames. The session that asked gets frames o
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -83,7 +83,46 @@ POLL_TIMEOUT_S = 5.0
 MAX_REMEMBERED_RECIPIENTS = 50_000
 """Of all of a room's remembered audiences: the ids that name them and the sessions found, some 100 bytes each."""
 MAX_REMEMBERED_REVOCATIONS = 10_000
-Recipients = dict[Interest, dict[Subscriber, None]]
+
+
+class Hearers:
+    """Sessions of one interest, the oldest first, and where their frames go."""
+
+    __slots__ = ("_outlets", "_sessions")
+
+    def __init__(self, sessions: Iterable[Subscriber] = ()) -> None:
+        self._sessions = dict.fromkeys(sessions)
+        self._outlets: list[Corked] | None = None
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        return iter(self._sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, session: Subscriber) -> bool:
+        return session in self._sessions
+
+    def add(self, session: Subscriber) -> None:
+        self._sessions[session] = None
+        self._outlets = None
+
+    def remove(self, session: Subscriber) -> None:
+        del self._sessions[session]
+        self._outlets = None
+
+    def outlets(self) -> list[Corked]:
+        """Kept until somebody comes or goes, for a thousand sessions are as many places in memory to look at."""
+        if self._outlets is None:
+            self._outlets = [session.outlet for session in self._sessions]
+        return self._outlets
+
+    def outlet_changed(self) -> None:
+        """One of the sessions has another outlet."""
+        self._outlets = None
+
+
+Recipients = dict[Interest, Hearers]
 
 
 class Room:
@@ -112,7 +151,7 @@ class Room:
         session.outlet = Backlog(self)
         self._by_connection[session.connection_id] = session
         self._by_agent.setdefault(session.agent_id, []).append(session)
-        self._everyone.setdefault(session.interest, {})[session] = None
+        self._everyone.setdefault(session.interest, Hearers()).add(session)
         self._set_groups(session, group_ids)
 
     def remove(self, session: Subscriber) -> None:
@@ -135,6 +174,8 @@ class Room:
             return
         backlog = session.outlet
         session.outlet = wire
+        self._everyone[session.interest].outlet_changed()
+        self._forget_recipients()
         if isinstance(backlog, Backlog):
             for frame in backlog.after(sequence):
                 self._flusher.send_all((wire,), frame)
@@ -158,12 +199,12 @@ class Room:
         """The session wants, or may see, other pushes from now on."""
         self._forget_interest(session)
         session.interest = interest
-        self._everyone.setdefault(interest, {})[session] = None
+        self._everyone.setdefault(interest, Hearers()).add(session)
         self._forget_recipients()
 
     def _forget_interest(self, session: Subscriber) -> None:
         of_interest = self._everyone[session.interest]
-        del of_interest[session]
+        of_interest.remove(session)
         if not of_interest:
             del self._everyone[session.interest]
 
@@ -186,7 +227,7 @@ class Room:
             recipients = {}
             found = 0
             for session in self._look_up(audience):
-                recipients.setdefault(session.interest, {})[session] = None
+                recipients.setdefault(session.interest, Hearers()).add(session)
                 found += 1
             if envelope.sequence:  # the audience of what is not stored may be anyone's whim, as in `multicast`
                 self._remember(audience, recipients, found)
@@ -213,24 +254,23 @@ class Room:
         self.delivering = envelope.sequence
         asker = self._by_connection.get(envelope.origin.connection_id) if envelope.origin is not None else None
         encoded: dict[str, bytes] = {}
-        for interest, sessions in self._recipients_of(envelope).items():
+        for interest, hearers in self._recipients_of(envelope).items():
             wanted = interest.versions(envelope.name)
             if not wanted:
                 continue
             if interest.own_chats_only and is_about_chat(envelope.name):
-                sessions = dict.fromkeys(each for each in sessions if each.agent_id in envelope.audience.agents)
+                hearers = Hearers(each for each in hearers if each.agent_id in envelope.audience.agents)
             try:
-                if asker is not None and asker in sessions:
+                outlets = hearers.outlets()
+                if asker is not None and asker in hearers:
                     self._answer(envelope, asker, wanted)
-                    outlets = [session.outlet for session in sessions if session is not asker]
-                else:
-                    outlets = [session.outlet for session in sessions]
+                    outlets = [outlet for outlet in outlets if outlet is not asker.outlet]
                 for version in wanted:
                     self._flusher.send_all(outlets, _encode(envelope, version, encoded))
             except Exception:
                 log.exception("push_failed", license_id=envelope.license_id, push=envelope.name, versions=wanted)
                 if envelope.sequence:
-                    _end_soon(sessions)
+                    _end_soon(hearers)
         if self._catching_up:
             self._release_caught_up()
 
