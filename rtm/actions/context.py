@@ -8,7 +8,8 @@ from rtm.access.directory import Directories, Directory
 from rtm.access.identity import Identity
 from rtm.access.tokens import Authenticator
 from rtm.actions.pages import PageIds
-from rtm.bus.base import Audience, Envelope, Origin
+from rtm.bus.base import Envelope, Origin
+from rtm.model.audience import Audience
 from rtm.routing.presence import Change, Presence
 from rtm.settings import Settings
 from rtm.store.queries import Queries

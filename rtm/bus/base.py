@@ -6,17 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-
-class Audience(NamedTuple):
-    """Who may see a push; its recipients are the union of the fields, filtered by scope and by subscription."""
-
-    agents: tuple[str, ...] = ()
-    """Ids of agents and bots, for instance the members and followers of a chat."""
-    groups: tuple[int, ...] = ()
-    """Every agent of these groups; group 0 is every agent of the license."""
-    customers: tuple[str, ...] = ()
-    everyone: bool = False
-    """Every agent of the license."""
+from rtm.model.audience import Audience
 
 
 class Origin(NamedTuple):
@@ -51,12 +41,7 @@ class Envelope:
             "license_id": self.license_id,
             "name": self.name,
             "sequence": self.sequence,
-            "audience": {
-                "agents": self.audience.agents,
-                "groups": self.audience.groups,
-                "customers": self.audience.customers,
-                "everyone": self.audience.everyone,
-            },
+            "audience": self.audience.encoded,
             "payload": orjson.Fragment(self.payload),
         }
         if self.origin is not None:

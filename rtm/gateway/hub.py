@@ -13,11 +13,12 @@ import structlog
 
 from rtm import versions
 from rtm.access.directory import Directory
-from rtm.bus.base import Audience, Bus, Envelope, Lost
+from rtm.bus.base import Bus, Envelope, Lost
 from rtm.gateway.cork import Cork, Corked, Flusher
 from rtm.gateway.feed import GIVE_UP_S, Feed, ReadOutbox
 from rtm.gateway.interest import Interest, is_about_chat
 from rtm.gateway.wire import encode_text_frame
+from rtm.model.audience import Audience
 from rtm.protocol.envelope import encode_push
 
 log = structlog.get_logger(__name__)

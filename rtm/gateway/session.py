@@ -26,12 +26,13 @@ from rtm.actions.context import Services
 from rtm.actions.dispatch import Caller, Dispatcher
 from rtm.actions.lane import Lane
 from rtm.actions.registry import AGENT, RTM
-from rtm.bus.base import Audience, Envelope
+from rtm.bus.base import Envelope
 from rtm.gateway import interest
 from rtm.gateway.cork import Corked
 from rtm.gateway.hub import Hub, Room
 from rtm.gateway.interest import Interest
 from rtm.gateway.wire import Wire
+from rtm.model.audience import Audience
 from rtm.model.requests.sessions import Login
 from rtm.protocol.envelope import (
     MalformedRequest,

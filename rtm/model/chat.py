@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
+from rtm.model.audience import Audience
 from rtm.protocol.errors import ChatInactive, ValidationError
 from rtm.protocol.identifiers import event_id, new_chat_id, new_thread_id
 
@@ -86,7 +87,8 @@ class Chat:
     """Whether access or threads changed since it was loaded, not events only."""
     changed_users: dict[str, None] = field(default_factory=dict)
     """Ids of those who came, left, followed or unfollowed since it was loaded."""
-    _listeners: tuple[str, ...] | None = None
+    _audiences: dict[Visibility, Audience] = field(default_factory=dict)
+    _followers_as_json: orjson.Fragment | None = None
 
     # How it is stored
 
@@ -116,10 +118,16 @@ class Chat:
                 "users": list(self.users.values()),
                 "continuous": self.continuous,
                 "thread": self.thread,
-                "followers": list(self.followers),
+                "followers": self._encoded_followers(),
                 "last_events": self.last_events,
             }
         )
+
+    def _encoded_followers(self) -> orjson.Fragment:
+        """Kept: every event writes the state, and a chat may have a thousand followers."""
+        if self._followers_as_json is None:
+            self._followers_as_json = orjson.Fragment(orjson.dumps(list(self.followers)))
+        return self._followers_as_json
 
     @property
     def sorted_at(self) -> str:
@@ -138,7 +146,8 @@ class Chat:
         self.shape_changed |= shape
         if user_ids:
             self.changed_users.update(dict.fromkeys(user_ids))
-            self._listeners = None
+            self._audiences.clear()
+            self._followers_as_json = None
 
     # What it is
 
@@ -162,11 +171,14 @@ class Chat:
         """Ids of the agents, or of the customers, that are present."""
         return [user.id for user in self.users.values() if user.present and user.type == kind]
 
-    def listeners(self) -> tuple[str, ...]:
-        """Ids of the agents that hear every change: members and followers."""
-        if self._listeners is None:
-            self._listeners = tuple(dict.fromkeys([*self.present_ids("agent"), *self.followers]))
-        return self._listeners
+    def audience(self, visibility: Visibility) -> Audience:
+        """Who hears every change: members and followers; what only agents may see never reaches a customer."""
+        audience = self._audiences.get(visibility)
+        if audience is None:
+            agents = tuple(dict.fromkeys([*self.present_ids("agent"), *self.followers]))
+            customers = tuple(self.present_ids("customer")) if visibility == "all" else ()
+            audience = self._audiences[visibility] = Audience(agents=agents, customers=customers)
+        return audience
 
     # What may happen to it
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from rtm.bus.base import Audience, Envelope, Origin
+from rtm.bus.base import Envelope, Origin
+from rtm.model.audience import Audience
 from rtm.model.chat import Chat, EventBody, NewEvent
 from rtm.model.customer import Customer
 from rtm.protocol.errors import NotFound

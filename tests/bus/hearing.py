@@ -2,7 +2,8 @@
 
 import asyncio
 
-from rtm.bus.base import Audience, Bus, Envelope, Lost
+from rtm.bus.base import Bus, Envelope, Lost
+from rtm.model.audience import Audience
 
 
 class Hearing:

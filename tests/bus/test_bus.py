@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from rtm.bus.base import Audience, Bus, Envelope, Origin
+from rtm.bus.base import Bus, Envelope, Origin
 from rtm.bus.memory import Exchange, MemoryBus
 from rtm.bus.redis import RedisBus
+from rtm.model.audience import Audience
 from tests.bus.hearing import Hearing, envelope
 
 Process = Callable[[], Bus]

@@ -8,9 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 from websockets.frames import CloseCode
 
-from rtm.bus.base import Audience, Envelope
+from rtm.bus.base import Envelope
 from rtm.gateway import feed as module
 from rtm.gateway.feed import REPAIR_BATCH, Feed
+from rtm.model.audience import Audience
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.tables import outbox
 from rtm.store.work import Command, Needs, Work

@@ -13,11 +13,12 @@ import redis.asyncio
 from structlog.testing import capture_logs
 from websockets.frames import CloseCode
 
-from rtm.bus.base import Audience, Envelope
+from rtm.bus.base import Envelope
 from rtm.gateway import hub
 from rtm.gateway.cork import Flusher
 from rtm.gateway.feed import Feed
 from rtm.gateway.hub import MAX_REMEMBERED_RECIPIENTS, Room
+from rtm.model.audience import Audience
 from rtm.store.queries import Queries, Snapshot
 from rtm.versions import v3_4
 from tests.servers import RedisServer

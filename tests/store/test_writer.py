@@ -14,7 +14,8 @@ from sqlalchemy import insert, select
 from structlog.testing import capture_logs
 
 from rtm.access.founding import license_row
-from rtm.bus.base import Audience, Envelope
+from rtm.bus.base import Envelope
+from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser
 from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
 from rtm.settings import Settings

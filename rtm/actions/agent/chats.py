@@ -1,13 +1,14 @@
 """Starting, resuming and ending chats, and following them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.bus.base import Audience
+from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
@@ -28,8 +29,7 @@ EVERYBODY = 0
 
 def key_change(chat: Chat, visibility: Visibility = "all") -> Audience:
     """Who hears of a key change: users and followers of the chat, and every agent with access to its groups."""
-    customers = tuple(chat.present_ids("customer")) if visibility == "all" else ()
-    return Audience(agents=chat.listeners(), groups=tuple(chat.group_ids), customers=customers)
+    return replace(chat.audience(visibility), groups=tuple(chat.group_ids))
 
 
 def _needs_of_start(payload: StartChat) -> Needs:
@@ -114,7 +114,7 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     work.push(
         "incoming_chat",
         {"requester_id": context.identity.agent_id, "chat": shown},
-        audience._replace(agents=agents),
+        replace(audience, agents=agents),
     )
     answer: dict[str, Any] = {"thread_id": chat.thread.id}
     if bodies:

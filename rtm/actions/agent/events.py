@@ -5,7 +5,7 @@ from typing import Any
 from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.bus.base import Audience
+from rtm.model.audience import Audience
 from rtm.model.chat import Chat, Visibility
 from rtm.model.requests.events import (
     MarkEventsAsSeen,
@@ -30,12 +30,6 @@ def _of_chat(
 def _of_event(payload: SendEvent) -> Needs:
     custom_id = payload.event.custom_id
     return Needs((payload.chat_id,), custom_ids=() if custom_id is None else (custom_id,))
-
-
-def _audience(chat: Chat, visibility: Visibility) -> Audience:
-    """Users and followers of the chat; what only agents may see never reaches a customer."""
-    customers = tuple(chat.present_ids("customer")) if visibility == "all" else ()
-    return Audience(agents=chat.listeners(), customers=customers)
 
 
 def _reachable(context: Context, work: Work, chat_id: str) -> Chat:
@@ -78,7 +72,7 @@ def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, An
     work.push(
         "incoming_event",
         {"chat_id": chat.id, "thread_id": chat.active_thread().id, "event": body},
-        _audience(chat, event.visibility),
+        chat.audience(event.visibility),
     )
     return {"event_id": event_id}
 
@@ -111,7 +105,7 @@ def send_typing_indicator(context: Context, work: Work, payload: SendTypingIndic
     work.push(
         "incoming_typing_indicator",
         {"chat_id": chat.id, "thread_id": chat.active_thread().id, "typing_indicator": indicator},
-        _audience(chat, payload.visibility),
+        chat.audience(payload.visibility),
         stored=False,
     )
     return {}
@@ -128,7 +122,7 @@ def send_thinking_indicator(context: Context, work: Work, payload: SendThinkingI
         "sent_at": work.now(),
     }
     indicator.update(payload.model_dump(include={"title", "description", "custom_id"}, exclude_none=True))
-    work.push("incoming_thinking_indicator", indicator, _audience(chat, payload.visibility), stored=False)
+    work.push("incoming_thinking_indicator", indicator, chat.audience(payload.visibility), stored=False)
     return {}
 
 
@@ -141,6 +135,6 @@ def mark_events_as_seen(context: Context, work: Work, payload: MarkEventsAsSeen)
         work.push(
             "events_marked_as_seen",
             {"user_id": context.identity.agent_id, "chat_id": chat.id, "seen_up_to": payload.seen_up_to},
-            _audience(chat, chat.users[context.identity.agent_id].visibility),
+            chat.audience(chat.users[context.identity.agent_id].visibility),
         )
     return {}

@@ -4,7 +4,7 @@ from typing import Any
 
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.bus.base import Audience
+from rtm.model.audience import Audience
 from rtm.model.requests.events import Multicast
 from rtm.store.work import Needs, Work
 

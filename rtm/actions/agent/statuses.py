@@ -5,7 +5,7 @@ from typing import Any
 from rtm.access.directory import AgentRecord
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.bus.base import Audience
+from rtm.model.audience import Audience
 from rtm.model.requests.sessions import ListRoutingStatuses, SetAwayStatus, SetRoutingStatus
 from rtm.protocol.errors import AuthorizationError, NotFound, ValidationError
 from rtm.routing.presence import Change
