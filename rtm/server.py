@@ -1,6 +1,7 @@
 """Serves the app: what must be right before, the socket it listens on, one process or several, and a clean end."""
 
 import asyncio
+import math
 import multiprocessing
 import os
 import signal
@@ -17,12 +18,13 @@ from typing import NoReturn
 import uvicorn
 from redis.exceptions import RedisError
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import multiprocess
 
 from rtm import logs
 from rtm.banner import show
 from rtm.demo.credentials import Credentials
 from rtm.demo.license import ensure
+from rtm.gateway.drain import drain
 from rtm.private import write_private
 from rtm.redis_client import RedisUrl
 from rtm.settings import Settings
@@ -33,9 +35,11 @@ from rtm.web.http import BoundedHttp
 
 _BACKLOG = 2048
 _REDIS_TIMEOUT_S = 5
-# Clients are told to go at once; who has not gone by then is cut.
-_STOP_TIMEOUT_S = 10
+_GOODBYE_TIMEOUT_S = 5
+"""For clients to go when the last of them has been told to and has its answers; who has not gone by then is cut."""
 _WORKERS_READY_TIMEOUT_S = 60
+_WORKER_SILENT_S = 20
+"""After which a worker that answers its parent nothing is replaced, and one that takes as long to start is given up."""
 
 
 class StartError(Exception):
@@ -43,7 +47,10 @@ class StartError(Exception):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl+C. Raises StartError, DatabaseError or CertificateError if it cannot start."""
+    """Serve until SIGTERM or Ctrl+C, and drain; a second one ends it at once.
+
+    Raises StartError, DatabaseError or CertificateError if it cannot start.
+    """
     logs.configure(settings.log_level)
     # uvicorn ends well at SIGTERM and then raises it once more, for whoever had it before: that is a good end too.
     signal.signal(signal.SIGTERM, _exit)
@@ -140,7 +147,8 @@ class _Config(uvicorn.Config):
             lifespan="on",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_STOP_TIMEOUT_S,
+            timeout_graceful_shutdown=math.ceil(settings.limits.request_timeout_s) + _GOODBYE_TIMEOUT_S,
+            timeout_worker_healthcheck=_WORKER_SILENT_S,
             ssl_certfile=shown.chain if shown else None,
             ssl_keyfile=shown.key if shown else None,
         )
@@ -151,28 +159,33 @@ class _Config(uvicorn.Config):
     def load(self) -> None:
         from rtm.app import build
 
-        _end_with_parent()
         app = build(self.settings)
         self.app = app.asgi
+        self.health = app.health
         self.ws = app.accept  # type: ignore[assignment]  # called like the class it is declared as
         super().load()
 
 
-def _end_with_parent() -> None:
-    """A worker does not outlive a parent that was killed, or it would keep the port."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 class _Server(uvicorn.Server):
-    """One process that says when it accepts connections."""
+    """One process, which drains before it ends."""
+
+    config: _Config
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, let the clients go, and end."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        self.config.health.draining = True
+        # On the connections they have HTTP clients may ask once more: few requests will cross with our good-bye.
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        await drain(self.server_state.connections, self.config.settings.drain_s)
+        await super().shutdown(sockets)
+
+
+class _OnlyProcess(_Server):
+    """Says when it accepts connections, and ends at once at the second signal to stop."""
 
     def __init__(self, config: _Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -182,30 +195,86 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._ready()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            _end_at_once(sig)
+        super().handle_exit(sig, frame)
 
-class _Workers(Multiprocess):
+
+class _Worker(multiprocess.Process):
+    """One process of several. It drains at the first SIGTERM, from whomever; its parent kills it to end it at once."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = _Server(self.config)
+        return self._server
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        # A terminal's Ctrl+C goes to every process; a worker is stopped by its parent.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        super().target(sockets)
+
+
+# There is no other way to tell `Multiprocess` what a worker runs.
+multiprocess.Process = _Worker  # type: ignore[misc]
+
+
+def _end_with_parent() -> None:
+    """A worker does not outlive a parent that was killed, or it would keep the port."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Workers(multiprocess.Multiprocess):
     """Several processes on one listening socket; a worker that dies later is replaced."""
 
     def __init__(self, config: _Config, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
         super().__init__(config, sockets)
         self._ready = ready
+        self._stopping = False
         self.failed = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopping:
+            for process in self.processes:
+                process.kill()
+            _end_at_once(number)
+        self._stopping = True
+        self.signal_queue.append(number)
+        # Also in the middle of a rolling restart. In a thread, as the one that was interrupted may hold the event.
+        threading.Thread(target=self.should_exit.set).start()
 
     def init_processes(self) -> None:
         super().init_processes()
         try:
-            if all(process.wait_until_ready(_WORKERS_READY_TIMEOUT_S) for process in self.processes):
+            if all(process.wait_until_ready(_WORKERS_READY_TIMEOUT_S, self.should_exit) for process in self.processes):
                 self._ready()
                 return
-            self.failed = not self.signal_queue  # otherwise somebody has stopped it
+            self.failed = not self._stopping
             self.should_exit.set()
         except BaseException:
             self.terminate_all()
             raise
 
+    def terminate_all(self) -> None:
+        for listener in self.sockets:  # else it takes connections that nobody serves
+            listener.close()
+        super().terminate_all()
+
     def keep_subprocess_alive(self) -> None:
         super().keep_subprocess_alive()
         self.failed |= any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+
+
+def _end_at_once(number: int) -> NoReturn:
+    """As after `kill -9`, at which nothing acknowledged is lost; the status is a shell's for that signal."""
+    os._exit(128 + number)
 
 
 def _run(config: _Config, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -215,7 +284,7 @@ def _run(config: _Config, listener: socket.socket, ready: Callable[[], None]) ->
             workers.run()
             failed = workers.failed
         else:
-            _Server(config, ready).run([listener])
+            _OnlyProcess(config, ready).run([listener])
             failed = False
     except KeyboardInterrupt:
         return

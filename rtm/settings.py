@@ -64,6 +64,8 @@ class Settings(BaseSettings):
         "rediss, rediss+sentinel and rediss+cluster over TLS.",
     )
     workers: int = Field(1, ge=1, le=256, description="Processes; more than 1 takes PostgreSQL and Redis.")
+    # A wave of log-ins costs the other processes more than a few seconds cost anybody.
+    drain_s: Seconds = Field(5, description="Time over which a stop tells sockets to go; 0 for all at once.")
     tls_cert: Path | None = Field(None, description="PEM file with the certificate and its chain.")
     tls_key: Path | None = Field(None, description="PEM file with its unencrypted key, if it is not in --tls-cert.")
     tls_self_signed: bool = Field(

@@ -7,4 +7,5 @@ unsupported.py a client of a version that is not served
 interest.py    which pushes a session has asked for and may see
 hub.py         who is connected here; takes pushes to them
 feed.py        a license's stored pushes in order, each once
+drain.py       the end of a process, for its sockets
 """

@@ -42,7 +42,13 @@ from rtm.protocol.envelope import (
     encode_error,
     encode_response,
 )
-from rtm.protocol.errors import ApiError, AuthenticationError, InternalError, PendingRequestsLimitReached
+from rtm.protocol.errors import (
+    ApiError,
+    AuthenticationError,
+    InternalError,
+    PendingRequestsLimitReached,
+    ServiceUnavailable,
+)
 from rtm.protocol.timestamps import to_seconds
 from rtm.routing.presence import Change
 
@@ -113,6 +119,7 @@ class Session:
         "_last_ping",
         "_pending",
         "_state",
+        "_stopping",
         "_timer",
         "_wire",
         "connection_id",
@@ -133,6 +140,7 @@ class Session:
         self._default_status = ""
         self._last_ping = 0.0
         self._pending = 0
+        self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self.connection_id = secrets.token_hex(8)
         self.organization_id = organization_id
@@ -159,6 +167,9 @@ class Session:
             request = malformed.request
             self._wire.send(encode_error(request.request_id, request.action, malformed.error))
             return
+        if self._stopping:
+            self._wire.send(encode_error(request.request_id, request.action, ServiceUnavailable("Server is stopping")))
+            return
         # A ping is answered at once: a client with many open questions is still there.
         if 0 < self._gateway.limits.pending_requests <= self._pending and request.action != "ping":
             self._wire.send(encode_error(request.request_id, request.action, PendingRequestsLimitReached()))
@@ -169,6 +180,8 @@ class Session:
     def _reply(self, request: Request, outcome: Any) -> None:
         self._pending -= 1
         self._wire.send(_encode_answer(request, outcome))
+        if self._stopping and not self._pending:
+            self._go_away()
 
     def pinged(self) -> None:
         """The client is there; by action or by control frame."""
@@ -188,8 +201,10 @@ class Session:
         self._caller.session = None
 
     def shutdown(self) -> None:
-        """The server stops; of the contract's reasons, this one asks the client to come back."""
-        self.disconnect("internal_error", code=CloseCode.GOING_AWAY)
+        """The server stops: begin nothing new, and end when what has begun is answered."""
+        self._stopping = True
+        if not self._pending:
+            self._go_away()
 
     # For actions and the hub
 
@@ -285,6 +300,10 @@ class Session:
         self._wire.close(code, reason)
 
     # Its own affairs
+
+    def _go_away(self) -> None:
+        # Of the contract's reasons, this one asks the client to come back.
+        self.disconnect("internal_error", code=CloseCode.GOING_AWAY)
 
     @property
     def _ended(self) -> bool:
