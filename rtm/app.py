@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from rtm.routing.presence import MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
 from rtm.settings import Settings
 from rtm.store.database import Database, connect, dsn
+from rtm.store.outbox import PostgresqlOutbox, SqliteOutbox, Trimmer
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
@@ -74,6 +76,7 @@ def build(settings: Settings) -> App:
     flusher = Flusher()
     hub = Hub(bus, queries.pushes_after, queries.sequences, flusher)
     writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
+    trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, region=settings.region)
     directories = Directories(database, hub.directory_replaced)
     page_ids = PageIds(database)
@@ -98,10 +101,10 @@ def build(settings: Settings) -> App:
                 stack.push_async_callback(part.stop)
             await page_ids.start()
             watch = Watch(watched, directories, revoked)
-            loops = [writer.run, hub.run, watch.run]
-            if settings.redis_url:  # other processes write too
-                loops.append(hub.poll)
-            await stack.enter_async_context(_running(*loops))
+            stack.push_async_callback(trimmer.stop)
+            others_write = settings.redis_url or database.dialect == "postgresql"
+            polls = [hub.poll] if others_write else []
+            await stack.enter_async_context(_running(writer.run, hub.run, watch.run, trimmer.run, *polls))
             stack.push_async_callback(gateway.finish)
             _spare_the_collector()
             yield
@@ -141,6 +144,13 @@ def _write_store(settings: Settings, database: Database) -> SqliteStore | Postgr
     if database.dialect == "sqlite":
         return SqliteStore(Path(str(settings.database.database)))
     return PostgresqlStore(dsn(settings.database))
+
+
+def _trimmer(settings: Settings, store: SqliteStore | PostgresqlStore, database: Database, hub: Hub) -> Trimmer:
+    ages = {"keep_s": settings.outbox_keep_s, "max_age_s": settings.outbox_max_age_s}
+    if isinstance(store, SqliteStore):  # what is committed here is delivered here, in the same turn
+        return Trimmer(SqliteOutbox(store), time.time, **ages)
+    return Trimmer(PostgresqlOutbox(database.engine), lambda: hub.passed_at, **ages)
 
 
 def _session(gateway: Gateway, path: str, query: str) -> WireSession:

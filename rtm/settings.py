@@ -77,6 +77,15 @@ class Settings(BaseSettings):
         pattern=r"^[a-z][a-z0-9-]{1,15}$",
         description="Prefix of the tokens minted here; a token of another region is turned away.",
     )
+    outbox_keep_s: Seconds = Field(
+        60,
+        description="How long stored pushes are kept that every process has delivered; covers what clocks differ by.",
+    )
+    # A process that is further behind has lost its sockets anyway: each has missed its pings.
+    outbox_max_age_s: Seconds = Field(
+        300,
+        description="How long they are kept for a process that has not; it then ends the sessions that wait for them.",
+    )
     errors_as_200: bool = Field(False, description="Answer errors of the Web API with HTTP status 200.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important lines to log.")
     # Compression costs memory and time for every connection, and messages are small.
@@ -114,6 +123,8 @@ class Settings(BaseSettings):
             raise ValueError("--tls-self-signed and --tls-cert exclude each other")
         if (self.credentials or self.demo_agents) and not self.demo:
             raise ValueError("--credentials and --demo-agents need --demo")
+        if self.outbox_max_age_s < self.outbox_keep_s:
+            raise ValueError("--outbox-max-age-s must not be less than --outbox-keep-s")
         return self
 
     @property

@@ -27,10 +27,14 @@ ReadOutbox = Callable[[int, int, int], Awaitable[Sequence[Envelope]]]
 """license_id, sequence, limit -> the stored pushes that follow."""
 
 
+class Trimmed(Exception):
+    """What is missing is no longer in the outbox."""
+
+
 class Feed:
     """Calls `deliver` for each envelope; `delivered` is the place of the last one, None until `start_at`.
 
-    `give_up` is called when what is missing could not be read for GIVE_UP_S.
+    `give_up` is called when what is missing could not be read for GIVE_UP_S, or is gone.
     """
 
     def __init__(
@@ -82,6 +86,10 @@ class Feed:
         self._highest = max(self._highest, sequence)
         self._watch_gap()
 
+    def has_passed(self, sequence: int) -> bool:
+        """Whether all up to this place has been delivered, or nobody waits for it."""
+        return self.delivered is None or self.delivered >= sequence
+
     def catch_up(self) -> None:
         """Read from the outbox now: something may have been lost."""
         self._may_miss = True
@@ -123,7 +131,7 @@ class Feed:
                     await asyncio.sleep(await self._read_on())
                     if self.delivered != before:
                         patience.reschedule(loop.time() + GIVE_UP_S)
-        except TimeoutError:
+        except (TimeoutError, Trimmed):
             log.warning("gap_not_closed", license_id=self.license_id, after=self.delivered, expected=self._highest)
             self._give_up()
         finally:
@@ -135,6 +143,8 @@ class Feed:
         try:
             if await self._read_batch():
                 self._may_miss = True
+        except Trimmed:
+            raise
         except Exception:
             log.exception("outbox_unreadable", license_id=self.license_id)
             self._may_miss = True
@@ -152,4 +162,7 @@ class Feed:
                 self._early.pop(envelope.sequence, None)
                 self._deliver(envelope)
         self._drain()
+        # Places are given without gaps in the order of commits: when a later one is there, those before it were.
+        if missing and missing[-1].sequence > self.delivered:
+            raise Trimmed
         return len(missing) == REPAIR_BATCH

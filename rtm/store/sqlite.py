@@ -7,8 +7,9 @@ the interpreter's lock, and a row at a time would hand it to and fro with the ev
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,6 +92,10 @@ class SqliteStore:
     async def rollback(self) -> None:
         self._forget()
 
+    async def between_batches(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run this in the writer's thread, where nobody else writes meanwhile. Raises StoreUnavailable."""
+        return await self._run(lambda: work(self._db))
+
     def _forget(self) -> None:
         for chat_id, chat in self._batch.chats.items():
             if chat.revision:
@@ -162,15 +167,22 @@ class SqliteStore:
 
     def _write(self, statements: Sequence[Statement]) -> None:
         db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(db):
             for statement, values in statements:
                 db.execute(statement, values)
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit at the end of the block, or roll back."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def _statements(changes: Changes) -> list[Statement]:

@@ -214,6 +214,13 @@ outbox = Table(
     sqlite_with_rowid=False,  # it grows at its end only: one tree to write to instead of two
 )
 
+outbox_readers = Table(
+    "outbox_readers",
+    metadata,
+    Column("id", Text, primary_key=True),  # a process, as long as it runs
+    Column("passed_at", Text, nullable=False),  # all that was stored before has been delivered by it
+)
+
 secrets = Table(
     "secrets",
     metadata,

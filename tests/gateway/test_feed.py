@@ -224,6 +224,18 @@ async def test_a_gap_that_cannot_be_closed_is_given_up(monkeypatch: pytest.Monke
     assert reader.delivered == []
 
 
+@pytest.mark.parametrize("left", [[5, 6], [1, 2, 5, 6], [1, 2, 4]])
+async def test_what_is_gone_from_the_outbox_is_not_waited_for(left: list[int]) -> None:
+    reader = Reader(left)
+    reader.feed.start_at(0)
+    reader.offer(6)
+    with capture_logs() as logs:
+        async with asyncio.timeout(5):
+            await reader.gave_up.wait()
+    assert logs[-1]["event"] == "gap_not_closed"
+    assert reader.delivered == [place for place in left if place <= 2]
+
+
 async def test_who_gets_on_does_not_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GIVE_UP_S", 0.2)
     reader = Reader()
