@@ -17,13 +17,13 @@ from hdrh.histogram import HdrHistogram
 
 from bench.agents import call_each, encode_message, logged_in
 from bench.clients import (
-    PATIENCE_S,
     PING_INTERVAL_S,
     Client,
     LoadError,
     connected,
     epoll_of,
     ping,
+    poll_busily,
     text_frame,
     unmasked_text_frame,
 )
@@ -102,7 +102,7 @@ class Requests:
             each.ask(time.perf_counter())
         waiting, heard = len(self._callers), 0
         while waiting or (self._listeners and heard < len(latencies)):
-            ready = self._epoll.poll(PATIENCE_S)
+            ready = poll_busily(self._epoll)
             if not ready:
                 raise LoadError(f"{waiting} requests unanswered, {heard} of {len(latencies)} pushes delivered")
             for fd, _ in ready:
