@@ -17,14 +17,16 @@ import structlog
 from starlette.applications import Starlette
 
 from rtm import versions
+from rtm.access.attempts import Attempts
 from rtm.access.directory import Directories
+from rtm.access.quota import Quota
+from rtm.access.tally import Tally
 from rtm.access.tokens import Authenticator
 from rtm.access.watch import Watch
 from rtm.actions import agent, registry
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Dispatcher
 from rtm.actions.pages import PageIds
-from rtm.actions.quota import Quota
 from rtm.bus.base import Bus
 from rtm.bus.memory import MemoryBus
 from rtm.bus.redis import RedisBus
@@ -36,7 +38,7 @@ from rtm.gateway.wire import Wires, WireSession
 from rtm.protocol.errors import NotFound, ValidationError
 from rtm.routing.presence import MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
-from rtm.settings import Settings
+from rtm.settings import Limits, Settings
 from rtm.store.database import Database, connect, dsn
 from rtm.store.outbox import PostgresqlOutbox, SqliteOutbox, Trimmer
 from rtm.store.postgresql import PostgresqlStore
@@ -70,18 +72,17 @@ def build(settings: Settings) -> App:
     # Apart, so that neither a revocation nor a look at the health waits for a connection of the pool.
     watched = connect(settings)
     queries = Queries(database)
-    bus: Bus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
-    presence: Presence = RedisPresence(settings.redis_url) if settings.redis_url else MemoryPresence()
+    bus, presence, tally = _among_processes(settings.redis_url)
     store = _write_store(settings, database)
     flusher = Flusher()
     hub = Hub(bus, queries.pushes_after, queries.sequences, flusher)
     writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
     trimmer = _trimmer(settings, store, watched, hub)
-    authenticator = Authenticator(database, region=settings.region)
+    authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
     directories = Directories(database, hub.directory_replaced)
     page_ids = PageIds(database)
     services = Services(settings, authenticator, directories, queries, writer, page_ids, presence, publish=hub.publish)
-    dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute))
+    dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute, "requests", shared=tally))
     gateway = Gateway(hub, dispatcher, services)
     web = WebApi(dispatcher, services)
     health = Health(watched, bus)
@@ -104,7 +105,8 @@ def build(settings: Settings) -> App:
             stack.push_async_callback(trimmer.stop)
             others_write = settings.redis_url or database.dialect == "postgresql"
             polls = [hub.poll] if others_write else []
-            await stack.enter_async_context(_running(writer.run, hub.run, watch.run, trimmer.run, *polls))
+            tells = [tally.run] if tally else []
+            await stack.enter_async_context(_running(writer.run, hub.run, watch.run, trimmer.run, *polls, *tells))
             stack.push_async_callback(gateway.finish)
             _spare_the_collector()
             yield
@@ -138,6 +140,20 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _among_processes(redis_url: str | None) -> tuple[Bus, Presence, Tally | None]:
+    """What processes have in common beside the database; one alone has nobody to share its quotas with."""
+    if redis_url is None:
+        return MemoryBus(), MemoryPresence(), None
+    return RedisBus(redis_url), RedisPresence(redis_url), Tally(redis_url)
+
+
+def _attempts(limits: Limits, tally: Tally | None) -> Attempts:
+    return Attempts(
+        Quota(limits.refused_tokens_per_minute, "refused tokens", shared=tally),
+        Quota(limits.logins_per_minute, "log-ins with one token"),
+    )
 
 
 def _write_store(settings: Settings, database: Database) -> SqliteStore | PostgresqlStore:

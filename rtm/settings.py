@@ -18,7 +18,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Limits(BaseModel):
-    """What one client may cost the others; 0 turns a limit off. Each process counts for itself."""
+    """What one client may cost the others; 0 turns a limit off."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,7 +37,13 @@ class Limits(BaseModel):
         6000, description="Sockets of one IP address that have not logged in yet, per process."
     )
     pending_requests: Count = Field(128, description="Unanswered requests of one socket.")
-    requests_per_minute: Count = Field(600_000, description="Requests of one license, per process.")
+    requests_per_minute: Count = Field(600_000, description="Requests of one license, over all processes.")
+    # What is refused costs a look-up each: this many take 1 % of a CPU. An office of a thousand may be out of date.
+    refused_tokens_per_minute: Count = Field(
+        2000, description="Refused tokens of one IP address, after which it is believed only those that were good."
+    )
+    # Several times the sockets an agent may hold: they may all come back at once, and more than once.
+    logins_per_minute: Count = Field(6000, description="Log-ins with one token, per process.")
 
 
 class Settings(BaseSettings):

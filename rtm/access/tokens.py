@@ -18,6 +18,7 @@ from typing import Any, Literal
 from sqlalchemy import Select, and_, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rtm.access.attempts import Attempts
 from rtm.access.identity import Identity
 from rtm.access.scopes import expand, of_role
 from rtm.protocol.errors import (
@@ -138,25 +139,35 @@ class _Holder:
 class Authenticator:
     """Tells who holds a token; what it read from the database is at most a second old."""
 
-    def __init__(self, database: Database, *, region: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, attempts: Attempts, *, region: str, clock: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
+        self._attempts = attempts
         self._region = region
         self._clock = clock
         # In the order of reading, which is the order of leaving.
         self._cache: dict[bytes, _Holder] = {}
 
-    async def authenticate(self, authorization: str) -> Identity:
-        """The holder of the token in an `Authorization` header or in `login`.
+    async def authenticate(self, authorization: str, address: str | None = None, *, login: bool = False) -> Identity:
+        """The holder of the token in an `Authorization` header or, with `login`, in a socket's log-in from `address`.
 
-        Raises AuthenticationError, MisdirectedRequest, LicenseExpired, RequesterSuspended or
+        Raises AuthenticationError, TooManyRequests, MisdirectedRequest, LicenseExpired, RequesterSuspended or
         RequesterAwaitingApproval.
         """
         credentials = parse_authorization(authorization)
         region, colon, _ = credentials.token.partition(":")
         if colon and region != self._region and region in REGIONS:
             raise MisdirectedRequest(region)
-        holder = await self._holder(digest(credentials.token))
-        self._check(holder, credentials)
+        key = digest(credentials.token)
+        self._attempts.begin(address, key, login=login)
+        try:
+            holder = await self._holder(key)
+            self._check(holder, credentials)
+        except AuthenticationError:
+            self._attempts.failed(address, key, login=login)
+            raise
+        self._attempts.succeeded(key)
         return holder.identity
 
     def forget(self, token_id: str) -> None:

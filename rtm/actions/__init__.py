@@ -5,7 +5,6 @@ context.py    what a handler is given
 dispatch.py   from a request to its answer: version, scopes, quota, payload, handler
 lane.py       the order of one connection's changes
 pages.py      page ids: opaque, signed, good for a month
-quota.py      how many requests a license may make
 agent/        the Agent Chat API, a module a topic
 
 A new action is a function in a module of its API's package; nothing else needs to know.

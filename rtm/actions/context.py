@@ -30,6 +30,10 @@ class SocketSession(Protocol):
     def identity(self) -> Identity | None:
         """Who has logged in."""
 
+    @property
+    def address(self) -> str | None:
+        """The client's IP address, if it is known."""
+
     def pinged(self) -> None:
         """The client is there."""
 

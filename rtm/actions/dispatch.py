@@ -19,10 +19,10 @@ from rtm import versions
 from rtm.access.bots import as_bot
 from rtm.access.directory import Directory
 from rtm.access.identity import Identity
+from rtm.access.quota import Quota
 from rtm.actions import registry
 from rtm.actions.context import Context, Services, SocketSession
 from rtm.actions.lane import Lane
-from rtm.actions.quota import Quota
 from rtm.actions.registry import Action, Kind
 from rtm.model.payload import Payload
 from rtm.protocol.envelope import Request
@@ -76,7 +76,8 @@ class Dispatcher:
 
     def __init__(self, services: Services, quota: Quota) -> None:
         self._services = services
-        self._quota = quota
+        self.quota = quota
+        """What a license may ask in a minute."""
         self._timeout_s = services.settings.limits.request_timeout_s or None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -112,7 +113,7 @@ class Dispatcher:
             return action
         # A ping is free: who has spent the quota is still there, and may say so.
         if action is None or action.kind is not Kind.IMMEDIATE:
-            self._quota.spend(identity.license_id)
+            self.quota.spend(identity.license_id)
         if action is None:
             raise NotFound(f"`action` is unknown to version {version}: {request.action[:64]}")
         if action.scopes and action.scopes.isdisjoint(identity.scopes):

@@ -209,6 +209,11 @@ class Session:
     # For actions and the hub
 
     @property
+    def address(self) -> str | None:
+        """The client's IP address, if it is known."""
+        return self._address
+
+    @property
     def identity(self) -> Identity | None:
         """Who has logged in."""
         return self._caller.identity

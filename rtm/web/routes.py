@@ -2,6 +2,10 @@
 
 `Authorization` is Bearer or Basic; `X-API-Version` names the version where the path does not; `X-Author-Id` lets an
 agent act as a bot in the versions that have it; `X-Region` must be ours. Source: the public reference, "Web API".
+
+Who is known is told with every answer how much of the license's quota is left: `RateLimit-Limit`, `-Remaining` and
+`-Reset` (seconds). The reference has no such headers; these are the IETF's, draft-ietf-httpapi-ratelimit-headers-06,
+which clients know best. What is one too many is answered 429 with `Retry-After`.
 """
 
 import asyncio
@@ -19,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rtm import versions
+from rtm.access.identity import Identity
 from rtm.access.tokens import REGIONS
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Caller, Dispatcher, answer_to
@@ -66,23 +71,30 @@ class WebApi:
         return self._refusal(InternalError())
 
     async def _action(self, http: HttpRequest) -> Response:
+        identity = None
         try:
-            outcome = await self._run(http)
+            version = _version(http)
+            identity = await self._authenticate(http)
+            outcome = await self._run(http, version, identity)
         except Exception as error:  # noqa: BLE001 - answered and logged like those of actions
             outcome = answer_to(error, path=http.url.path)
+        headers = {} if identity is None else self._dispatcher.quota.headers(identity.license_id)
         if isinstance(outcome, ApiError):
-            return self._refusal(outcome)
-        return _json(outcome, 200)
+            return self._refusal(outcome, headers)
+        return _json(outcome, 200, headers)
 
-    async def _run(self, http: HttpRequest) -> Any:
-        version = _version(http)
+    async def _authenticate(self, http: HttpRequest) -> Identity:
         self._check_region(http)
         authorization = http.headers.get("authorization")
         if authorization is None:
             raise AuthenticationError("`Authorization` header is required")
+        address = http.client.host if http.client else None
+        with anyio.fail_after(self._services.settings.limits.request_timeout_s or None):
+            return await self._services.authenticator.authenticate(authorization, address)
+
+    async def _run(self, http: HttpRequest, version: str, identity: Identity) -> Any:
         limits = self._services.settings.limits
         with anyio.fail_after(limits.request_timeout_s or None):
-            identity = await self._services.authenticator.authenticate(authorization)
             directory = await self._services.directories.get(identity.license_id)
         payload = await read_object(http, limits.body_size_bytes, limits.request_timeout_s)
         request = Request(http.path_params["action"], payload, author_id=http.headers.get("x-author-id"))
@@ -99,9 +111,9 @@ class WebApi:
                 raise MisdirectedRequest(ours)
             raise ValidationError("`X-Region` is unknown")
 
-    def _refusal(self, error: ApiError) -> Response:
+    def _refusal(self, error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
         status = 200 if self._services.settings.errors_as_200 else error.status
-        return _json({"error": error.as_dict()}, status, error.headers)
+        return _json({"error": error.as_dict()}, status, {**(headers or {}), **error.headers})
 
 
 def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:

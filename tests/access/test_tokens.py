@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event
 
+from rtm.access.attempts import Attempts
+from rtm.access.quota import Quota
 from rtm.access.scopes import of_role
 from rtm.access.tokens import Authenticator, Credentials, mint, parse_authorization, revoke
 from rtm.protocol.errors import (
@@ -19,6 +21,8 @@ from rtm.protocol.errors import (
     RequesterSuspended,
 )
 from tests.access.conftest import AGENT, LICENSE_ID, OWNER, World
+
+NO_LIMITS = Attempts(Quota(0, "refused tokens"), Quota(0, "log-ins"))
 
 
 class Clock:
@@ -38,7 +42,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def authenticator(world: World, clock: Clock) -> Authenticator:
-    return Authenticator(world.database, region="dal", clock=clock)
+    return Authenticator(world.database, NO_LIMITS, region="dal", clock=clock)
 
 
 def basic(user: str, token: str) -> str:

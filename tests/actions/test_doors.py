@@ -1,12 +1,14 @@
 """What holds for every action: request ids, the order of answers and pushes, versions, quotas, time."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from rtm.access.quota import Key, end_of_minute
 from rtm.store.queries import Queries
 from tests.actions.conftest import Enter
 from tests.world import Refused, World
@@ -140,6 +142,7 @@ WorldWith = Callable[..., Awaitable[World]]
 async def test_a_license_may_ask_so_many_times_a_minute(world_with: WorldWith) -> None:
     world = await world_with({"requests_per_minute": 4})
     alice, bob = await world.agent("alice"), await world.web("bob")
+    await within_a_minute_of(world.license_id)
     for _ in range(2):
         await alice.call("list_chats")
         await bob.call("list_chats")
@@ -153,7 +156,48 @@ async def test_a_license_may_ask_so_many_times_a_minute(world_with: WorldWith) -
     assert 1 <= int(response.headers["retry-after"]) <= 60
     await alice.call("ping")  # costs nothing, so that who waits for the next minute is not taken for gone
     stranger = await (await world.server.world()).agent("alice")
+    await stranger.call("list_chats")
     await stranger.close()
+
+
+async def test_an_address_has_so_many_tokens_refused_over_both_doors(world_with: WorldWith) -> None:
+    world = await world_with({"refused_tokens_per_minute": 2})
+    token = await world.token("alice")
+    alice, stranger = await world.agent("alice", token=token), await world.socket()
+    web = await world.web("bob")
+    await within_a_minute_of("127.0.0.1")
+    assert (await stranger.refused("login", token="Bearer dal:0")).type == "authentication"
+    assert (await web.post("list_chats", authorization="Bearer dal:1")).status_code == 401
+
+    refusal = await stranger.refused("login", token="Bearer dal:2")
+    response = await web.post("list_chats", authorization="Bearer dal:3")
+
+    assert refusal.type == response.json()["error"]["type"] == "too_many_requests"
+    assert refusal.message.startswith("Too many refused tokens: at most 2 in 60 s, try again in ")
+    assert response.status_code == 429
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+    await alice.call("list_chats")
+    assert (await web.post("list_chats", authorization=token)).status_code == 200
+    await world.agent("alice", token=token)
+
+
+async def test_a_token_logs_in_so_many_times_a_minute(world_with: WorldWith) -> None:
+    world = await world_with({"logins_per_minute": 2})
+    new = await world.mint("alice")
+    token = f"Bearer {new.token}"
+    await within_a_minute_of(new.row["hash"])
+    for _ in range(2):
+        await world.agent("alice", token=token)
+    refusal = await (await world.socket()).refused("login", token=token)
+    assert refusal.type == "too_many_requests"
+    assert refusal.message.startswith("Too many log-ins with one token: at most 2 in 60 s, try again in ")
+    await world.agent("alice")
+
+
+async def within_a_minute_of(key: Key) -> None:
+    """Wait for a time at which what a test counts is counted in one minute."""
+    while end_of_minute(key, time.time()) - time.time() < 5:
+        await asyncio.sleep(1)
 
 
 @pytest.fixture

@@ -74,6 +74,25 @@ async def test_a_suspended_agent_is_refused_within_a_second(world: World) -> Non
     assert (response.status_code, response.json()["error"]["type"]) == (403, "requester_suspended")
 
 
+# The quota
+
+
+async def test_every_answer_to_somebody_who_is_known_says_what_is_left(world_with: WorldWith) -> None:
+    world = await world_with({"requests_per_minute": 10})
+    alice = await world.web("alice")
+    left = []
+    for action in ("list_chats", "no_such_action", "list_chats"):
+        headers = (await alice.post(action)).headers
+        assert headers["ratelimit-limit"] == "10"
+        assert 1 <= int(headers["ratelimit-reset"]) <= 60
+        left.append(int(headers["ratelimit-remaining"]))
+    assert all(0 < each < 10 for each in left)
+    unread = await alice.request("POST", "/v3.6/agent/action/list_chats", content=b"no JSON")
+    assert "ratelimit-limit" in unread.headers
+    unknown = await alice.post("list_chats", authorization="Bearer x")
+    assert "ratelimit-limit" not in unknown.headers
+
+
 # Statuses
 
 

@@ -56,7 +56,7 @@ async def _authenticate(context: Context, token: str) -> Identity:
     """Who holds the token. A token of another region ends the connection: it can be used there only."""
     session = context.require_session()
     try:
-        identity = await context.services.authenticator.authenticate(token)
+        identity = await context.services.authenticator.authenticate(token, session.address, login=True)
     except MisdirectedRequest as error:
         session.disconnect("misdirected_connection", error.data)
         raise
