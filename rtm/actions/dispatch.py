@@ -6,8 +6,11 @@ under the limit on time. Commands need no task of their own: the writer calls ba
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -78,7 +81,7 @@ class Dispatcher:
         self._services = services
         self.quota = quota
         """What a license may ask in a minute."""
-        self._timeout_s = services.settings.limits.request_timeout_s or None
+        self._timeout_s = services.settings.limits.request_timeout_s or math.inf
         self._tasks: set[asyncio.Task[None]] = set()
 
     def dispatch(self, caller: Caller, request: Request, reply: Reply) -> None:
@@ -142,9 +145,21 @@ class Dispatcher:
         elif action.kind is Kind.IMMEDIATE:
             self._finish(action, context, reply, action.handler(context, payload))
         elif action.kind is Kind.QUERY or lane is None:
-            self._spawn(self._run(action, context, payload, None, reply))
+            self._spawn(self._run(action, context, payload, None, reply, self._timeout_s))
         else:
-            lane.enter(lambda: self._spawn(self._run(action, context, payload, lane, reply)), alone=True)
+            self._change(action, context, payload, lane, reply)
+
+    def _change(self, action: Action, context: Context, payload: Payload, lane: Lane, reply: Reply) -> None:
+        expires_at = monotonic() + self._timeout_s
+
+        def start() -> None:
+            self._spawn(self._run(action, context, payload, lane, reply, expires_at - monotonic()))
+
+        if lane.enter(alone=True):
+            start()
+        else:
+            overdue = partial(self._finish, action, context, reply, RequestTimeout())
+            lane.wait(start, overdue, alone=True, expires_at=expires_at)
 
     def _command(self, action: Action, context: Context, payload: Payload, lane: Lane | None, reply: Reply) -> None:
         def done(outcome: Any) -> None:
@@ -163,15 +178,26 @@ class Dispatcher:
             stores=action.stores,
             origin=context.origin,
         )
-        if lane is None:
-            self._services.writer.submit(command)
+        submit = self._services.writer.submit
+        if lane is None or lane.enter(alone=False):
+            submit(command)
         else:
-            lane.enter(lambda: self._services.writer.submit(command), alone=False)
+            command.expires_at = monotonic() + self._timeout_s
+            overdue = partial(self._finish, action, context, reply, RequestTimeout())
+            lane.wait(partial(submit, command), overdue, alone=False, expires_at=command.expires_at)
 
-    async def _run(self, action: Action, context: Context, payload: Payload, lane: Lane | None, reply: Reply) -> None:
+    async def _run(
+        self,
+        action: Action,
+        context: Context,
+        payload: Payload,
+        lane: Lane | None,
+        reply: Reply,
+        timeout_s: float,
+    ) -> None:
         outcome: Any
         try:
-            with anyio.fail_after(self._timeout_s):
+            with anyio.fail_after(timeout_s):
                 outcome = await action.handler(context, payload)
         except Exception as error:  # noqa: BLE001 - the one place that answers any of them
             outcome = answer_to(error, action=action.name)

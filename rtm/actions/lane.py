@@ -1,7 +1,18 @@
 """The order of one connection's changes."""
 
+import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple
+
+
+class _Waiting(NamedTuple):
+    start: Callable[[], None]
+    overdue: Callable[[], None]
+    alone: bool
+    expires_at: float
 
 
 class Lane:
@@ -11,34 +22,56 @@ class Lane:
     alone: it waits for all before it, and all after it wait for it.
     """
 
-    __slots__ = ("_alone", "_running", "_waiting")
+    __slots__ = ("_alone", "_running", "_timer", "_waiting")
 
     def __init__(self) -> None:
         self._running = 0
         self._alone = False
-        self._waiting: deque[tuple[Callable[[], None], bool]] | None = None
+        self._waiting: deque[_Waiting] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, start: Callable[[], None], *, alone: bool) -> None:
-        """Call `start` when its turn has come; what was started calls `exit` when it is done."""
-        if self._waiting or self._alone or (alone and self._running):
-            if self._waiting is None:
-                self._waiting = deque()
-            self._waiting.append((start, alone))
-        else:
-            self._begin(start, alone)
+    def enter(self, *, alone: bool) -> bool:
+        """Whether a change may start now; one that may not has to `wait`. Who has started calls `exit` when done."""
+        if self._waiting or not self._is_free(alone):
+            return False
+        self._begin(alone)
+        return True
+
+    def wait(self, start: Callable[[], None], overdue: Callable[[], None], *, alone: bool, expires_at: float) -> None:
+        """Call `start` when its turn has come, or `overdue` when it has not come by then on the monotonic clock."""
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(_Waiting(start, overdue, alone, expires_at))
+        if self._timer is None:
+            self._watch()
 
     def exit(self) -> None:
         """One that was started is done."""
         self._running -= 1
         self._alone = False
-        while self._waiting and not self._alone:
-            start, alone = self._waiting[0]
-            if alone and self._running:
-                return
-            self._waiting.popleft()
-            self._begin(start, alone)
+        if self._waiting:
+            self._go_on()
 
-    def _begin(self, start: Callable[[], None], alone: bool) -> None:
+    def _is_free(self, alone: bool) -> bool:
+        return not (self._alone or (alone and self._running))
+
+    def _begin(self, alone: bool) -> None:
         self._running += 1
         self._alone = alone
-        start()
+
+    def _go_on(self) -> None:
+        while self._waiting and self._is_free(self._waiting[0].alone):
+            first = self._waiting.popleft()
+            self._begin(first.alone)
+            first.start()
+
+    def _watch(self) -> None:
+        """One timer serves all: they expire in the order they came."""
+        self._timer = None
+        now = monotonic()
+        while self._waiting and self._waiting[0].expires_at <= now:
+            self._waiting.popleft().overdue()
+        self._go_on()
+        if self._waiting and self._waiting[0].expires_at < math.inf:
+            delay_s = self._waiting[0].expires_at - now
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._watch)

@@ -60,7 +60,7 @@ class Command:
     """False for a command that only reads chats and pushes what is not stored."""
     origin: Origin | None = None
     expires_at: float = 0.0
-    """On the monotonic clock; set by the writer."""
+    """On the monotonic clock; given by the writer, unless the command has waited for its turn before."""
     answered: bool = False
 
 

@@ -83,7 +83,8 @@ class Writer:
         self._queue.append(command)
         self._arrived.set()
         if self._timeout_s:
-            command.expires_at = monotonic() + self._timeout_s
+            # One that has waited for its turn knows better.
+            command.expires_at = command.expires_at or monotonic() + self._timeout_s
             self._unanswered.append(command)
             if self._sweeper is None:
                 self._sweep()
@@ -179,12 +180,11 @@ class Writer:
             log.exception("answer_failed", license_id=command.license_id)
 
     def _sweep(self) -> None:
-        """Answer what is overdue. One timer serves all: commands expire in the order they came."""
+        """Answer what is overdue, to the second; one timer serves all."""
         now = monotonic()
+        for command in [each for each in self._unanswered if each.expires_at <= now]:
+            self._finish(command, RequestTimeout())
         self._forget_answered()
-        while self._unanswered and self._unanswered[0].expires_at <= now:
-            self._finish(self._unanswered.popleft(), RequestTimeout())
-            self._forget_answered()
         self._sweeper = None
         if self._unanswered:
             self._sweeper = asyncio.get_running_loop().call_later(1, self._sweep)
