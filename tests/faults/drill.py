@@ -150,10 +150,10 @@ class Drill:
         first = "\n".join(str(wrong) for wrong in wrongs[:MAX_SHOWN])
         assert not wrongs, f"{len(wrongs)} wrongs, of which the first:\n{first}"
 
-    async def wrongs(self, *, late_s: float | None = None) -> list[Wrong]:
+    async def wrongs(self, *, late_s: float | None = None, settle_s: float = SETTLE_S) -> list[Wrong]:
         """All that is wrong, once everybody has been told or has had the time to be."""
         history = await self.history()
-        await self._settle(history)
+        await self._settle(history, time.monotonic() + settle_s)
         found = check(self.log, history)
         return found + (late(self.log, late_s) if late_s is not None else [])
 
@@ -168,9 +168,8 @@ class Drill:
                 ]
         return history
 
-    async def _settle(self, history: History) -> None:
+    async def _settle(self, history: History, deadline: float) -> None:
         last = {stored[-1].event_id for stored in history.values() if stored}
-        deadline = time.monotonic() + SETTLE_S
         for client in self.others:
             while time.monotonic() < deadline and not self._up_to_date(client, last):
                 await asyncio.sleep(0.02)
@@ -195,12 +194,14 @@ class Drill:
 
 
 class Pair:
-    """Two processes, `here` and `there`, each of which can be killed and started again."""
+    """Two processes, `here` and `there`, each of which can be killed and started again; `here` has further options."""
 
-    def __init__(self, data_dir: Path, *options: str | Path, **environment: str) -> None:
+    def __init__(
+        self, data_dir: Path, *options: str | Path, here: Sequence[str | Path] = (), **environment: str
+    ) -> None:
         self.doors = [Door("here"), Door("there")]
         self._data_dir = data_dir
-        self._options = options
+        self._options = {"here": [*options, *here], "there": options}
         self._environment = environment
         self._stacks: dict[str, contextlib.ExitStack] = {}
         self.servers: dict[str, ServerProcess] = {}
@@ -219,8 +220,8 @@ class Pair:
         """Start it; its door opens."""
         stack = self._stacks[name] = contextlib.ExitStack()
         make = serving if self.credentials else serving_demo
-        options = () if self.credentials else ("--demo-agents", str(DEMO_AGENTS))
-        started = make(self._data_dir, *self._options, *options, log=None, **self._environment)
+        demo = () if self.credentials else ("--demo-agents", str(DEMO_AGENTS))
+        started = make(self._data_dir, *self._options[name], *demo, log=None, **self._environment)
         server = await asyncio.to_thread(stack.enter_context, started)
         self.credentials = self.credentials or server.credentials
         self.servers[name] = server

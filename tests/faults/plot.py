@@ -1,7 +1,6 @@
 """What a drill looked like: events sent, acknowledged and delivered over time, with the faults marked."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from tests.faults.log import Log
@@ -15,16 +14,18 @@ def draw(log: Log, title: str, path: Path) -> None:
 
     acknowledged_at = {ask.event_id: ask.answered_at for ask in log.asks if ask.event_id is not None}
     told = [each for connection in log.connections for each in connection.told]
-    listeners = len({connection.client for connection in log.connections if connection.chat_ids})
-
     figure = Figure(figsize=(10, 6), layout="constrained")
     rates, delays = figure.subplots(2, sharex=True, height_ratios=[3, 2])
-    for label, times, share in (
-        ("sent", [ask.at for ask in log.asks], 1),
-        ("acknowledged", list(acknowledged_at.values()), 1),
-        (f"delivered, mean of {listeners} clients", [each.at for each in told], listeners),
+    once: Counter[int] = Counter()
+    for label, times, shares in (
+        ("sent", [ask.at for ask in log.asks], once),
+        ("acknowledged", list(acknowledged_at.values()), once),
+        ("delivered, to each connection", [each.at for each in told], _listening(log)),
     ):
-        rates.step(*_rate((at - log.started for at in times if at is not None), share), where="post", label=label)
+        counts = Counter(int((at - log.started) / STEP_S) for at in times if at is not None)
+        steps = range(max(counts, default=0) + 1)
+        shown = [counts[step] / (shares[step] or 1) / STEP_S for step in steps]
+        rates.step([step * STEP_S for step in steps], shown, where="post", label=label)
     points = [
         (each.at - log.started, max(each.at - asked, 1e-4) * 1e3)
         for each in told
@@ -49,7 +50,12 @@ def draw(log: Log, title: str, path: Path) -> None:
     figure.savefig(path)
 
 
-def _rate(times: Iterable[float], share: int) -> tuple[list[float], list[float]]:
-    counts = Counter(int(at / STEP_S) for at in times)
-    steps = range(max(counts, default=0) + 1)
-    return [step * STEP_S for step in steps], [counts[step] / STEP_S / max(share, 1) for step in steps]
+def _listening(log: Log) -> Counter[int]:
+    """How many connections heard of events in each step."""
+    listening: Counter[int] = Counter()
+    for connection in log.connections:
+        if connection.told and connection.logged_in_at is not None:
+            until = connection.end.at if connection.end is not None else connection.told[-1].at
+            first, last = ((at - log.started) / STEP_S for at in (connection.logged_in_at, until))
+            listening.update(range(round(first), round(last)))
+    return listening

@@ -1,0 +1,76 @@
+"""Redis dies under load and comes back empty, or one process is cut off from it: nobody misses a push."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Plotted
+from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
+from tests.faults.proxy import Proxy
+from tests.servers import RedisServer
+
+BETWEEN_S = 1.0
+LATE_S = 2.0
+"""After the acknowledgement, or after the return of Redis for what was acknowledged without it."""
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "outages_s",
+    [
+        pytest.param([5.0, 0.5, 0.5, 0.5, 0.5], id="one-long"),
+        pytest.param([5.0] * 5, id="all-long", marks=pytest.mark.soak),
+    ],
+)
+async def test_redis_killed(
+    tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted, outages_s: list[float]
+) -> None:
+    options = ("--database-url", postgres_url, "--redis-url", redis_server.url)
+    async with (
+        Pair(tmp_path, *options).running() as pair,
+        Drill.prepared(pair.doors, Cast.of_demo(pair.credentials)) as drill,
+    ):
+        plotted(drill.log, f"Redis killed and restarted empty, {len(outages_s)} times, {EVENTS_PER_S} events/s")
+        async with drill.load():
+            for outage_s in outages_s:
+                await asyncio.sleep(BETWEEN_S)
+                with drill.log.fault("Redis away"):
+                    await asyncio.to_thread(redis_server.kill)
+                    await asyncio.sleep(outage_s)
+                    await asyncio.to_thread(redis_server.start)
+            await asyncio.sleep(BETWEEN_S)
+        await drill.judge(late_s=LATE_S)
+        assert not drill.log.ended_by_server()
+
+
+@pytest.mark.timeout(120)
+async def test_a_process_cut_off_from_redis(
+    tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted
+) -> None:
+    """Cut, silent for longer than the bus takes to notice, and its connections killed one by one by Redis."""
+    options = ("--database-url", postgres_url, "--redis-url", redis_server.url)
+    async with (
+        Proxy(redis_server.port) as proxy,
+        Pair(tmp_path, *options, here=("--redis-url", f"redis://127.0.0.1:{proxy.port}/0")).running() as pair,
+        Drill.prepared(pair.doors, Cast.of_demo(pair.credentials)) as drill,
+    ):
+        plotted(drill.log, f"one of two processes cut off from Redis, {EVENTS_PER_S} events/s")
+        async with drill.load():
+            await asyncio.sleep(BETWEEN_S)
+            with drill.log.fault("cut off"):
+                proxy.cut()
+                await asyncio.sleep(1.5)
+                proxy.mend()
+            await asyncio.sleep(BETWEEN_S)
+            with drill.log.fault("silent"):
+                proxy.silence()
+                await asyncio.sleep(4)
+                proxy.mend()
+            for kind in ("pubsub", "normal") * 3:
+                await asyncio.sleep(BETWEEN_S / 3)
+                with drill.log.fault(f"{kind} connections killed"):
+                    await asyncio.to_thread(redis_server.ask, "CLIENT KILL", "TYPE", kind)
+            await asyncio.sleep(BETWEEN_S)
+        await drill.judge(late_s=LATE_S)
+        assert not drill.log.ended_by_server()
