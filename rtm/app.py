@@ -5,7 +5,7 @@ import gc
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from rtm.actions import agent, registry
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Dispatcher
 from rtm.actions.pages import PageIds
-from rtm.bus.base import Bus
+from rtm.bus.base import Bus, Envelope
 from rtm.bus.memory import MemoryBus
 from rtm.bus.redis import RedisBus
 from rtm.gateway.cork import Flusher
@@ -75,7 +75,7 @@ def build(settings: Settings) -> App:
     bus, presence, tally = _among_processes(settings.redis_url)
     store = _write_store(settings, database)
     flusher = Flusher()
-    hub = Hub(bus, queries.pushes_after, queries.sequences, flusher)
+    hub = Hub(bus, lambda *place: _settled(writer, queries.pushes_after(*place)), queries.sequences, flusher)
     writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
     trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
@@ -154,6 +154,11 @@ def _attempts(limits: Limits, tally: Tally | None) -> Attempts:
         Quota(limits.refused_tokens_per_minute, "refused tokens", shared=tally),
         Quota(limits.logins_per_minute, "log-ins with one token"),
     )
+
+
+async def _settled(writer: Writer, pushes: Awaitable[Sequence[Envelope]]) -> Sequence[Envelope]:
+    """What the outbox has, but for what the writer is about to answer and deliver itself."""
+    return writer.settled(await pushes)
 
 
 def _write_store(settings: Settings, database: Database) -> SqliteStore | PostgresqlStore:

@@ -82,7 +82,7 @@ def test_what_is_no_such_url_is_refused(url: str) -> None:
 
 def test_a_refusal_shows_no_password() -> None:
     for url in ("redis://user:secret@cache:port", "redis://user:secret@cache?db=x", "http://user:secret@cache"):
-        with pytest.raises(ValueError, match="expected|Invalid value") as refusal:
+        with pytest.raises(ValueError, match=r"expected|Invalid value") as refusal:
             RedisUrl.parse(url)
         assert "secret" not in str(refusal.value)
 

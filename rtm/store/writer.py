@@ -75,6 +75,7 @@ class Writer:
         self._arrived = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = Clock(lambda: time_ns() // 1000)
+        self._committing: dict[int, int] = {}  # license: the first place among those being committed
         self.batches = 0
         self.commands = 0
 
@@ -88,6 +89,14 @@ class Writer:
             self._unanswered.append(command)
             if self._sweeper is None:
                 self._sweep()
+
+    def settled(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+        """Of one license's pushes, read from the outbox in order: those before what is being committed here.
+
+        A commit is seen by readers before the writer knows of it. The rest comes through `deliver`, after the answer.
+        """
+        place = self._committing.get(envelopes[0].license_id) if envelopes else None
+        return envelopes if place is None else [envelope for envelope in envelopes if envelope.sequence < place]
 
     async def run(self) -> None:
         """Commit batches until cancelled."""
@@ -105,6 +114,7 @@ class Writer:
                 works, spoiled = self._apply(batch, loaded)
                 if spoiled is None:
                     changes = self._changes(works, loaded)
+                    self._committing = {each.license_id: each.sequence for each in reversed(changes.outbox)}
                     await (self._store.commit(changes) if changes else self._store.rollback())
                     self._answer(works)
                     return
@@ -117,6 +127,8 @@ class Writer:
             log.exception("batch_failed", commands=len(batch))
             await self._store.rollback()
             self._refuse(batch, InternalError())
+        finally:
+            self._committing = {}
 
     def _apply(
         self, batch: Sequence[Command], loaded: Loaded

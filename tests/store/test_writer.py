@@ -25,7 +25,7 @@ from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
 from rtm.store.work import Command, Needs, Work
-from rtm.store.writer import MAX_BATCH, Writer, WriteStore
+from rtm.store.writer import MAX_BATCH, Changes, Writer, WriteStore
 from tests.servers import PostgresServer
 from tests.world import Refused, Server, World, visiting
 
@@ -223,6 +223,28 @@ async def process(data: Data) -> AsyncIterator[Process]:
 
 
 # Together
+
+
+async def test_a_push_is_not_read_back_before_its_command_is_answered(data: Data, process: Process) -> None:
+    chat_id = await process.start_chat()
+    store = process.writer._store
+    stored, go_on = asyncio.Event(), asyncio.Event()
+    commit = store.commit
+
+    async def commit_and_wait(changes: Changes) -> None:
+        await commit(changes)
+        stored.set()
+        await go_on.wait()
+
+    store.commit = commit_and_wait  # type: ignore[method-assign]
+    answer = process.submit(say(chat_id, "hello"), chat=chat_id)
+    await stored.wait()
+    in_outbox = await Queries(data.database).pushes_after(data.license_id, 0, 10)
+    assert [push.sequence for push in in_outbox] == [*process.sequences, process.sequences[-1] + 1]
+    assert [push.sequence for push in process.writer.settled(in_outbox)] == process.sequences
+    go_on.set()
+    await answer
+    assert process.writer.settled(in_outbox) == in_outbox
 
 
 async def test_commands_that_arrive_together_share_a_commit(process: Process, data: Data) -> None:
