@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import anyio
 import structlog
 from starlette.applications import Starlette
+from starlette.routing import Route
 
-from rtm import versions
+from rtm import metrics, versions
 from rtm.access.attempts import Attempts
 from rtm.access.directory import Directories
 from rtm.access.quota import Quota
@@ -26,6 +27,7 @@ from rtm.access.watch import Watch
 from rtm.actions import agent, registry
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Dispatcher
+from rtm.actions.outcomes import Outcomes
 from rtm.actions.pages import PageIds
 from rtm.bus.base import Bus, Envelope
 from rtm.bus.memory import MemoryBus
@@ -46,6 +48,7 @@ from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
 from rtm.store.writer import Writer
 from rtm.web.health import Health
+from rtm.web.metrics import Metrics
 from rtm.web.routes import WebApi
 
 log = structlog.get_logger(__name__)
@@ -65,8 +68,11 @@ class App:
     """Told when the process begins to end: `health.draining`."""
 
 
-def build(settings: Settings) -> App:
-    """All parts of one process; they start with the lifespan of `asgi`."""
+def build(settings: Settings, siblings: Path | None = None) -> App:
+    """All parts of one process; they start with the lifespan of `asgi`.
+
+    `siblings` is a directory for the workers that share a port to find each other in.
+    """
     registry.load(agent)
     database = connect(settings)
     # Apart, so that neither a revocation nor a look at the health waits for a connection of the pool.
@@ -83,9 +89,16 @@ def build(settings: Settings) -> App:
     page_ids = PageIds(database)
     services = Services(settings, authenticator, directories, queries, writer, page_ids, presence, publish=hub.publish)
     dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute, "requests", shared=tally))
-    gateway = Gateway(hub, dispatcher, services)
-    web = WebApi(dispatcher, services)
-    health = Health(watched, bus)
+    outcomes = Outcomes()
+    gateway = Gateway(hub, dispatcher, services, outcomes)
+    wires = Wires(
+        lambda path, query: _session(gateway, path, query),
+        settings.limits,
+        permessage_deflate=settings.permessage_deflate,
+        flusher=flusher,
+    )
+    told = metrics.registry(gateway, wires, flusher, writer, outcomes, bus)
+    health, scraped = Health(watched, bus), Metrics(told, settings.metrics_token, siblings)
 
     def revoked(token_id: str) -> None:
         authenticator.forget(token_id)
@@ -95,34 +108,38 @@ def build(settings: Settings) -> App:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         """Start each part after those it needs, and stop them in the opposite order."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(database.close)
-            stack.push_async_callback(watched.close)
-            for part in (store, bus, presence):
-                await part.start()
-                stack.push_async_callback(part.stop)
+            await stack.enter_async_context(database)
+            await stack.enter_async_context(watched)
+            await _start(stack, store, bus, presence)
             await page_ids.start()
-            watch = Watch(watched, directories, revoked)
             stack.push_async_callback(trimmer.stop)
-            others_write = settings.redis_url or database.dialect == "postgresql"
-            polls = [hub.poll] if others_write else []
-            tells = [tally.run] if tally else []
-            await stack.enter_async_context(_running(writer.run, hub.run, watch.run, trimmer.run, *polls, *tells))
+            loops = (writer.run, hub.run, Watch(watched, directories, revoked).run, trimmer.run)
+            polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
+            await stack.enter_async_context(_running(*loops, *polls, *((tally.run,) if tally else ())))
+            await stack.enter_async_context(scraped.listening())
             stack.push_async_callback(gateway.finish)
             _spare_the_collector()
             yield
 
-    wires = Wires(
-        lambda path, query: _session(gateway, path, query),
-        settings.limits,
-        permessage_deflate=settings.permessage_deflate,
-        flusher=flusher,
-    )
-    return App(_asgi(web, health, lifespan), wires.accept, health)
+    web = WebApi(dispatcher, services, outcomes)
+    return App(_asgi(web, lifespan, *health.routes(), *scraped.routes()), wires.accept, health)
 
 
-def _asgi(web: WebApi, health: Health, lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]]) -> Starlette:
+class _Part(Protocol):
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+async def _start(stack: AsyncExitStack, *parts: _Part) -> None:
+    """Start them in this order; they are stopped with the stack."""
+    for part in parts:
+        await part.start()
+        stack.push_async_callback(part.stop)
+
+
+def _asgi(web: WebApi, lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]], *others: Route) -> Starlette:
     asgi = Starlette(
-        routes=[*web.routes(), *health.routes()],
+        routes=[*web.routes(), *others],
         exception_handlers={404: web.not_found, 405: web.wrong_method, 500: web.failed},
         lifespan=lifespan,
     )

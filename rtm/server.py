@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
@@ -62,6 +63,7 @@ def serve(settings: Settings) -> None:
         listener = stack.enter_context(listen(settings.host, settings.port))
         shown = certificate(settings)
         stack.enter_context(serving(settings))
+        siblings = Path(stack.enter_context(TemporaryDirectory(prefix="rtm-"))) if settings.workers > 1 else None
         credentials = asyncio.run(_prepare(settings))
         base_url = _base_url(settings, listener)
 
@@ -69,7 +71,7 @@ def serve(settings: Settings) -> None:
             _write_credentials(settings.credentials, credentials, base_url)
             show(base_url, credentials, shown)
 
-        _run(_Config(settings, shown), listener, ready)
+        _run(_Config(settings, shown, siblings), listener, ready)
 
 
 def _write_credentials(path: Path | None, credentials: Credentials | None, base_url: str) -> None:
@@ -136,8 +138,9 @@ async def _ping(url: str) -> None:
 class _Config(uvicorn.Config):
     """Builds the app in the process that serves it: a worker is given the settings, not the app."""
 
-    def __init__(self, settings: Settings, shown: Certificate | None) -> None:
+    def __init__(self, settings: Settings, shown: Certificate | None, siblings: Path | None) -> None:
         self.settings = settings
+        self._siblings = siblings
         super().__init__(
             "rtm.app:build",
             workers=settings.workers,
@@ -159,7 +162,7 @@ class _Config(uvicorn.Config):
     def load(self) -> None:
         from rtm.app import build
 
-        app = build(self.settings)
+        app = build(self.settings, self._siblings)
         self.app = app.asgi
         self.health = app.health
         self.ws = app.accept  # type: ignore[assignment]  # called like the class it is declared as

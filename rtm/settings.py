@@ -94,6 +94,14 @@ class Settings(BaseSettings):
     )
     errors_as_200: bool = Field(False, description="Answer errors of the Web API with HTTP status 200.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important lines to log.")
+    metrics_token: str | None = Field(
+        None,
+        min_length=16,
+        max_length=256,
+        pattern=r"^[!-~]+$",
+        repr=False,
+        description="Who shows it as a bearer token may read /metrics; without it nobody may. Best set by environment.",
+    )
     # Compression costs memory and time for every connection, and messages are small.
     permessage_deflate: bool = Field(False, description="Offer compression of socket messages.")
     demo: bool = Field(False, description="Create, once, a license with agents, customers and a chat to try.")

@@ -120,6 +120,11 @@ def find(api: str, name: str, version: str, transport: str) -> Action | None:
     return found
 
 
+def is_known(api: str, name: str) -> bool:
+    """Whether any version has an action of that name."""
+    return (api, name) in _catalogue
+
+
 def listing() -> list[dict[str, Any]]:
     """Every action with its version, transport, scopes and dotted parameter names."""
     from rtm.actions import agent

@@ -35,11 +35,11 @@ class Cork:
     its readers: two frames in turn, reader by reader, are still right, but are joined for each reader.
     """
 
-    __slots__ = ("_frames", "_joined", "_length", "_next", "_next_frame")
+    __slots__ = ("_frames", "_joined", "_next", "_next_frame", "length")
 
     def __init__(self, frames: list[bytes], length: int) -> None:
         self._frames = frames  # shared with the places that follow; ours are the first `length`
-        self._length = length
+        self.length = length
         self._joined: bytes | None = None
         self._next_frame: bytes | None = None
         self._next: Cork  # unset like the frame that leads there
@@ -49,16 +49,16 @@ class Cork:
         if frame is self._next_frame:
             return self._next
         frames = self._frames
-        if len(frames) > self._length:  # somebody has gone on from here with another frame
-            frames = frames[: self._length]
+        if len(frames) > self.length:  # somebody has gone on from here with another frame
+            frames = frames[: self.length]
         frames.append(frame)
         self._next_frame = frame
-        self._next = Cork(frames, self._length + 1)
+        self._next = Cork(frames, self.length + 1)
         return self._next
 
     def frames(self) -> list[bytes]:
         """The frames on the way here, oldest first."""
-        return self._frames[: self._length]
+        return self._frames[: self.length]
 
     def joined(self) -> bytes:
         """The same as one run of bytes."""
@@ -82,9 +82,14 @@ NOWHERE: Cork = _Nowhere([], 0)
 class Flusher:
     """Flushes, at the end of a loop turn, the connections that were given frames in it; one for an event loop."""
 
-    __slots__ = ("_root", "_waiting")
+    __slots__ = ("_root", "_waiting", "corked", "sizes", "writes")
 
     def __init__(self) -> None:
+        self.writes = 0
+        self.corked = 0
+        """Frames in all corks; connections that share a cork count once."""
+        self.sizes = [0] * 32
+        """How many corks had, at place n, fewer than 2**n frames, and no fewer than half of that."""
         self._root = Cork([], 0)
         self._waiting: list[Corked] = []
 
@@ -117,6 +122,7 @@ class Flusher:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self.writes += len(waiting)
         self._root = Cork([], 0)  # this turn's tree goes with the last connection that is written
         last: Cork | None = None
         joined, size = b"", 0
@@ -129,6 +135,8 @@ class Flusher:
             if pending is not last:
                 last, joined = pending, pending.joined()
                 size = len(joined)
+                self.corked += pending.length
+                self.sizes[pending.length.bit_length()] += 1
             try:
                 written = write(joined)
             except BlockingIOError:

@@ -58,6 +58,11 @@ class Feed:
         self._timer: asyncio.TimerHandle | None = None
         self._repair: asyncio.Task[None] | None = None
 
+    @property
+    def behind(self) -> int:
+        """How many pushes are known to be stored and not delivered yet."""
+        return 0 if self.delivered is None else max(0, self._highest - self.delivered)
+
     def start_at(self, sequence: int) -> None:
         """Everything up to this place is known; deliver what follows. Does nothing once it has been told."""
         if self.delivered is None:

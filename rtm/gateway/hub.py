@@ -16,6 +16,7 @@ from rtm import versions
 from rtm.access.directory import Directory
 from rtm.bus.base import Bus, Envelope, Lost
 from rtm.gateway.cork import Cork, Corked, Flusher
+from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import GIVE_UP_S, Feed, ReadOutbox
 from rtm.gateway.interest import Interest, is_about_chat
 from rtm.gateway.wire import encode_text_frame
@@ -130,14 +131,14 @@ Recipients = dict[Interest, Hearers]
 class Room:
     """The sessions of one license on this process."""
 
-    def __init__(self, license_id: int, read_outbox: ReadOutbox, flusher: Flusher) -> None:
+    def __init__(self, license_id: int, read_outbox: ReadOutbox, flusher: Flusher, fanout: Fanout) -> None:
         self.delivering = 0
         """The place of the push that is being delivered."""
         self._flusher = flusher
         self._everyone: Recipients = {}
         self._recipients: dict[Audience, Recipients] = {}
         self._remembered = 0
-        self.feed = Feed(license_id, self._deliver, read_outbox, self._give_up)
+        self.feed = Feed(license_id, fanout.measured(self._deliver), read_outbox, self._give_up)
         self.sessions: dict[Subscriber, frozenset[int]] = {}
         self._by_connection: dict[str, Subscriber] = {}
         self._by_agent: dict[str, list[Subscriber]] = {}
@@ -320,7 +321,9 @@ class Hub:
         self._read_outbox = read_outbox
         self._read_sequences = read_sequences
         self._flusher = flusher
+        self.fanout = Fanout()
         self._rooms: dict[int, Room] = {}
+        self._repaired_before = 0
         self._subscribing: dict[int, asyncio.Task[None]] = {}
         self._by_token: dict[str, dict[Subscriber, None]] = {}
         self._revoked: dict[str, None] = {}
@@ -391,7 +394,7 @@ class Hub:
         license_id = session.license_id
         room = self._rooms.get(license_id)
         if room is None:
-            room = self._rooms[license_id] = Room(license_id, self._read_outbox, self._flusher)
+            room = self._rooms[license_id] = Room(license_id, self._read_outbox, self._flusher, self.fanout)
             self._follow_room(license_id)
         elif room.feed.delivered is None and license_id not in self._subscribing:
             self._follow_room(license_id)  # the first attempt failed, and those who waited for it with it
@@ -409,6 +412,7 @@ class Hub:
         self.forget_token(session)
         if not room.sessions:
             room.feed.stop()
+            self._repaired_before += room.feed.gaps_repaired
             del self._rooms[session.license_id]
             self._follow_room(session.license_id)
 
@@ -428,6 +432,16 @@ class Hub:
     def room(self, license_id: int) -> Room | None:
         """The license's room, if somebody of it is connected here."""
         return self._rooms.get(license_id)
+
+    @property
+    def rooms(self) -> Collection[Room]:
+        """Those of all licenses that somebody is connected of."""
+        return self._rooms.values()
+
+    @property
+    def gaps_repaired(self) -> int:
+        """How many pushes were read from the outbox since the start, in rooms that are and that were."""
+        return self._repaired_before + sum(room.feed.gaps_repaired for room in self._rooms.values())
 
     def token_revoked(self, token_id: str) -> None:
         """End the sessions that began with the token."""

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from rtm.access.identity import Identity
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Caller, Dispatcher
 from rtm.actions.lane import Lane
+from rtm.actions.outcomes import Outcomes
 from rtm.actions.registry import AGENT, RTM
 from rtm.bus.base import Envelope
 from rtm.gateway import interest
@@ -67,15 +69,24 @@ class State(Enum):
 class Gateway:
     """What the sessions of one process share."""
 
-    def __init__(self, hub: Hub, dispatcher: Dispatcher, services: Services) -> None:
+    def __init__(self, hub: Hub, dispatcher: Dispatcher, services: Services, outcomes: Outcomes) -> None:
         self.hub = hub
         self.dispatcher = dispatcher
+        self.outcomes = outcomes
         self.services = services
         self.limits = services.settings.limits
         self.unauthorized: Counter[str | None] = Counter()
         """Connections that have not logged in, by IP address."""
+        self.disconnects: Counter[str] = Counter()
+        """How often sessions were ended from here, by the reason they were told."""
         self.wall_clock = time.time
         self._farewells: set[asyncio.Task[None]] = set()
+
+    def disconnected(self, session: "Session", reason: str) -> None:
+        """The session is told why it ends."""
+        self.disconnects[reason] += 1
+        license_id = session.license_id if session.identity is not None else None
+        log.info("disconnected", reason=reason, license_id=license_id, connection_id=session.connection_id)
 
     def left(self, session: "Session", default_status: str) -> None:
         """Count the session out, and tell if its agent went offline."""
@@ -161,27 +172,31 @@ class Session:
 
     def received(self, message: bytes) -> None:
         """Run a request; its answer comes through `_reply`."""
+        began = perf_counter()
         try:
             request = decode_request(message)
         except MalformedRequest as malformed:
-            request = malformed.request
-            self._wire.send(encode_error(request.request_id, request.action, malformed.error))
+            self._answer(malformed.request, began, malformed.error)
             return
         if self._stopping:
-            self._wire.send(encode_error(request.request_id, request.action, ServiceUnavailable("Server is stopping")))
+            self._answer(request, began, ServiceUnavailable("Server is stopping"))
             return
         # A ping is answered at once: a client with many open questions is still there.
         if 0 < self._gateway.limits.pending_requests <= self._pending and request.action != "ping":
-            self._wire.send(encode_error(request.request_id, request.action, PendingRequestsLimitReached()))
+            self._answer(request, began, PendingRequestsLimitReached())
             return
         self._pending += 1
-        self._gateway.dispatcher.dispatch(self._caller, request, partial(self._reply, request))
+        self._gateway.dispatcher.dispatch(self._caller, request, partial(self._reply, request, began))
 
-    def _reply(self, request: Request, outcome: Any) -> None:
+    def _reply(self, request: Request, began: float, outcome: Any) -> None:
         self._pending -= 1
-        self._wire.send(_encode_answer(request, outcome))
+        self._answer(request, began, outcome)
         if self._stopping and not self._pending:
             self._go_away()
+
+    def _answer(self, request: Request, began: float, outcome: Any) -> None:
+        self._wire.send(_encode_answer(request, outcome))
+        self._gateway.outcomes.answered(self._caller, request.action, outcome, began, request_id=request.request_id)
 
     def pinged(self) -> None:
         """The client is there; by action or by control frame."""
@@ -301,6 +316,8 @@ class Session:
         self, reason: str, data: Mapping[str, Any] | None = None, *, code: int = CloseCode.NORMAL_CLOSURE
     ) -> None:
         """Tell the client why (`agent_disconnected`) and close."""
+        if not self._ended:
+            self._gateway.disconnected(self, reason)
         self._wire.send(encode_disconnected(self._caller.version, reason, data))
         self._wire.close(code, reason)
 

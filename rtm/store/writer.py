@@ -16,6 +16,7 @@ from time import monotonic, time_ns
 from typing import Any, Protocol
 
 import structlog
+from prometheus_client import Histogram
 
 from rtm.bus.base import Envelope
 from rtm.model.chat import Chat, NewEvent
@@ -77,7 +78,18 @@ class Writer:
         self._clock = Clock(lambda: time_ns() // 1000)
         self._committing: dict[int, int] = {}  # license: the first place among those being committed
         self.batches = 0
-        self.commands = 0
+        self.batch_sizes = Histogram(
+            "rtm_batch_commands",
+            "Commands that were committed together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, MAX_BATCH),
+            registry=None,
+        )
+        self.commit_seconds = Histogram(
+            "rtm_commit_seconds",
+            "Time to store a batch for good.",
+            buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+            registry=None,
+        )
 
     def submit(self, command: Command) -> None:
         """Queue the command; its `done` is called once, within the limit on time."""
@@ -115,7 +127,9 @@ class Writer:
                 if spoiled is None:
                     changes = self._changes(works, loaded)
                     self._committing = {each.license_id: each.sequence for each in reversed(changes.outbox)}
+                    began = monotonic()
                     await (self._store.commit(changes) if changes else self._store.rollback())
+                    self.commit_seconds.observe(monotonic() - began)
                     self._answer(works)
                     return
                 await self._store.rollback()
@@ -169,10 +183,10 @@ class Writer:
         changes.changed_chats = [chat for chat in loaded.chats.values() if chat.revision and chat.id not in new]
         return changes
 
-    def _answer(self, works: Iterable[tuple[Command, Work, Any]]) -> None:
+    def _answer(self, works: Sequence[tuple[Command, Work, Any]]) -> None:
         self.batches += 1
+        self.batch_sizes.observe(len(works))
         for command, work, outcome in works:
-            self.commands += 1
             self._finish(command, outcome)
             if work.pushes:
                 self._deliver(work.pushes)

@@ -3,5 +3,6 @@
 routes.py  the Web API: the same actions, one request at a time
 bodies.py  request bodies of bounded size
 http.py    connections of bounded size and time
+metrics.py what a process, or all workers of one, tell Prometheus
 health.py  whether the process is up, and ready
 """

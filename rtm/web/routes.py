@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
+from time import perf_counter
 from typing import Any
 
 import anyio
@@ -27,6 +28,7 @@ from rtm.access.identity import Identity
 from rtm.access.tokens import REGIONS
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Caller, Dispatcher, answer_to
+from rtm.actions.outcomes import Outcomes
 from rtm.actions.registry import AGENT, WEB
 from rtm.protocol.envelope import Request
 from rtm.protocol.errors import (
@@ -46,9 +48,10 @@ log = structlog.get_logger(__name__)
 class WebApi:
     """The HTTP door into the catalogue."""
 
-    def __init__(self, dispatcher: Dispatcher, services: Services) -> None:
+    def __init__(self, dispatcher: Dispatcher, services: Services, outcomes: Outcomes) -> None:
         self._dispatcher = dispatcher
         self._services = services
+        self._outcomes = outcomes
 
     def routes(self) -> list[Route]:
         """The Web API's routes."""
@@ -71,14 +74,17 @@ class WebApi:
         return self._refusal(InternalError())
 
     async def _action(self, http: HttpRequest) -> Response:
-        identity = None
+        began = perf_counter()
+        caller = Caller(AGENT, WEB, versions.NEWEST)
+        action = http.path_params["action"]
         try:
-            version = _version(http)
-            identity = await self._authenticate(http)
-            outcome = await self._run(http, version, identity)
+            caller.version = _version(http)
+            caller.identity = await self._authenticate(http)
+            outcome = await self._run(http, caller, caller.identity, action)
         except Exception as error:  # noqa: BLE001 - answered and logged like those of actions
-            outcome = answer_to(error, path=http.url.path)
-        headers = {} if identity is None else self._dispatcher.quota.headers(identity.license_id)
+            outcome = answer_to(error)
+        self._outcomes.answered(caller, action, outcome, began)
+        headers = {} if caller.identity is None else self._dispatcher.quota.headers(caller.identity.license_id)
         if isinstance(outcome, ApiError):
             return self._refusal(outcome, headers)
         return _json(outcome, 200, headers)
@@ -92,14 +98,13 @@ class WebApi:
         with anyio.fail_after(self._services.settings.limits.request_timeout_s or None):
             return await self._services.authenticator.authenticate(authorization, address)
 
-    async def _run(self, http: HttpRequest, version: str, identity: Identity) -> Any:
+    async def _run(self, http: HttpRequest, caller: Caller, identity: Identity, action: str) -> Any:
         limits = self._services.settings.limits
         with anyio.fail_after(limits.request_timeout_s or None):
-            directory = await self._services.directories.get(identity.license_id)
+            caller.directory = await self._services.directories.get(identity.license_id)
         payload = await read_object(http, limits.body_size_bytes, limits.request_timeout_s)
-        request = Request(http.path_params["action"], payload, author_id=http.headers.get("x-author-id"))
+        request = Request(action, payload, author_id=http.headers.get("x-author-id"))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        caller = Caller(AGENT, WEB, version, identity, directory)
         self._dispatcher.dispatch(caller, request, partial(_settle, answer))
         return await answer
 

@@ -16,6 +16,7 @@ from websockets.frames import CloseCode
 from rtm.bus.base import Envelope
 from rtm.gateway import hub
 from rtm.gateway.cork import Flusher
+from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import Feed
 from rtm.gateway.hub import MAX_REMEMBERED_RECIPIENTS, Room
 from rtm.model.audience import Audience
@@ -239,7 +240,7 @@ async def test_what_is_remembered_of_audiences_is_bounded(stored: bool) -> None:
     async def read_outbox(license_id: int, sequence: int, limit: int) -> list[Envelope]:
         return []
 
-    room = Room(1, read_outbox, Flusher())
+    room = Room(1, read_outbox, Flusher(), Fanout())
     room.feed.start_at(0)
     remembered: weakref.WeakSet[AgentId] = weakref.WeakSet()
     most = 0

@@ -1,0 +1,126 @@
+"""What Prometheus is told, and who is."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.servers import RedisServer
+from tests.world import Web, World
+
+WorldWith = Callable[..., Awaitable[World]]
+TOKEN = "a-token-for-prometheus"
+HELLO = {"type": "message", "text": "hello"}
+
+
+class Told:
+    """One scrape."""
+
+    def __init__(self, text: str) -> None:
+        self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """The sum of the samples of that name with these labels."""
+        return sum(
+            sample.value for sample in self.samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+async def scrape(web: Web) -> Told:
+    answer = await web.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    return Told(answer.text)
+
+
+@pytest.mark.parametrize("authorization", ["", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"])
+async def test_who_does_not_show_the_token_is_told_nothing(world_with: WorldWith, authorization: str) -> None:
+    web = await (await world_with(metrics_token=TOKEN)).web("alice")
+    answer = await web.request("GET", "/metrics", headers={"Authorization": authorization.encode()})
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.json()["error"]["type"] == "authentication"
+
+
+async def test_without_a_token_there_is_nothing(world: World) -> None:
+    web = await world.web("alice")
+    assert (await web.request("GET", "/metrics")).status_code == 404
+
+
+async def test_what_happens_is_counted(world_with: WorldWith) -> None:
+    world = await world_with(metrics_token=TOKEN)
+    alice, bob = await world.agents("alice", "bob")
+    web = await world.web("alice")
+    chat = await world.chat(alice, users=["bob"])
+    before = await scrape(web)
+    for _ in range(3):
+        await alice.call("send_event", chat_id=chat.id, event=HELLO)
+        await bob.next_push("incoming_event")
+    await web.call("send_event", chat_id=chat.id, event=HELLO)
+    await bob.next_push("incoming_event")
+    told = await scrape(web)
+
+    def since(name: str, **labels: str) -> float:
+        return told(name, **labels) - before(name, **labels)
+
+    assert told("rtm_sockets", state="logged_in") == 2
+    assert told("rtm_licenses") == 1
+    assert told("rtm_logins_total", outcome="ok") == 2
+    assert since("rtm_requests_total", transport="rtm", action="send_event", outcome="ok") == 3
+    assert since("rtm_requests_total", transport="web", action="send_event", outcome="ok") == 1
+    assert since("rtm_request_seconds_count", action="send_event") == 4
+    assert since("rtm_pushes_total", push="incoming_event") == 4
+    assert since("rtm_fanout_seconds_count") >= 4
+    assert since("rtm_batch_commands_sum") == 4
+    assert since("rtm_commit_seconds_count") == since("rtm_batch_commands_count")
+    assert since("rtm_writes_total") >= since("rtm_cork_frames_count") > 0
+    assert since("rtm_cork_frames_sum") >= since("rtm_cork_frames_count") == since("rtm_cork_frames_bucket", le="3")
+    assert told("process_open_fds") > 0
+    assert told("rtm_tasks") > 0
+
+
+async def test_requests_that_fail_are_counted_by_error_and_not_timed(world_with: WorldWith) -> None:
+    world = await world_with(metrics_token=TOKEN, limits={"requests_per_minute": 5})
+    alice, web = await world.agent("alice"), await world.web("alice")
+    await (await world.socket()).refused("login", token="Bearer dal:nobody")
+    await alice.refused("get_chat")
+    await alice.refused("made_up_1")
+    await web.refused("made_up_2")
+    for _ in range(4):
+        await alice.refused("made_up_3")
+    await web.post("list_chats", authorization="Bearer dal:nobody")
+    told = await scrape(web)
+
+    assert told("rtm_logins_total", outcome="authentication") == 1
+    assert told("rtm_requests_total", action="get_chat", outcome="validation") == 1
+    assert told("rtm_requests_total", action="unknown", transport="rtm", outcome="not_found") == 3
+    assert told("rtm_requests_total", action="unknown", transport="web", outcome="not_found") == 1
+    assert told("rtm_requests_total", action="unknown", outcome="too_many_requests") == 2
+    assert told("rtm_requests_total", action="list_chats", transport="web", outcome="authentication") == 1
+    assert told("rtm_request_seconds_count", action="get_chat") == 0
+    assert {sample.labels["action"] for sample in told.samples if sample.name == "rtm_requests_total"} == {
+        *("login", "ping", "get_chat", "list_chats", "unknown")
+    }
+
+
+async def test_a_session_that_is_ended_is_counted_by_its_reason(world_with: WorldWith) -> None:
+    world = await world_with(metrics_token=TOKEN, limits={"connections_per_agent": 1})
+    first = await world.agent("alice")
+    await world.agent("alice")
+    assert (await first.ended())[0] == {"reason": "connection_evicted"}
+    told = await scrape(await world.web("bob"))
+    assert told("rtm_disconnects_total", reason="connection_evicted") == 1
+    assert told("rtm_sockets", state="logged_in") == 1
+
+
+async def test_the_bus_is_told_of(world_with: WorldWith, redis_server: RedisServer) -> None:
+    web = await (await world_with(metrics_token=TOKEN, redis_url=redis_server.url)).web("alice")
+
+    async def health() -> Any:
+        return (await scrape(web))("rtm_bus_healthy")
+
+    while not await health():
+        pass
+    redis_server.kill()
+    while await health():
+        pass
