@@ -149,6 +149,7 @@ class _Config(uvicorn.Config):
             http2=settings.http2,
             lifespan="on",
             access_log=False,
+            forwarded_allow_ips=settings.trusted_proxies,
             server_header=False,
             timeout_graceful_shutdown=math.ceil(settings.limits.request_timeout_s) + _GOODBYE_TIMEOUT_S,
             timeout_worker_healthcheck=_WORKER_SILENT_S,

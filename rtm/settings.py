@@ -78,6 +78,10 @@ class Settings(BaseSettings):
         False, description="Serve TLS with a certificate made at the first start and kept in the data directory."
     )
     http2: bool = Field(False, description='HTTP/2 for the Web API; needs `pip install "rtm[http2]"`.')
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Addresses and networks, with commas, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+    )
     region: str = Field(
         "dal",
         pattern=r"^[a-z][a-z0-9-]{1,15}$",
