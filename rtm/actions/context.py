@@ -110,6 +110,14 @@ class Context:
         self.identity = identity
         self.directory = directory
 
+    def ids(self) -> dict[str, Any]:
+        """What the log is told of the request."""
+        identity = getattr(self, "identity", None)
+        return {
+            "license_id": identity.license_id if identity is not None else None,
+            "request_id": self.origin.request_id if self.origin is not None else None,
+        }
+
     def require_session(self) -> SocketSession:
         """The session of an action that only sockets have."""
         assert self.session is not None

@@ -70,7 +70,7 @@ def answer_to(error: Exception, **context: Any) -> ApiError:
     if isinstance(error, DBAPIError | PoolTimeoutError | OSError):
         log.warning("part_unavailable", reason=str(error), **context)
         return ServiceUnavailable()
-    log.error("request_failed", exc_info=error, **context)
+    log.error("handler_failed", exc_info=error, **context)
     return InternalError()
 
 
@@ -200,7 +200,7 @@ class Dispatcher:
             with anyio.fail_after(timeout_s):
                 outcome = await action.handler(context, payload)
         except Exception as error:  # noqa: BLE001 - the one place that answers any of them
-            outcome = answer_to(error, action=action.name)
+            outcome = answer_to(error, action=action.name, **context.ids())
         finally:
             if lane is not None:
                 lane.exit()

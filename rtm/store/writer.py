@@ -129,7 +129,8 @@ class Writer:
                     self._committing = {each.license_id: each.sequence for each in reversed(changes.outbox)}
                     began = monotonic()
                     await (self._store.commit(changes) if changes else self._store.rollback())
-                    self.commit_seconds.observe(monotonic() - began)
+                    if changes:
+                        self.commit_seconds.observe(monotonic() - began)
                     self._answer(works)
                     return
                 await self._store.rollback()
@@ -157,7 +158,8 @@ class Writer:
             except ApiError as error:
                 outcome = error
             except Exception:
-                log.exception("command_failed", license_id=command.license_id)
+                request_id = command.origin.request_id if command.origin is not None else None
+                log.exception("command_failed", license_id=command.license_id, request_id=request_id)
                 outcome = InternalError()
             if isinstance(outcome, ApiError):
                 if work.changed_before_failing() or work.pushes:
