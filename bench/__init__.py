@@ -5,6 +5,7 @@
     requests.py   many connections, durable events: what an event costs
     idle.py       what a logged-in connection keeps in memory
     latency.py    how late pushes are at a fixed rate, with and without subscribers that never read
+    cluster.py    1, 2 and 4 processes on PostgreSQL and Redis: what an event costs, and how late it is at a fixed rate
     rounds.py     servers measured in turn, round by round
     clients.py    the load side: plain sockets
     agents.py     the load side's protocol: log in, ask, wait for the answer

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench import fanout, idle, latency, requests
+from bench import cluster, fanout, idle, latency, requests
 from bench.clients import LoadError
 from bench.report import Report
 from bench.rounds import SERVERS
@@ -117,6 +117,30 @@ def latency_command(
     """How late pushes are at a fixed rate, in percentiles."""
     target = Target(credentials, url, pid)
     report = latency.run(latency.Settings(subscribers, rate, size, stalled, seconds, target))
+    _leave(report, json, markdown, plot)
+
+
+@app.command("cluster")
+def cluster_command(
+    processes: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=64, help="So many processes; may be repeated.", show_default="1, 2, 4"),
+    ] = None,
+    connections: Annotated[int, typer.Option(min=1, help="Agents that send, each to one colleague.")] = 100,
+    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Events a second, for the lateness.")] = 500,
+    size: Annotated[int, typer.Option(min=1, max=16_000, help="Bytes of a request, its envelope included.")] = 300,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, all phases together.")] = 30,
+    database_url: Annotated[
+        str | None, typer.Option(help="A PostgreSQL with or without demo data; without it one is started.")
+    ] = None,
+    redis_url: Annotated[str | None, typer.Option(help="A Redis; without it one is started.")] = None,
+    json: _Json = None,
+    markdown: _Markdown = None,
+    plot: _Plot = None,
+) -> None:
+    """CPU and lateness of a durable event in one system of several processes on PostgreSQL and Redis."""
+    counts = tuple(processes or (1, 2, 4))
+    report = cluster.run(cluster.Settings(counts, connections, rate, size, seconds, database_url, redis_url))
     _leave(report, json, markdown, plot)
 
 

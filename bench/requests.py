@@ -164,7 +164,7 @@ def _rtm(stack: ExitStack, settings: Settings) -> tuple[Requests, bytes]:
     clients = stack.enter_context(logged_in(running.address, speakers, []))
     wanted = [{"chat": {"users": [{"id": agent.id, "type": "agent"}]}, "continuous": True} for agent in colleagues]
     chats = [answer["chat_id"] for answer in call_each(clients, "start_chat", wanted)]
-    requests = [_request(chat_id, settings.size_bytes) for chat_id in chats]
+    requests = [request_of(chat_id, settings.size_bytes) for chat_id in chats]
     callers = [
         Caller(client, text_frame(request), b'"success":true')
         for client, request in zip(clients, requests, strict=True)
@@ -172,7 +172,8 @@ def _rtm(stack: ExitStack, settings: Settings) -> tuple[Requests, bytes]:
     return Requests(running, callers, listeners), requests[0]
 
 
-def _request(chat_id: str, size_bytes: int) -> bytes:
+def request_of(chat_id: str, size_bytes: int) -> bytes:
+    """A `send_event` of that size."""
     shortest = encode_message(chat_id, "x")
     return encode_message(chat_id, "x" * max(1, 1 + size_bytes - len(shortest)))
 

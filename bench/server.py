@@ -3,6 +3,7 @@
 running(command)       any server, stopped at the end whatever happens
 peer(name, mode)       one of `bench.peers`
 rtm(target, agents)    `rtm serve --demo` in a directory of its own, or the server that the user named
+rtm_processes(count)   several, which form one system
 """
 
 import os
@@ -128,25 +129,48 @@ def rtm(target: Target, agents: int) -> Iterator[tuple[Server, Credentials]]:
 
 
 @contextmanager
-def _demo(agents: int) -> Iterator[tuple[Server, Credentials]]:
+def rtm_processes(
+    count: int, agents: int, environment: Mapping[str, str]
+) -> Iterator[tuple[list[Server], Credentials]]:
+    """Several processes, each on a port of its own; `environment` names their PostgreSQL and Redis."""
+    with ExitStack() as stack:
+        server, credentials = stack.enter_context(_demo(agents, environment))
+        others = [_started(stack, [], environment) for _ in range(1, count)]
+        yield [server, *[_ready(*other) for other in others]], credentials
+
+
+@contextmanager
+def _demo(agents: int, environment: Mapping[str, str] | None = None) -> Iterator[tuple[Server, Credentials]]:
     """A server of our own; settings from the environment (RTM_DATABASE_URL and so on) reach it."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         path = directory / "credentials.json"
-        command = [sys.executable, "-m", "rtm", "serve", "--demo", "--demo-agents", str(agents)]
-        command += ["--credentials", str(path)]
-        environment = {
-            "RTM_HOST": "127.0.0.1",
-            "RTM_PORT": "0",
-            "RTM_DATA_DIR": str(directory / "data"),
-            # One license is asked for more than any real one asks.
-            "RTM_LIMITS__REQUESTS_PER_MINUTE": "0",
-            "RTM_LOG_LEVEL": "warning",
-        }
-        process = stack.enter_context(running(command, directory, environment))
-        _first_line(process, directory)
-        credentials = Credentials.load(path)
-        yield Server(_address(credentials.base_url), process.pid), credentials
+        options = ["--demo", "--demo-agents", str(agents), "--credentials", str(path)]
+        server = _ready(*_started(stack, options, environment or {}))
+        yield server, Credentials.load(path)
+
+
+def _started(
+    stack: ExitStack, options: Sequence[str], environment: Mapping[str, str]
+) -> tuple[subprocess.Popen[str], Path]:
+    """A server that may not be ready yet, and its directory."""
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+    defaults = {
+        "RTM_HOST": "127.0.0.1",
+        "RTM_PORT": "0",
+        "RTM_DATA_DIR": str(directory / "data"),
+        # One license is asked for more than any real one asks.
+        "RTM_LIMITS__REQUESTS_PER_MINUTE": "0",
+        "RTM_LOG_LEVEL": "warning",
+        "RTM_DRAIN_S": "0",
+    }
+    command = [sys.executable, "-m", "rtm", "serve", *options]
+    return stack.enter_context(running(command, directory, {**defaults, **environment})), directory
+
+
+def _ready(process: subprocess.Popen[str], directory: Path) -> Server:
+    """The server, when its port accepts connections: its first line says where that is. Raises CannotStart."""
+    return Server(_address(_first_line(process, directory).split()[2]), process.pid)
 
 
 def _first_line(process: subprocess.Popen[str], directory: Path) -> str:

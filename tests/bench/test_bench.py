@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import fanout, idle, latency, requests
+from bench import cluster, fanout, idle, latency, requests
 from bench.clients import Client, connected, text_frame, unmasked_text_frame
 from bench.peers import PEERS, Mode
 from bench.report import Report
@@ -108,6 +108,22 @@ def test_latency_of_rtm_with_a_subscriber_that_never_reads(target: Target) -> No
     for condition in report.data["conditions"].values():
         (phase_us,) = condition["phases_us"]
         assert 0 < phase_us["p50"] <= phase_us["p99"] <= phase_us["p100"] < 5_000_000
+
+
+def test_two_processes_on_databases_started_for_the_run() -> None:
+    report = cluster.run(cluster.Settings((2,), 6, 100, 300, 0.8))
+    (system,) = report.data["systems"].values()
+    ((busy,), (paced,)) = system["busy"], system["paced"]
+    assert busy["events"] >= 6
+    assert paced["events"] == 40
+    assert set(busy["cpu_s"]) == {"rtm", "PostgreSQL", "Redis"}
+    assert 0 < system["late_us"]["p50"] <= system["late_us"]["p100"] < 20_000_000
+
+
+def test_databases_that_somebody_else_has_started(postgres_url: str, redis_url: str) -> None:
+    settings = cluster.Settings((1,), 2, 50, 300, 0.4, postgres_url, redis_url)
+    report = cluster.run(settings)
+    assert [row[3:5] for row in report.rows] == [["-", "-"]]
 
 
 def test_the_command_leaves_json_a_table_and_a_plot(tmp_path: Path) -> None:
