@@ -56,6 +56,8 @@ log = structlog.get_logger(__name__)
 _SOCKET_PATH = re.compile(r"/v([0-9.]{1,16})/agent/rtm/ws/?")
 MAX_ORGANIZATION_ID_LENGTH = 64
 MAX_QUERY_FIELDS = 20
+STATEMENT_TIMEOUT_S = 10.0
+"""Less than a request has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     `siblings` is a directory for the workers that share a port to find each other in.
     """
     registry.load(agent)
-    database = connect(settings)
+    database = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
     # Apart, so that neither a revocation nor a look at the health waits for a connection of the pool.
-    watched = connect(settings)
+    watched = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
     queries = Queries(database)
     bus, presence, tally = _among_processes(settings.redis_url)
     store = _write_store(settings, database)

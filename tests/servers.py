@@ -299,6 +299,10 @@ class PostgresServer(Server):
         if self._pid_file.exists():
             self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
 
+    def shut_down(self) -> None:
+        """End it as an operator does: it sends its clients away."""
+        self._run("pg_ctl", "-D", self._data, "-m", "fast", "-w", "stop")
+
     async def create_database(self) -> str:
         """The URL of a new, empty database."""
         self._databases += 1

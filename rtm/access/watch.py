@@ -10,9 +10,11 @@ from sqlalchemy import select
 from rtm.access.directory import Directories
 from rtm.protocol.timestamps import from_microseconds
 from rtm.store.database import Database
+from rtm.store.outage import Outage
 from rtm.store.tables import tokens
 
 _INTERVAL_S = 0.5
+_TIMEOUT_S = 5.0
 # Each look goes back this much further than the last one: the clocks of two machines differ, and a revocation is
 # dated before it is committed.
 _OVERLAP_S = 30
@@ -37,12 +39,15 @@ class Watch:
         self._reported: set[str] = set()
 
     async def run(self) -> None:
-        """Look until cancelled; an error is logged, and the next look makes up for it."""
+        """Look until cancelled; what one look misses the next makes up for."""
+        outage = Outage(log, "watch_failing")
         while True:
             try:
-                await self.look()
-            except Exception as error:
-                log.exception("watch_failed", reason=str(error))
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await self.look()
+                outage.over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
+                outage.noticed(error)
             await asyncio.sleep(_INTERVAL_S)
 
     async def look(self) -> None:

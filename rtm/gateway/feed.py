@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from rtm.bus.base import Envelope
+from rtm.store.outage import UNAVAILABLE, reason
 
 log = structlog.get_logger(__name__)
 
@@ -150,6 +151,10 @@ class Feed:
                 self._may_miss = True
         except Trimmed:
             raise
+        except UNAVAILABLE as error:
+            log.warning("outbox_unreadable", license_id=self.license_id, reason=reason(error))
+            self._may_miss = True
+            return RETRY_S
         except Exception:
             log.exception("outbox_unreadable", license_id=self.license_id)
             self._may_miss = True

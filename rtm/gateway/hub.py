@@ -22,6 +22,7 @@ from rtm.gateway.interest import Interest, is_about_chat
 from rtm.gateway.wire import encode_text_frame
 from rtm.model.audience import Audience
 from rtm.protocol.envelope import encode_push
+from rtm.store.outage import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -359,14 +360,16 @@ class Hub:
         """
         loop = asyncio.get_running_loop()
         looked_at = loop.time()
+        outage = Outage(log, "poll_failing")
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 async with asyncio.timeout(POLL_TIMEOUT_S):
                     await self._look()
                 looked_at = loop.time()
-            except Exception:
-                log.exception("poll_failed")
+                outage.over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
+                outage.noticed(error)
                 if not self._bus.healthy and loop.time() - looked_at > GIVE_UP_S:
                     for room in list(self._rooms.values()):
                         room.disconnect("internal_error")

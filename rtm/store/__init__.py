@@ -8,6 +8,7 @@ writer.py      group commit: commands that arrive together are committed togethe
 work.py        what one command sees and changes
 sqlite.py      the writer's side of SQLite
 postgresql.py  the writer's side of PostgreSQL
+outage.py      a database that is away, in the log
 outbox.py      the outbox is kept short
 rows.py        the rows that both of them write
 queries.py     what is read

@@ -22,13 +22,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, event, inspect
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from rtm.settings import Settings
+from rtm.store.outage import reason
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 5.0
+# A transaction has a few milliseconds of Python in it. Shorter than others wait for its locks.
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 5000
 # How long a SQLite connection waits for another one that writes: a request has 15 s in all.
 _BUSY_TIMEOUT_MS = 10_000
 # As everywhere else: what one side wrote, the other can read. `json` makes integers that orjson refuses to write.
@@ -69,8 +72,11 @@ class Database:
         await self.close()
 
 
-def connect(settings: Settings) -> Database:
-    """An engine for the settings' database; the first statement opens the first connection. Raises DatabaseError."""
+def connect(settings: Settings, *, statement_timeout_s: float | None = None) -> Database:
+    """An engine for the settings' database; the first statement opens the first connection. Raises DatabaseError.
+
+    With `statement_timeout_s` a PostgreSQL that falls silent is given up, so that nothing waits for it for good.
+    """
     url = settings.database
     if url.get_backend_name() == "sqlite":
         _make_folder(Path(str(url.database)).parent)
@@ -82,10 +88,22 @@ def connect(settings: Settings) -> Database:
         url,
         hide_parameters=True,
         pool_pre_ping=True,
-        async_creator=partial(asyncpg.connect, dsn(url), timeout=_CONNECT_TIMEOUT_S),
+        async_creator=partial(open_postgresql, dsn(url), statement_timeout_s),
         **_JSON,
     )
     return Database(engine, "postgresql")
+
+
+async def open_postgresql(dsn: str, statement_timeout_s: float | None) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection that gives the server up when it falls silent, and that the server gives up when we do.
+
+    A process that is frozen, or cut off, in the middle of a transaction holds its locks until then. Raises what asyncpg
+    raises.
+    """
+    connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=statement_timeout_s)
+    if statement_timeout_s is not None:
+        await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}")
+    return connection
 
 
 def dsn(url: URL) -> str:
@@ -183,14 +201,14 @@ async def _connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
             finally:
                 await connection.close()
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {_reason(error)}") from error
+        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {reason(error)}") from error
 
 
 async def _opened(settings: Settings, database: Database) -> AsyncConnection:
     try:
         return await database.engine.connect()
     except (TypeError, ValueError) as error:  # the driver does not know a parameter of the URL
-        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {_reason(error)}") from error
+        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {reason(error)}") from error
 
 
 def _is_missing_file(url: URL) -> bool:
@@ -234,12 +252,3 @@ def _shown(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return url.set(drivername="postgresql").render_as_string(hide_password=True)
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what the driver says."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig.__cause__ or error.orig
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -22,6 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtm.protocol.timestamps import from_microseconds
+from rtm.store.outage import Outage, reason
 from rtm.store.sqlite import SqliteStore, transaction
 
 log = structlog.get_logger(__name__)
@@ -153,14 +154,16 @@ class Trimmer:
         self._max_age_s = max_age_s
 
     async def run(self) -> None:
-        """Trim every few seconds until cancelled; an error is logged, and the next time makes up for it."""
+        """Trim every few seconds until cancelled; what one time misses the next makes up for."""
+        outage = Outage(log, "outbox_not_trimmed")
         while True:
             await asyncio.sleep(INTERVAL_S)
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     await self.trim()
+                outage.over()
             except Exception as error:  # noqa: BLE001 - whatever it is, there is time
-                log.warning("outbox_not_trimmed", reason=str(error) or type(error).__name__)
+                outage.noticed(error)
 
     async def trim(self) -> None:
         """Delete all that may go. Raises what the database driver raises."""
@@ -186,7 +189,7 @@ class Trimmer:
             async with asyncio.timeout(INTERVAL_S):
                 await self._outbox.stop()
         except Exception as error:  # noqa: BLE001 - the others will find out by themselves
-            log.warning("outbox_not_left", reason=str(error) or type(error).__name__)
+            log.warning("outbox_not_left", reason=reason(error))
 
 
 def _timestamp(seconds: float) -> str:

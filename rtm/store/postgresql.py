@@ -13,11 +13,12 @@ import orjson
 from rtm.model.chat import Chat
 from rtm.model.customer import Customer
 from rtm.store import rows
+from rtm.store.database import CONNECT_TIMEOUT_S, open_postgresql
+from rtm.store.outage import StoreUnavailable, reason
 from rtm.store.work import Command, Loaded, custom_ids_needed, customers_needed, threads_needed
-from rtm.store.writer import Changes, StoreUnavailable
+from rtm.store.writer import Changes
 
 COMMAND_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 5.0
 
 _UNAVAILABLE = (
     OSError,
@@ -25,6 +26,9 @@ _UNAVAILABLE = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,  # a deadlock, for one
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we were frozen
+    asyncpg.ReadOnlySQLTransactionError,  # what was the primary is a standby now
     asyncpg.InternalClientError,  # a connection that was cut in the middle of a command
     TimeoutError,
 )
@@ -99,11 +103,9 @@ class PostgresqlStore:
     async def start(self) -> None:
         """Connect. Raises StoreUnavailable."""
         try:
-            self._connection = await asyncpg.connect(
-                self._dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S
-            )
+            self._connection = await open_postgresql(self._dsn, COMMAND_TIMEOUT_S)
         except _UNAVAILABLE as error:
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(reason(error)) from error
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -117,7 +119,7 @@ class PostgresqlStore:
             return await self._load(commands)
         except _UNAVAILABLE as error:
             await self._disconnect()
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(reason(error)) from error
 
     async def commit(self, changes: Changes) -> None:
         try:
@@ -127,7 +129,7 @@ class PostgresqlStore:
                 self._in_transaction = False
         except _UNAVAILABLE as error:
             await self._disconnect()
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(reason(error)) from error
 
     async def rollback(self) -> None:
         if self._in_transaction and self._connection is not None:

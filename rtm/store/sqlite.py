@@ -18,8 +18,9 @@ import orjson
 from rtm.model.chat import Chat, EventBody
 from rtm.model.customer import Customer
 from rtm.store import rows
+from rtm.store.outage import StoreUnavailable
 from rtm.store.work import Command, Loaded, custom_ids_needed, customers_needed, threads_needed
-from rtm.store.writer import Changes, StoreUnavailable
+from rtm.store.writer import Changes
 
 _T = TypeVar("_T")
 Statement = tuple[str, Sequence[object]]
@@ -29,6 +30,12 @@ KEPT_CHATS = 20_000
 MAX_ROWS = 64
 """Rows in one statement; each count of rows is a statement of its own to prepare, and those are kept."""
 BUSY_TIMEOUT_S = 5.0
+
+_MESSAGES = {
+    sqlite3.SQLITE_FULL: "Service unavailable: there is no space left to store changes",
+    sqlite3.SQLITE_READONLY: "Service unavailable: the database is read-only",
+}
+"""What clients are told, by SQLite's primary error code."""
 
 _CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, properties, state)"
 
@@ -105,7 +112,7 @@ class SqliteStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.OperationalError as error:
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(str(error), _MESSAGES.get(error.sqlite_errorcode & 0xFF)) from error
 
     # In the thread
 

@@ -22,16 +22,13 @@ from rtm.bus.base import Envelope
 from rtm.model.chat import Chat, NewEvent
 from rtm.protocol import timestamps
 from rtm.protocol.errors import ApiError, InternalError, RequestTimeout, ServiceUnavailable
+from rtm.store.outage import Outage, StoreUnavailable
 from rtm.store.work import Clock, Command, Loaded, Work
 
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 256
 """Commands in one transaction: past some dozens the price per command no longer falls, but the wait grows."""
-
-
-class StoreUnavailable(Exception):
-    """The database does not answer or refuses to write; trying again later may help."""
 
 
 @dataclass(slots=True)
@@ -77,6 +74,7 @@ class Writer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = Clock(lambda: time_ns() // 1000)
         self._committing: dict[int, int] = {}  # license: the first place among those being committed
+        self._outage = Outage(log, "store_unavailable")
         self.batches = 0
         self.batch_sizes = Histogram(
             "rtm_batch_commands",
@@ -131,13 +129,14 @@ class Writer:
                     await (self._store.commit(changes) if changes else self._store.rollback())
                     if changes:
                         self.commit_seconds.observe(monotonic() - began)
+                        self._outage.over()
                     self._answer(works)
                     return
                 await self._store.rollback()
                 batch.remove(spoiled)
         except StoreUnavailable as error:
-            log.warning("store_unavailable", commands=len(batch), reason=str(error))
-            self._refuse(batch, ServiceUnavailable())
+            self._outage.noticed(error)
+            self._refuse(batch, ServiceUnavailable(error.message))
         except Exception:
             log.exception("batch_failed", commands=len(batch))
             await self._store.rollback()

@@ -556,6 +556,34 @@ async def test_a_database_may_die_and_come_back_under_its_clients(tmp_path: Path
 # Several processes
 
 
+async def test_a_process_that_stops_amid_a_batch_holds_up_the_others_for_a_while_only(
+    data_on_postgresql: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtm.store.database.IDLE_IN_TRANSACTION_TIMEOUT_MS", 200)
+    data = data_on_postgresql
+    async with running(data) as one, running(data) as two:
+        chat_id = await one.start_chat()
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        write = PostgresqlStore.commit
+
+        async def commit(store: PostgresqlStore, changes: Changes) -> None:
+            if not begun.is_set():
+                begun.set()
+                await go_on.wait()
+            await write(store, changes)
+
+        monkeypatch.setattr(PostgresqlStore, "commit", commit)
+        frozen = one.submit(say(chat_id, "frozen"), chat=chat_id)
+        await begun.wait()
+        assert await two.submit(say(chat_id, "meanwhile"), chat=chat_id)
+        go_on.set()
+
+        assert (await frozen).type == "service_unavailable"
+        await one.submit(say(chat_id, "later"), chat=chat_id)
+        assert await data.texts(chat_id) == ["meanwhile", "later"]
+        assert await data.sequences() == [1, 2, 3]
+
+
 async def test_two_processes_number_events_and_pushes_without_gap_or_repetition(data_on_postgresql: Data) -> None:
     data = data_on_postgresql
     async with running(data) as one, running(data) as two:
