@@ -1,8 +1,11 @@
 """What Prometheus is told, and who is."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -12,13 +15,18 @@ from tests.world import Web, World
 WorldWith = Callable[..., Awaitable[World]]
 TOKEN = "a-token-for-prometheus"
 HELLO = {"type": "message", "text": "hello"}
+DASHBOARD = Path(__file__).parents[2] / "docker/grafana/rtm.json"
 
 
 class Told:
     """One scrape."""
 
     def __init__(self, text: str) -> None:
-        self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        families = list(text_string_to_metric_families(text))
+        self.samples = [sample for family in families for sample in family.samples]
+        self.names = {sample.name for sample in self.samples} | {
+            f"{family.name}_total" for family in families if family.type == "counter"
+        }
 
     def __call__(self, name: str, **labels: str) -> float:
         """The sum of the samples of that name with these labels."""
@@ -124,3 +132,27 @@ async def test_the_bus_is_told_of(world_with: WorldWith, redis_server: RedisServ
     redis_server.kill()
     while await health():
         pass
+
+
+def expressions(part: Any) -> Iterator[str]:
+    """What the dashboard asks Prometheus."""
+    if isinstance(part, dict):
+        yield from (value for name, value in part.items() if name in ("expr", "query") and isinstance(value, str))
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from expressions(inner)
+
+
+async def test_the_dashboard_asks_for_what_there_is(world_with: WorldWith) -> None:
+    dashboard = orjson.loads(DASHBOARD.read_bytes())
+    world = await world_with(metrics_token=TOKEN)
+    alice = await world.agent("alice")
+    await world.chat(alice)
+    told = await scrape(await world.web("alice"))
+
+    asked = set(re.findall(r"\b(?:rtm|process|python)_\w+", " ".join(expressions(dashboard))))
+    assert asked <= told.names
+    shown = {
+        name for name in told.names if name.startswith("rtm_") and not name.endswith(("_bucket", "_sum", "_count"))
+    }
+    assert shown <= asked
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
