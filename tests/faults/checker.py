@@ -6,8 +6,8 @@
     (d) a connection for which (b) cannot be kept is closed with a reason
 
 What was not answered may have happened once or not at all, never twice. Nothing is said of an order that no client can
-know: two events are ordered if one was acknowledged before the other was asked for, if both were answered on one
-connection, or if a connection was told of both.
+know: two events are ordered if one was acknowledged before the other was asked for, if both were asked for once and
+answered on one connection, or if a connection was told of both.
 """
 
 from collections import Counter, defaultdict
@@ -100,8 +100,10 @@ class _Judge:
         for of_chat in self._history.values():
             yield from self._against_time(of_chat, "a", "the history has")
         answered: dict[tuple[Connection, str], list[Ask]] = defaultdict(list)
+        times = Counter(ask.key for ask in self._log.asks)
         for ask in self._log.asks:
-            if ask.event_id in self._place:
+            # Of what was asked for again it may be the first time that was stored, long before what is answered now.
+            if ask.event_id in self._place and times[ask.key] == 1:
                 answered[ask.connection, ask.chat_id].append(ask)
         for asks in answered.values():
             asks.sort(key=lambda ask: ask.answered_at or 0)

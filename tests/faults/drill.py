@@ -212,7 +212,7 @@ class Pair:
         """Both, until the end of the block."""
         async with AsyncExitStack() as stack:
             for door in self.doors:
-                stack.push_async_callback(self._stop, door.name)
+                stack.push_async_callback(self.stop, door.name)
                 await self.start(door.name)
             yield self
 
@@ -231,9 +231,10 @@ class Pair:
         """`kill -9`; its door closes."""
         self._door(name).port = None
         self.servers[name].kill()
-        await self._stop(name)
+        await self.stop(name)
 
-    async def _stop(self, name: str) -> None:
+    async def stop(self, name: str) -> None:
+        """SIGTERM; its door closes, and it must end well."""
         self._door(name).port = None
         stack = self._stacks.pop(name, None)
         if stack is not None:

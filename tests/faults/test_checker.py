@@ -279,6 +279,18 @@ def test_a_repeated_event_has_one_id() -> None:
     assert scene.wrongs() == []
 
 
+def test_what_was_stored_at_first_may_be_acknowledged_late() -> None:
+    scene = Scene()
+    asks = scene.ask("one"), scene.ask("two"), scene.ask("two"), scene.ask("one")
+    one, two = Stored("one-id", "one"), Stored("two-id", "two")
+    scene.history[CHAT] += [one, two]
+    for connection in (scene.jones, scene.brown):
+        scene.tell(connection, one, two)
+    for again in asks[2:]:
+        scene.acknowledge(again)
+    assert scene.wrongs() == []
+
+
 def test_what_is_late_is_said_except_for_what_fell_into_a_fault() -> None:
     scene = Scene()
     stored = scene.store("slow")

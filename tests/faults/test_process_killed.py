@@ -1,4 +1,4 @@
-"""`kill -9` of one of two processes under load, again and again: nothing that was acknowledged or pushed is missed."""
+"""One of two processes is killed or stopped under load, again and again: nothing acknowledged or pushed is missed."""
 
 import asyncio
 from pathlib import Path
@@ -32,3 +32,26 @@ async def test_a_process_killed(tmp_path: Path, postgres_url: str, redis_server:
                 await drill.homecoming()
         await drill.judge()
         assert not drill.log.ended_by_server()
+
+
+async def test_a_process_stopped(
+    tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted
+) -> None:
+    """Its clients are told to go; what it had begun is answered, and whoever asks again is answered the same."""
+    options = ("--database-url", postgres_url, "--redis-url", redis_server.url, "--drain-s", "1")
+    async with (
+        Pair(tmp_path, *options).running() as pair,
+        Drill.prepared(pair.doors, Cast.of_demo(pair.credentials), repeats=True) as drill,
+    ):
+        plotted(drill.log, f"SIGTERM to one of two processes, and again, {EVENTS_PER_S} events/s")
+        async with drill.load():
+            for _ in range(2):
+                await asyncio.sleep(BETWEEN_S)
+                with drill.log.fault("SIGTERM, until it is back"):
+                    await pair.stop("there")
+                    await pair.start("there")
+                await drill.homecoming()
+        await drill.judge()
+        told_to_go = drill.log.ended_by_server()
+        assert len(told_to_go) >= 8
+        assert {connection.process for connection in told_to_go} == {"there"}
