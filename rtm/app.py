@@ -38,7 +38,7 @@ from rtm.gateway.session import Gateway, Session
 from rtm.gateway.unsupported import UnsupportedSession
 from rtm.gateway.wire import Wires, WireSession
 from rtm.protocol.errors import NotFound, ValidationError
-from rtm.routing.presence import MemoryPresence, Presence
+from rtm.routing.presence import Evict, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
 from rtm.settings import Limits, Settings
 from rtm.store.database import Database, connect, dsn
@@ -80,7 +80,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     # Apart, so that neither a revocation nor a look at the health waits for a connection of the pool.
     watched = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
     queries = Queries(database)
-    bus, presence, tally = _among_processes(settings.redis_url)
+    bus, presence, tally = _among_processes(settings, lambda *too_many: hub.evict(*too_many))  # noqa: PLW0108 - there is no hub yet
     store = _write_store(settings, database)
     flusher = Flusher()
     hub = Hub(bus, lambda *place: _settled(writer, queries.pushes_after(*place)), queries.sequences, flusher)
@@ -161,11 +161,12 @@ def _spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _among_processes(redis_url: str | None) -> tuple[Bus, Presence, Tally | None]:
+def _among_processes(settings: Settings, evict: Evict) -> tuple[Bus, Presence, Tally | None]:
     """What processes have in common beside the database; one alone has nobody to share its quotas with."""
-    if redis_url is None:
-        return MemoryBus(), MemoryPresence(), None
-    return RedisBus(redis_url), RedisPresence(redis_url), Tally(redis_url)
+    url, limits = settings.redis_url, settings.limits
+    if url is None:
+        return MemoryBus(), MemoryPresence(limits, evict), None
+    return RedisBus(url), RedisPresence(url, settings.heartbeat_limit_s, limits, evict), Tally(url)
 
 
 def _attempts(limits: Limits, tally: Tally | None) -> Attempts:

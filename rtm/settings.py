@@ -29,12 +29,12 @@ class Limits(BaseModel):
     login_timeout_s: Seconds = Field(30, description="Time to log in after connecting.")  # the contract's 30 s
     ping_timeout_s: Seconds = Field(30, description="Longest silence without a ping.")  # the contract's 30 s
     request_timeout_s: Seconds = Field(15, description="Longest time to answer a request.")  # the contract's 15 s
-    connections_per_agent: Count = Field(1000, description="Sockets one agent may hold at once, per process.")
+    connections_per_agent: Count = Field(1000, description="Sockets one agent may hold at once, on all processes.")
     connections_per_agent_policy: Literal["evict", "refuse"] = Field(
         "evict", description="What gives way past it: the agent's oldest socket (evict) or the newest (refuse)."
     )
     unauthorized_connections_per_address: Count = Field(
-        6000, description="Sockets of one IP address that have not logged in yet, per process."
+        6000, description="Sockets of one IP address that have not logged in yet, on each process."
     )
     pending_requests: Count = Field(128, description="Unanswered requests of one socket.")
     requests_per_minute: Count = Field(600_000, description="Requests of one license, over all processes.")
@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         description="Lets several processes on one PostgreSQL form one system: redis://host:6379/0, "
         "redis+sentinel://host1:26379,host2:26379/mymaster or redis+cluster://host1:6379,host2:6379; "
         "rediss, rediss+sentinel and rediss+cluster over TLS.",
+    )
+    heartbeat_limit_s: float = Field(
+        10, ge=0.5, le=600, description="Time within which the agents of a process that dies go offline; needs Redis."
     )
     workers: int = Field(1, ge=1, le=256, description="Processes; more than 1 takes PostgreSQL and Redis.")
     # A wave of log-ins costs the other processes more than a few seconds cost anybody.

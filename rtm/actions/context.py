@@ -37,7 +37,7 @@ class SocketSession(Protocol):
     def pinged(self) -> None:
         """The client is there."""
 
-    async def join(self, identity: Identity, directory: Directory, login: "Login") -> Change:
+    async def join(self, identity: Identity, directory: Directory, login: "Login", origin: Origin | None) -> Change:
         """Log in: from now on pushes are kept for it, in order. Raises ApiError when it is one too many."""
 
     def caught_up(self, sequence: int) -> None:

@@ -76,6 +76,12 @@ class Envelope:
         return decoded
 
 
+DISCONNECT = "disconnect"
+"""No push, but a word from one hub to the others: end the connections `connection_ids`, and say why, `reason`.
+
+Like all that is not stored it may be lost; who depends on it says it again.
+"""
+
 MALFORMED = (ValueError, KeyError, TypeError)
 """What `Envelope.decode` raises."""
 

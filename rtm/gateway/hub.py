@@ -14,7 +14,7 @@ import structlog
 
 from rtm import versions
 from rtm.access.directory import Directory
-from rtm.bus.base import Bus, Envelope, Lost
+from rtm.bus.base import DISCONNECT, Bus, Envelope, Lost
 from rtm.gateway.cork import Cork, Corked, Flusher
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import GIVE_UP_S, Feed, ReadOutbox
@@ -149,6 +149,17 @@ class Room:
     def of_agent(self, agent_id: str) -> Sequence[Subscriber]:
         """The agent's sessions, the oldest first."""
         return self._by_agent.get(agent_id, ())
+
+    def disconnect_some(self, connection_ids: Sequence[str], reason: str) -> list[str]:
+        """End these sessions; the ids that are not here."""
+        elsewhere = []
+        for connection_id in connection_ids:
+            session = self._by_connection.get(connection_id)
+            if session is None:
+                elsewhere.append(connection_id)
+            else:
+                session.disconnect(reason)
+        return elsewhere
 
     def add(self, session: Subscriber, group_ids: frozenset[int]) -> None:
         """Keep pushes for the session from now on; `release` lets them go."""
@@ -349,7 +360,11 @@ class Hub:
                 if received.license_id in (None, license_id):
                     room.feed.catch_up()
         elif received.license_id in self._rooms:
-            self._rooms[received.license_id].feed.offer(received)
+            room = self._rooms[received.license_id]
+            if received.name == DISCONNECT:
+                room.disconnect_some(**orjson.loads(received.payload))
+            else:
+                room.feed.offer(received)
 
     async def poll(self) -> None:
         """Find what the bus does not tell, until cancelled: look how far each room's license has come.
@@ -391,6 +406,15 @@ class Hub:
             if room is not None:
                 room.feed.offer(envelope)
         self._bus.publish(envelopes)
+
+    def evict(self, license_id: int, connection_ids: Sequence[str]) -> None:
+        """End these sessions of the license, here or on other processes: their agent has too many."""
+        word: dict[str, Any] = {"connection_ids": connection_ids, "reason": "connection_evicted"}
+        room = self._rooms.get(license_id)
+        if room is not None:
+            word["connection_ids"] = room.disconnect_some(**word)
+        if word["connection_ids"]:
+            self._bus.publish([Envelope.ephemeral(license_id, DISCONNECT, word, Audience())])
 
     async def join(self, session: Subscriber, group_ids: frozenset[int]) -> Room:
         """Take the session in; returns when nothing that happens from now on can be missed."""

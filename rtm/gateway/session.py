@@ -28,7 +28,7 @@ from rtm.actions.dispatch import Caller, Dispatcher
 from rtm.actions.lane import Lane
 from rtm.actions.outcomes import Outcomes
 from rtm.actions.registry import AGENT, RTM
-from rtm.bus.base import Envelope
+from rtm.bus.base import Envelope, Origin
 from rtm.gateway import interest
 from rtm.gateway.cork import Corked
 from rtm.gateway.hub import Hub, Room
@@ -52,7 +52,7 @@ from rtm.protocol.errors import (
     ServiceUnavailable,
 )
 from rtm.protocol.timestamps import to_seconds
-from rtm.routing.presence import Change
+from rtm.routing.presence import Change, Member, TooManyConnections
 
 log = structlog.get_logger(__name__)
 
@@ -97,18 +97,13 @@ class Gateway:
         task.add_done_callback(self._farewells.discard)
 
     async def _leave(self, connection_id: str, identity: Identity, default_status: str) -> None:
+        member = Member(identity.license_id, identity.agent_id, default_status, is_bot=identity.kind == "bot")
         try:
-            change = await self.services.presence.leave(
-                identity.license_id,
-                identity.agent_id,
-                connection_id,
-                default_status=default_status,
-                is_bot=identity.kind == "bot",
-            )
+            change = await self.services.presence.leave(member, connection_id)
         except Exception:
             log.exception("presence_failed", license_id=identity.license_id)
             return
-        if change.before != change.after:
+        if change.before != change.after and not change.told:
             status = {"agent_id": identity.agent_id, "status": change.after}
             envelope = Envelope.ephemeral(identity.license_id, "routing_status_set", status, Audience(everyone=True))
             self.services.publish([envelope])
@@ -253,11 +248,10 @@ class Session:
         assert self._caller.identity is not None
         return self._caller.identity
 
-    async def join(self, identity: Identity, directory: Directory, login: Login) -> Change:
+    async def join(self, identity: Identity, directory: Directory, login: Login, origin: Origin | None) -> Change:
         """Log in: from now on pushes are kept for it, in order. Raises ApiError when it is one too many."""
         if self._state is not State.CONNECTED:
             raise AuthenticationError()
-        self._make_room(identity)
         self._state = State.JOINING
         self._forget_address()
         agent = directory.agents[identity.agent_id]
@@ -266,15 +260,17 @@ class Session:
         self._caller.directory = directory
         self.interest = interest.of_session(self._caller.version, login.pushes, identity.scopes)
         await self._gateway.hub.join(self, agent.group_ids)
-        change = await self._gateway.services.presence.join(
-            identity.license_id,
-            identity.agent_id,
-            self.connection_id,
-            default_status=agent.default_status,
-            is_bot=agent.kind == "bot",
-            away=login.away,
-            reconnect=login.reconnect,
-        )
+        try:
+            change = await self._gateway.services.presence.join(
+                Member.of(identity.license_id, agent),
+                self.connection_id,
+                away=login.away,
+                reconnect=login.reconnect,
+                origin=origin,
+            )
+        except TooManyConnections:
+            self.disconnect("too_many_connections")
+            raise AuthenticationError("Too many connections") from None
         if self._ended:  # the client left meanwhile, and was counted out before it was counted in
             self._gateway.left(self, agent.default_status)
         return change
@@ -296,6 +292,8 @@ class Session:
             self.disconnect("agent_disconnected_by_server")
         elif agent.role != self._logged_in.role:
             self.disconnect("role_permissions_changed")
+        elif self._state is State.LOGGED_IN:
+            self._look_after()  # the license may expire at another time
 
     def renew(self, identity: Identity) -> None:
         """Live as long as this token from now on."""
@@ -333,19 +331,6 @@ class Session:
 
     def _room(self) -> Room | None:
         return self._gateway.hub.room(self.license_id) if self.identity is not None else None
-
-    def _make_room(self, identity: Identity) -> None:
-        """Keep to the limit on connections of one agent. Raises ApiError for the one that is too many."""
-        limits = self._gateway.limits
-        room = self._gateway.hub.room(identity.license_id)
-        others = list(room.of_agent(identity.agent_id)) if room is not None else []
-        if not 0 < limits.connections_per_agent <= len(others):
-            return
-        if limits.connections_per_agent_policy == "refuse":
-            self.disconnect("too_many_connections")
-            raise AuthenticationError("Too many connections")
-        for oldest in others[: len(others) - limits.connections_per_agent + 1]:
-            oldest.disconnect("connection_evicted")
 
     def _forget_address(self) -> None:
         unauthorized = self._gateway.unauthorized

@@ -6,25 +6,26 @@ the same. When all its connections are away, an agent that accepts chats no long
 status is chosen anew. A bot's status does not depend on connections: it is what was chosen, else its default.
 """
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from rtm.bus.base import Origin
+from rtm.settings import Limits
 
 ACCEPTING_CHATS = "accepting_chats"
 NOT_ACCEPTING_CHATS = "not_accepting_chats"
 OFFLINE = "offline"
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An agent's status before and after; often the same."""
-
-    before: str
-    after: str
+_LIMITS = Limits()
 
 
 class Agent(Protocol):
     """What presence has to know of an agent."""
+
+    @property
+    def id(self) -> str: ...
 
     @property
     def kind(self) -> str:
@@ -35,11 +36,51 @@ class Agent(Protocol):
     def default_status(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An agent or a bot of a license, with what its status depends on."""
+
+    license_id: int
+    agent_id: str
+    default_status: str
+    is_bot: bool
+
+    @classmethod
+    def of(cls, license_id: int, agent: Agent) -> Self:
+        """The agent as a member of its license."""
+        return cls(license_id, agent.id, agent.default_status, is_bot=agent.kind == "bot")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An agent's status before and after; often the same."""
+
+    before: str
+    after: str
+    told: bool = False
+    """Whether `routing_status_set` has been seen to; else it is for the caller to push, if the two differ."""
+
+
+Evict = Callable[[int, Sequence[str]], None]
+"""license_id, ids of connections, here or elsewhere, that are too many and are to be disconnected."""
+
+
+def evict_nobody(license_id: int, connection_ids: Sequence[str]) -> None:
+    """For who has no connections."""
+
+
+class TooManyConnections(Exception):
+    """The agent has as many connections as it may have, and the newest is the one that is refused."""
+
+
 class Presence(Protocol):
     """Connections and statuses of all processes of one system.
 
-    Each change is atomic, and of two changes of one agent the second sees what the first left. The connections of a
-    process that died stop counting after `HEARTBEAT_S` of `rtm.routing.presence_redis`, and nobody is told.
+    Each change is atomic, and of two changes of one agent the second sees what the first left. When a process dies its
+    connections leave within `heartbeat_limit_s` of the settings, and the pushes that follow are sent by then.
+
+    The push `routing_status_set` is not stored: it may be lost with the bus, and never comes twice for one change.
+    `origin` is the connection whose request it is, which gets it with its `request_id`.
     """
 
     async def start(self) -> None: ...
@@ -48,34 +89,24 @@ class Presence(Protocol):
         """This process's connections stop counting."""
 
     async def join(
-        self,
-        license_id: int,
-        agent_id: str,
-        connection_id: str,
-        *,
-        default_status: str,
-        is_bot: bool,
-        away: bool,
-        reconnect: bool,
+        self, member: Member, connection_id: str, *, away: bool, reconnect: bool, origin: Origin | None = None
     ) -> Change:
-        """A connection has logged in. The first one begins a session, with `reconnect` in its last chosen status."""
+        """A connection has logged in. The first one begins a session, with `reconnect` in its last chosen status.
+
+        Raises TooManyConnections past `limits.connections_per_agent`, if that is the policy; the connection has not
+        joined then.
+        """
         ...
 
-    async def leave(
-        self, license_id: int, agent_id: str, connection_id: str, *, default_status: str, is_bot: bool
-    ) -> Change:
+    async def leave(self, member: Member, connection_id: str) -> Change:
         """A connection is gone; the last one ends the session. One that never joined changes nothing."""
         ...
 
-    async def set_away(
-        self, license_id: int, agent_id: str, connection_id: str, away: bool, *, default_status: str, is_bot: bool
-    ) -> Change:
+    async def set_away(self, member: Member, connection_id: str, away: bool, origin: Origin | None = None) -> Change:
         """The user of a connection left its desk, or came back."""
         ...
 
-    async def set_status(
-        self, license_id: int, agent_id: str, status: str, *, default_status: str, is_bot: bool
-    ) -> Change:
+    async def set_status(self, member: Member, status: str, origin: Origin | None = None) -> Change:
         """Choose a status, for an agent until its session ends, for a bot for good. Raises ServiceUnavailable."""
         ...
 
@@ -94,97 +125,98 @@ class State:
     in_session: bool = False
     defies_away: bool = False
     """A status was chosen after the last change of connections."""
-    processes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By process: connections, and how many of them are away."""
+    connections: int = 0
+    away: int = 0
+    """How many of the connections are."""
 
-    def status(self, default_status: str, is_bot: bool, live: Container[str]) -> str:
-        """The routing status, if of all processes only `live` ones count."""
+    def status(self, default_status: str, is_bot: bool) -> str:
+        """The routing status."""
         if is_bot:
             return self.chosen or default_status
-        connections = away = 0
-        for process_id, (count, count_away) in self.processes.items():
-            if process_id in live:
-                connections += count
-                away += count_away
-        if not connections:
-            # A session that nobody ended died with its process.
-            return OFFLINE if self.in_session or self.chosen is None else self.chosen
+        if not self.connections:
+            return self.chosen or OFFLINE
         status = self.chosen or default_status
-        if status == ACCEPTING_CHATS and away == connections and not self.defies_away:
+        if status == ACCEPTING_CHATS and self.away == self.connections and not self.defies_away:
             return NOT_ACCEPTING_CHATS
         return status
+
+
+@dataclass(slots=True)
+class Connection:
+    """One that has joined."""
+
+    joined_at: float
+    """By this process's wall clock."""
+    away: bool
 
 
 class MemoryPresence:
     """The presence of a server that is one process."""
 
-    _PROCESS_ID = "this"
-    _LIVE = frozenset((_PROCESS_ID,))
-
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = _LIMITS, evict: Evict = evict_nobody) -> None:
+        self._limits = limits
+        self._evict = evict
         self._states: dict[tuple[int, str], State] = {}
-        self._connections: dict[tuple[int, str], dict[str, bool]] = {}  # connection id: away
+        self._connections: dict[tuple[int, str], dict[str, Connection]] = {}  # by id, the oldest first
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
     async def join(
-        self,
-        license_id: int,
-        agent_id: str,
-        connection_id: str,
-        *,
-        default_status: str,
-        is_bot: bool,
-        away: bool,
-        reconnect: bool,
+        self, member: Member, connection_id: str, *, away: bool, reconnect: bool, origin: Origin | None = None
     ) -> Change:
-        state = self._states.setdefault((license_id, agent_id), State())
-        before = state.status(default_status, is_bot, self._LIVE)
-        self._connections.setdefault((license_id, agent_id), {})[connection_id] = away
-        self._recount(license_id, agent_id)
-        if not state.in_session and not is_bot:
+        key = member.license_id, member.agent_id
+        connections = self._connections.get(key, {})
+        limit = self._limits.connections_per_agent
+        if self._limits.connections_per_agent_policy == "refuse" and 0 < limit <= len(connections):
+            raise TooManyConnections
+        state = self._states.setdefault(key, State())
+        before = state.status(member.default_status, member.is_bot)
+        connections = self._connections.setdefault(key, connections)
+        connections[connection_id] = Connection(time.time(), away)
+        self._recount(key, state)
+        if not state.in_session and not member.is_bot:
             state.in_session = True
             state.chosen = (state.chosen or state.last) if reconnect else None
-        return Change(before, state.status(default_status, is_bot, self._LIVE))
+        change = Change(before, state.status(member.default_status, member.is_bot))
+        if 0 < limit < len(connections):  # those that were evicted before and have not left yet are named again
+            self._evict(member.license_id, list(connections)[: len(connections) - limit])
+        return change
 
-    async def leave(
-        self, license_id: int, agent_id: str, connection_id: str, *, default_status: str, is_bot: bool
-    ) -> Change:
-        state = self._states.get((license_id, agent_id), State())
-        before = state.status(default_status, is_bot, self._LIVE)
-        if self.knows(license_id, agent_id, connection_id):
-            del self._connections[license_id, agent_id][connection_id]
-            if not self._recount(license_id, agent_id) and state.in_session:
+    async def leave(self, member: Member, connection_id: str) -> Change:
+        key = member.license_id, member.agent_id
+        state = self._states.get(key, State())
+        before = state.status(member.default_status, member.is_bot)
+        if self.knows(member.license_id, member.agent_id, connection_id):
+            del self._connections[key][connection_id]
+            self._recount(key, state)
+            if not state.connections and state.in_session:
                 state.in_session = False
                 state.last, state.chosen = state.chosen, None
-        return Change(before, state.status(default_status, is_bot, self._LIVE))
+        return Change(before, state.status(member.default_status, member.is_bot))
 
-    async def set_away(
-        self, license_id: int, agent_id: str, connection_id: str, away: bool, *, default_status: str, is_bot: bool
-    ) -> Change:
-        state = self._states.get((license_id, agent_id), State())
-        before = state.status(default_status, is_bot, self._LIVE)
-        if self.knows(license_id, agent_id, connection_id):
-            self._connections[license_id, agent_id][connection_id] = away
-            self._recount(license_id, agent_id)
-        return Change(before, state.status(default_status, is_bot, self._LIVE))
+    async def set_away(self, member: Member, connection_id: str, away: bool, origin: Origin | None = None) -> Change:
+        key = member.license_id, member.agent_id
+        state = self._states.get(key, State())
+        before = state.status(member.default_status, member.is_bot)
+        if self.knows(member.license_id, member.agent_id, connection_id):
+            self._connections[key][connection_id].away = away
+            self._recount(key, state)
+        return Change(before, state.status(member.default_status, member.is_bot))
 
-    async def set_status(
-        self, license_id: int, agent_id: str, status: str, *, default_status: str, is_bot: bool
-    ) -> Change:
-        state = self._states.setdefault((license_id, agent_id), State())
-        before = state.status(default_status, is_bot, self._LIVE)
+    async def set_status(self, member: Member, status: str, origin: Origin | None = None) -> Change:
+        state = self._states.setdefault((member.license_id, member.agent_id), State())
+        before = state.status(member.default_status, member.is_bot)
         state.chosen = status
         state.defies_away = True
-        return Change(before, state.status(default_status, is_bot, self._LIVE))
+        return Change(before, state.status(member.default_status, member.is_bot))
 
     async def statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
         nothing = State()
         return {
             agent_id: self._states.get((license_id, agent_id), nothing).status(
-                agent.default_status, agent.kind == "bot", self._LIVE
+                agent.default_status, agent.kind == "bot"
             )
             for agent_id, agent in agents.items()
         }
@@ -193,16 +225,14 @@ class MemoryPresence:
         """Whether the connection has joined, and not left."""
         return connection_id in self._connections.get((license_id, agent_id), ())
 
-    def count(self, license_id: int, agent_id: str) -> tuple[int, int]:
-        """The agent's connections, and how many of them are away."""
-        connections = self._connections.get((license_id, agent_id), {})
-        return len(connections), sum(connections.values())
+    def connections(self, license_id: int, agent_id: str) -> Mapping[str, Connection]:
+        """The agent's connections by id, the oldest first."""
+        return self._connections.get((license_id, agent_id), {})
 
-    def _recount(self, license_id: int, agent_id: str) -> int:
-        connections, away = self.count(license_id, agent_id)
-        state = self._states[license_id, agent_id]
-        state.processes[self._PROCESS_ID] = connections, away
+    def _recount(self, key: tuple[int, str], state: State) -> None:
+        connections = self._connections[key]
+        state.connections = len(connections)
+        state.away = sum(connection.away for connection in connections.values())
         state.defies_away = False
         if not connections:
-            del self._connections[license_id, agent_id]
-        return connections
+            del self._connections[key]

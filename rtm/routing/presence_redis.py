@@ -1,50 +1,71 @@
 """The presence of many processes, in Redis.
 
-    rtm:presence:{<license>}:states      hash: agent -> what `rtm.routing.presence.State` holds, as JSON
-    rtm:presence:{<license>}:processes   sorted set: process -> the time until which its connections count
+    rtm:presence:{<license>}:states          hash: agent -> what `State` holds, as JSON, its connections by process
+    rtm:presence:{<license>}:given-up        sorted set: processes that were given up here -> when
+    rtm:presence:{<license>}:of:<process>    set: agents that the process has written of
+    rtm:presence:of:<process>                set: licenses that the process has written of
+    rtm:presence:{processes}:heard           sorted set: process -> when it was last heard
+    rtm:presence:{processes}:dead            sorted set: process -> until when another one is burying it
 
 A process writes how many connections an agent has with it, never a difference, so that a write that was lost is made
-good by the next; it also renews, every third of HEARTBEAT_S, its place among the processes of each license it serves,
-and writes everything again where it finds itself forgotten: it was frozen, or Redis came back empty. Each change is
-one call of presence.lua.
+good by the next. Each change is one call of presence.lua, which also publishes the push that follows: every process
+hears the changes of an agent in the order in which they were made, each once, and none is lost with who made it.
 
-While Redis is away connections come and go, and their agents' statuses are those of this process alone; statuses that
-were chosen are gone with a Redis that comes back empty.
+Every fifth of `heartbeat_limit_s` a process says that it lives: one call of heartbeat.lua, however many licenses it
+serves, in which it also hears which others have been silent for seven tenths of it. Their connections leave license by
+license, some agents at a time; an agent that is connected elsewhere by then keeps its status, and nobody is told. Each
+step is atomic and does not mind being repeated, so who dies at it is relieved by another. Time in which Redis heard
+nobody counts for nobody's silence.
+
+Who was given up and is not dead (it was frozen, or cut off), or finds Redis empty, takes another id and writes what it
+has once more. Nobody's session ends in the time that the others need for the same.
+
+While Redis is away connections come and go, and their agents' statuses are those of this process alone; what they are
+then is told to everybody when it is back. The statuses chosen for the agents connected here, and for the bots here, are
+remembered for a Redis that comes back empty.
 """
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from importlib.resources import files
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from rtm.bus.base import Origin
+from rtm.bus.redis_script import publication
+from rtm.model.audience import Audience
 from rtm.protocol.errors import ServiceUnavailable
 from rtm.redis_client import RedisUrl
-from rtm.routing.presence import Agent, Change, MemoryPresence, State
+from rtm.routing.presence import Agent, Change, Evict, Member, MemoryPresence, State, TooManyConnections, evict_nobody
+from rtm.settings import Limits
 
-HEARTBEAT_S = 10.0
-"""How long a process that says nothing more still counts."""
 CALL_TIMEOUT_S = 2.0
 """The longest that Redis may take to answer, waiting for a connection included."""
 _CONNECTIONS = 8
+_AT_A_TIME = 50
+"""How many agents are written, or leave with their process, before others have their turn; licenses likewise."""
 
-_CHANGE = files("rtm.routing").joinpath("presence.lua").read_text()
-_RENEW = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-return redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-"""
-_READ = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-return {redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', now), '+inf'), redis.call('HGETALL', KEYS[1])}
-"""
+_PRESENCE = files("rtm.routing").joinpath("presence.lua").read_text()
+_HEARTBEAT = files("rtm.routing").joinpath("heartbeat.lua").read_text()
+_PROCESSES = ["rtm:presence:{processes}:heard", "rtm:presence:{processes}:dead"]
+
+# Of the limit: a process is heard every fifth, is dead after seven tenths without a word, which somebody notices within
+# another fifth, and has a tenth left to bury it.
+_BEAT, _SILENCE, _BEAT_TIMEOUT, _RETURN = 0.2, 0.7, 0.1, 0.4
+
+_EVERYONE = Audience(everyone=True)
+
+Key = tuple[int, str]
+"""A license's id and an agent's."""
+Tell = Literal["changed", "known", "always"]
+"""When to push the status that is written: if it is another one; if also the one before is known, which it is not by an
+empty Redis; or in any case, since some have been told otherwise."""
 
 logger = structlog.get_logger(__name__)
 
@@ -52,153 +73,303 @@ logger = structlog.get_logger(__name__)
 class RedisPresence:
     """See `rtm.routing.presence.Presence`."""
 
-    def __init__(self, url: str) -> None:
-        self._client = RedisUrl.parse(url).client(timeout_s=CALL_TIMEOUT_S, max_connections=_CONNECTIONS)
-        self._change = self._client.register_script(_CHANGE)
-        self._read = self._client.register_script(_READ)
+    def __init__(
+        self, url: str, heartbeat_limit_s: float, limits: Limits | None = None, evict: Evict = evict_nobody
+    ) -> None:
+        redis_url = RedisUrl.parse(url)
+        self._client = redis_url.client(timeout_s=CALL_TIMEOUT_S, max_connections=_CONNECTIONS)
+        self._pulse = redis_url.client(timeout_s=CALL_TIMEOUT_S, max_connections=1)
+        """Apart, so that the heart beats also when thousands log in."""
+        self._sharded = redis_url.topology == "cluster"
+        self._presence = self._client.register_script(_PRESENCE)
+        self._heartbeat = self._pulse.register_script(_HEARTBEAT)
+        self._heartbeat_limit_s = heartbeat_limit_s
+        self._limits = limits or Limits()
+        self._evict = evict
+        self._here = MemoryPresence(self._limits, evict)
         self._process_id = secrets.token_hex(8)
+        self._known_as = ""
+        """The id under which the others know that this process lives."""
         self._revision = 0
-        self._here = MemoryPresence()
-        self._own: dict[int, dict[str, bool]] = {}  # license: agent with connections here: is it a bot
-        self._unsure: dict[tuple[int, str], bool] = {}  # what Redis may not know
-        self._renewing: asyncio.Task[None] | None = None
+        self._own: dict[Key, Member] = {}  # who has connections here
+        self._unsure: dict[Key, tuple[Member, Tell]] = {}  # what Redis may not know
+        self._chosen: dict[Key, tuple[Member, str, int]] = {}  # with the number of the choice
+        self._entered: set[int] = set()  # licenses that this process has said it serves
+        self._others_are_back_at = 0.0
+        self._due = asyncio.Event()
+        """There is something to write again."""
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._burials: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        self._renewing = asyncio.create_task(self._renew_all())
+        self._tasks = [asyncio.create_task(work()) for work in (self._keep_alive, self._make_good)]
 
     async def stop(self) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
-        with contextlib.suppress(ServiceUnavailable):
-            async with _answered(), self._client.pipeline(transaction=False) as pipeline:
-                for license_id in self._own:
-                    pipeline.zrem(_keys(license_id)[1], self._process_id)
-                await pipeline.execute()
+        self._stopping.set()
+        self._due.set()
+        await _ended({*self._tasks, *self._burials.values()})
+        with contextlib.suppress(ServiceUnavailable):  # else the others do it
+            async with _answered():
+                await self._bury(self._process_id)
+                await self._pulse.zrem(_PROCESSES[0], self._process_id)
         await self._client.aclose()
+        await self._pulse.aclose()
 
     async def join(
-        self,
-        license_id: int,
-        agent_id: str,
-        connection_id: str,
-        *,
-        default_status: str,
-        is_bot: bool,
-        away: bool,
-        reconnect: bool,
+        self, member: Member, connection_id: str, *, away: bool, reconnect: bool, origin: Origin | None = None
     ) -> Change:
-        here = await self._here.join(
-            license_id,
-            agent_id,
-            connection_id,
-            default_status=default_status,
-            is_bot=is_bot,
-            away=away,
-            reconnect=reconnect,
-        )
-        self._own.setdefault(license_id, {})[agent_id] = is_bot
-        return await self._count(license_id, agent_id, default_status, is_bot, restore=reconnect) or here
+        here = await self._here.join(member, connection_id, away=away, reconnect=reconnect)
+        self._own[member.license_id, member.agent_id] = member
+        try:
+            change = await self._count(member, joining=connection_id, restore=reconnect, origin=origin)
+        except TooManyConnections:
+            await self._here.leave(member, connection_id)
+            self._disown_if_gone(member)
+            raise
+        return change or _told_later(here)
 
-    async def leave(
-        self, license_id: int, agent_id: str, connection_id: str, *, default_status: str, is_bot: bool
-    ) -> Change:
-        known = self._here.knows(license_id, agent_id, connection_id)
-        here = await self._here.leave(license_id, agent_id, connection_id, default_status=default_status, is_bot=is_bot)
+    async def leave(self, member: Member, connection_id: str) -> Change:
+        known = self._here.knows(member.license_id, member.agent_id, connection_id)
+        here = await self._here.leave(member, connection_id)
         if not known:
             return here
-        if self._here.count(license_id, agent_id) == (0, 0):
-            del self._own[license_id][agent_id]
-            if not self._own[license_id]:
-                del self._own[license_id]
-        return await self._count(license_id, agent_id, default_status, is_bot) or here
+        self._disown_if_gone(member)
+        if self._others_are_to_come_back() and not self._here.connections(member.license_id, member.agent_id):
+            self._doubt(member, "always")
+            return _told_later(here)
+        return await self._count(member) or _told_later(here)
 
-    async def set_away(
-        self, license_id: int, agent_id: str, connection_id: str, away: bool, *, default_status: str, is_bot: bool
-    ) -> Change:
-        here = await self._here.set_away(
-            license_id, agent_id, connection_id, away, default_status=default_status, is_bot=is_bot
-        )
-        if not self._here.knows(license_id, agent_id, connection_id):
+    async def set_away(self, member: Member, connection_id: str, away: bool, origin: Origin | None = None) -> Change:
+        here = await self._here.set_away(member, connection_id, away)
+        if not self._here.knows(member.license_id, member.agent_id, connection_id):
             return here
-        return await self._count(license_id, agent_id, default_status, is_bot) or here
+        return await self._count(member, origin=origin) or _told_later(here)
 
-    async def set_status(
-        self, license_id: int, agent_id: str, status: str, *, default_status: str, is_bot: bool
-    ) -> Change:
+    async def set_status(self, member: Member, status: str, origin: Origin | None = None) -> Change:
         async with _answered():
-            before, after, _ = await self._call("choose", license_id, agent_id, default_status, is_bot, status)
-        await self._here.set_status(license_id, agent_id, status, default_status=default_status, is_bot=is_bot)
-        return Change(before, after)
+            asked = _named(member) | {"status": status}
+            reply = await self._call(self._process_id, "choose", member.license_id, origin, asked)
+        await self._here.set_status(member, status)
+        self._remember_choice(member, reply)
+        return Change(reply["before"], reply["after"], reply["told"])
 
     async def statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
+        if not agents:
+            return {}
         async with _answered():
-            live, fields = await self._read(keys=_keys(license_id))
-        live = {process_id.decode() for process_id in live}
-        states = dict(zip(fields[::2], fields[1::2], strict=True))
+            documents: list[Any] = await self._client.hmget(_states_key(license_id), list(agents))
         return {
-            agent_id: _state(states.get(agent_id.encode())).status(agent.default_status, agent.kind == "bot", live)
-            for agent_id, agent in agents.items()
+            agent_id: _state(document).status(agent.default_status, agent.kind == "bot")
+            for (agent_id, agent), document in zip(agents.items(), documents, strict=True)
         }
 
+    # What is here
+
+    def _disown_if_gone(self, member: Member) -> None:
+        key = member.license_id, member.agent_id
+        if not self._here.connections(*key):
+            self._own.pop(key, None)
+            if not member.is_bot:
+                self._chosen.pop(key, None)
+
+    def _remember_choice(self, member: Member, reply: Mapping[str, Any]) -> None:
+        key = member.license_id, member.agent_id
+        if "chosen" not in reply:
+            self._chosen.pop(key, None)
+        elif member.is_bot or key in self._own:
+            self._chosen[key] = member, reply["chosen"], reply["choice"]
+
     async def _count(
-        self, license_id: int, agent_id: str, default_status: str, is_bot: bool, *, restore: bool = True
+        self,
+        member: Member,
+        *,
+        joining: str | None = None,
+        restore: bool = True,
+        tell: Tell = "changed",
+        origin: Origin | None = None,
     ) -> Change | None:
-        """Write what is here of the agent; None if Redis may not have heard."""
-        self._revision += 1
-        counted = (*self._here.count(license_id, agent_id), self._revision, int(restore))
+        """Write what is here of the agent; None if it is to be written once more. Raises TooManyConnections."""
+        process_id = self._process_id
+        asked = self._counted(member) | {"restore": restore, "tell": tell}
+        if joining is not None:
+            asked["joining"] = joining
         try:
             async with _answered():
-                before, after, forgotten = await self._call(
-                    "count", license_id, agent_id, default_status, is_bot, *counted
-                )
+                await self._enter(process_id, member.license_id)
+                reply = await self._call(process_id, "count", member.license_id, origin, asked)
         except ServiceUnavailable:
-            self._unsure[license_id, agent_id] = is_bot
+            self._doubt(member, "always" if tell == "changed" else tell)
             return None
-        if forgotten:
-            self._doubt(license_id)
-            self._unsure.pop((license_id, agent_id), None)
-        return Change(before, after)
+        if "refused" in reply:
+            raise TooManyConnections
+        if "forgotten" in reply:
+            self._come_back(process_id)
+            if joining is not None:
+                return await self._count(member, joining=joining, restore=restore, origin=origin)
+            self._doubt(member, "always")
+            return None
+        self._remember_choice(member, reply)
+        if reply["evicted"]:
+            self._evict(member.license_id, reply["evicted"])
+        return Change(reply["before"], reply["after"], reply["told"])
+
+    def _counted(self, member: Member) -> dict[str, Any]:
+        self._revision += 1
+        connections = self._here.connections(member.license_id, member.agent_id)
+        counted = _named(member) | {
+            "connections": len(connections),
+            "away": sum(connection.away for connection in connections.values()),
+            "revision": self._revision,
+            "limit": self._limits.connections_per_agent,
+            "refuse": self._limits.connections_per_agent_policy == "refuse",
+        }
+        if connections:
+            oldest = next(iter(connections))
+            counted |= {"oldest": oldest, "oldest_at": connections[oldest].joined_at}
+        choice = self._chosen.get((member.license_id, member.agent_id))
+        if choice is not None:
+            counted |= {"chosen": choice[1], "choice": choice[2]}
+        return counted
+
+    # What Redis may not know
+
+    def _doubt(self, member: Member, tell: Tell) -> None:
+        key = member.license_id, member.agent_id
+        if self._unsure.get(key, (member, tell))[1] != "always":
+            self._unsure[key] = member, tell
+        else:
+            self._unsure.setdefault(key, (member, tell))
+        self._due.set()
+
+    def _doubt_all(self) -> None:
+        for member in [*self._own.values(), *(member for member, _, _ in self._chosen.values())]:
+            self._doubt(member, "known")
+
+    def _come_back(self, was: str) -> None:
+        """This process is not known by its id any more: be another one, and write everything again."""
+        if self._process_id == was:
+            logger.warning("presence_forgotten", process=was)
+            self._process_id = secrets.token_hex(8)
+            self._entered.clear()
+            self._others_are_back_at = asyncio.get_running_loop().time() + self._heartbeat_limit_s * _RETURN
+            self._doubt_all()
+
+    def _others_are_to_come_back(self) -> bool:
+        """Redis may not know of the others' connections yet: nobody's session ends meanwhile."""
+        return asyncio.get_running_loop().time() < self._others_are_back_at
+
+    async def _make_good(self) -> None:
+        while not self._stopping.is_set():
+            await self._due.wait()
+            self._due.clear()
+            unsure, self._unsure = self._unsure, {}
+            gone = [key for key in unsure if key not in self._own] if self._others_are_to_come_back() else []
+            for key in gone:
+                self._doubt(*unsure.pop(key))
+            await _in_turns(self._count(member, tell=tell) for member, tell in unsure.values())
+            await self._rest(_BEAT / 2)
+
+    # Who lives
+
+    async def _keep_alive(self) -> None:
+        missed = False
+        while not self._stopping.is_set():
+            try:
+                async with _answered(self._heartbeat_limit_s * _BEAT_TIMEOUT):
+                    await self._beat()
+            except ServiceUnavailable as error:
+                missed = True
+                logger.warning("presence_away", error=str(error.__cause__))
+                await self._rest(_BEAT / 4)
+            else:
+                if missed:  # it may be an older Redis than the one before: a replica that took its place
+                    self._doubt_all()
+                missed = False
+                await self._rest(_BEAT)
+
+    async def _rest(self, part: float) -> None:
+        """Wait for this part of the limit, or until it is time to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._heartbeat_limit_s * part):
+                await self._stopping.wait()
+
+    async def _beat(self) -> None:
+        process_id = self._process_id
+        lifetimes_ms = (int(self._heartbeat_limit_s * part * 1000) for part in (_BEAT, _SILENCE))
+        is_new, *dead = await self._heartbeat(keys=_PROCESSES, args=[process_id, *lifetimes_ms])
+        if is_new and self._known_as == process_id:
+            self._come_back(process_id)
+        else:
+            self._known_as = process_id
+        for each in dead:
+            self._begin_burial(each.decode())
+
+    async def _enter(self, process_id: str, license_id: int) -> None:
+        """Say where this process's connections are to be looked for when it is dead, before there are any."""
+        if self._known_as != process_id:
+            await self._beat()
+        if license_id not in self._entered:
+            await self._client.sadd(_licenses_key(process_id), license_id)
+            if process_id == self._process_id:
+                self._entered.add(license_id)
+
+    def _begin_burial(self, process_id: str) -> None:
+        if process_id not in self._burials:
+            logger.warning("process_dead", process=process_id)
+            burial = asyncio.create_task(self._see_to_burial(process_id))
+            self._burials[process_id] = burial
+            burial.add_done_callback(lambda _: self._burials.pop(process_id))
+
+    async def _see_to_burial(self, process_id: str) -> None:
+        try:
+            await self._bury(process_id)
+        except ServiceUnavailable as error:  # whoever hears next that it is dead tries again
+            logger.warning("presence_away", error=str(error.__cause__))
+
+    async def _bury(self, process_id: str) -> None:
+        """Take a dead process's connections away. Raises ServiceUnavailable."""
+        async with _answered():
+            licenses = await self._client.smembers(_licenses_key(process_id))
+        await _in_turns(self._bury_in(int(license_id), process_id) for license_id in licenses)
+        async with _answered():
+            await self._pulse.zrem(_PROCESSES[1], process_id)
+
+    async def _bury_in(self, license_id: int, process_id: str) -> None:
+        buried = _AT_A_TIME
+        while buried == _AT_A_TIME:
+            async with _answered():
+                buried = await self._call(process_id, "bury", license_id, None, {"count": _AT_A_TIME})
+        async with _answered():
+            await self._client.srem(_licenses_key(process_id), license_id)
 
     async def _call(
-        self, operation: str, license_id: int, agent_id: str, default_status: str, is_bot: bool, *rest: str | int
-    ) -> tuple[str, str, int]:
-        lifetime_ms = int(HEARTBEAT_S * 1000)
-        arguments = [operation, agent_id, default_status, int(is_bot), self._process_id, lifetime_ms, *rest]
-        before, after, forgotten = await self._change(keys=_keys(license_id), args=arguments)
-        return before.decode(), after.decode(), forgotten
-
-    async def _renew_all(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S / 3)
-            try:
-                await self._renew_once()
-            except ServiceUnavailable as error:
-                logger.warning("presence_away", error=str(error.__cause__))
-
-    async def _renew_once(self) -> None:
-        licenses = list(self._own)
-        async with _answered(), self._client.pipeline(transaction=False) as pipeline:
-            for license_id in licenses:
-                key = _keys(license_id)[1]
-                pipeline.eval(_RENEW, 1, key, self._process_id, int(HEARTBEAT_S * 1000))
-            forgotten = await pipeline.execute()
-        for license_id, was_forgotten in zip(licenses, forgotten, strict=True):
-            if was_forgotten:
-                self._doubt(license_id)
-        unsure, self._unsure = self._unsure, {}
-        for (license_id, agent_id), is_bot in unsure.items():
-            await self._count(license_id, agent_id, "", is_bot)
-
-    def _doubt(self, license_id: int) -> None:
-        """Write all agents of the license again at the next renewal."""
-        for agent_id, is_bot in self._own.get(license_id, {}).items():
-            self._unsure[license_id, agent_id] = is_bot
+        self, process_id: str, operation: str, license_id: int, origin: Origin | None, asked: Mapping[str, Any]
+    ) -> Any:
+        """Run presence.lua."""
+        of_license = f"rtm:presence:{{{license_id}}}:"
+        keys = [_states_key(license_id), of_license + "given-up", of_license + f"of:{process_id}"]
+        publishing = publication(license_id, "routing_status_set", _EVERYONE, origin, sharded=self._sharded)
+        document = {"operation": operation, "process": process_id, **publishing, **asked}
+        return orjson.loads(await self._presence(keys=keys, args=[orjson.dumps(document)]))
 
 
-def _keys(license_id: int) -> list[str]:
+def _told_later(here: Change) -> Change:
+    """What this process alone can say: that the agent is not elsewhere it does not know, so it tells nobody yet."""
+    return Change(here.before, here.after, told=True)
+
+
+def _named(member: Member) -> dict[str, Any]:
+    return {"agent": member.agent_id, "default": member.default_status, "bot": member.is_bot}
+
+
+def _states_key(license_id: int) -> str:
     """The braces keep a license's keys on one shard of a cluster."""
-    return [f"rtm:presence:{{{license_id}}}:states", f"rtm:presence:{{{license_id}}}:processes"]
+    return f"rtm:presence:{{{license_id}}}:states"
+
+
+def _licenses_key(process_id: str) -> str:
+    return f"rtm:presence:of:{process_id}"
 
 
 def _state(document: bytes | None) -> State:
@@ -210,15 +381,36 @@ def _state(document: bytes | None) -> State:
         last=state.get("last"),
         in_session=state.get("in_session", False),
         defies_away=state.get("defies_away", False),
-        processes={process_id: (count, away) for process_id, (count, away, _) in state["processes"].items()},
+        connections=sum(of["connections"] for of in state["processes"].values()),
+        away=sum(of["away"] for of in state["processes"].values()),
     )
 
 
+async def _in_turns(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Do it all, _AT_A_TIME. Raises what one of them raises, after the others of its turn."""
+    iterator = iter(work)
+    while turn := list(islice(iterator, _AT_A_TIME)):
+        for outcome in await asyncio.gather(*turn, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Let them end, within CALL_TIMEOUT_S; then end them."""
+    if tasks:
+        _, tasks = await asyncio.wait(tasks, timeout=CALL_TIMEOUT_S)
+    # Again and again: a Cluster's client stands on `asyncio.wait_for`, which in Python 3.11 can lose a cancellation.
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.1)
+
+
 @contextlib.asynccontextmanager
-async def _answered() -> AsyncIterator[None]:
-    """Raise ServiceUnavailable when Redis does not answer within CALL_TIMEOUT_S."""
+async def _answered(timeout_s: float | None = None) -> AsyncIterator[None]:
+    """Raise ServiceUnavailable when Redis does not answer in time, by default within CALL_TIMEOUT_S."""
     try:
-        async with asyncio.timeout(CALL_TIMEOUT_S):
+        async with asyncio.timeout(CALL_TIMEOUT_S if timeout_s is None else timeout_s):
             yield
     except (RedisError, TimeoutError) as error:
         raise ServiceUnavailable("Presence is not available") from error

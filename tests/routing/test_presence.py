@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from rtm.routing.presence import Change, MemoryPresence, Presence
+from rtm.routing.presence import Change, Member, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
 
 ACCEPTING, NOT_ACCEPTING, OFFLINE = "accepting_chats", "not_accepting_chats", "offline"
@@ -15,7 +15,7 @@ ACCEPTING, NOT_ACCEPTING, OFFLINE = "accepting_chats", "not_accepting_chats", "o
 def unstarted(request: pytest.FixtureRequest) -> Presence:
     if request.param == "memory":
         return MemoryPresence()
-    return RedisPresence(request.getfixturevalue(f"{request.param}_url"))
+    return RedisPresence(request.getfixturevalue(f"{request.param}_url"), heartbeat_limit_s=10)
 
 
 @pytest.fixture
@@ -32,40 +32,30 @@ class Person:
     presence: Presence
     kind: str = "agent"
     default_status: str = ACCEPTING
-    name: str = "smith@example.com"
+    id: str = "smith@example.com"
+
+    @property
+    def member(self) -> Member:
+        return Member.of(7, self)
 
     async def join(self, connection: str = "c1", *, away: bool = False, reconnect: bool = False) -> tuple[str, str]:
-        change = await self.presence.join(
-            7,
-            self.name,
-            connection,
-            default_status=self.default_status,
-            is_bot=self.kind == "bot",
-            away=away,
-            reconnect=reconnect,
-        )
+        change = await self.presence.join(self.member, connection, away=away, reconnect=reconnect)
         return await self._checked(change)
 
     async def leave(self, connection: str = "c1") -> tuple[str, str]:
-        change = await self.presence.leave(
-            7, self.name, connection, default_status=self.default_status, is_bot=self.kind == "bot"
-        )
+        change = await self.presence.leave(self.member, connection)
         return await self._checked(change)
 
     async def away(self, away: bool, connection: str = "c1") -> tuple[str, str]:
-        change = await self.presence.set_away(
-            7, self.name, connection, away, default_status=self.default_status, is_bot=self.kind == "bot"
-        )
+        change = await self.presence.set_away(self.member, connection, away)
         return await self._checked(change)
 
     async def choose(self, status: str) -> tuple[str, str]:
-        change = await self.presence.set_status(
-            7, self.name, status, default_status=self.default_status, is_bot=self.kind == "bot"
-        )
+        change = await self.presence.set_status(self.member, status)
         return await self._checked(change)
 
     async def status(self) -> str:
-        return (await self.presence.statuses(7, {self.name: self}))[self.name]
+        return (await self.presence.statuses(7, {self.id: self}))[self.id]
 
     async def _checked(self, change: Change) -> tuple[str, str]:
         """What a change says is what the list says."""
@@ -80,7 +70,7 @@ def smith(presence: Presence) -> Person:
 
 @pytest.fixture
 def bot(presence: Presence) -> Person:
-    return Person(presence, kind="bot", name="5c9871d5372c824cbf22d860a707a578")
+    return Person(presence, kind="bot", id="5c9871d5372c824cbf22d860a707a578")
 
 
 async def test_an_agent_without_a_session_is_offline(smith: Person) -> None:
@@ -193,8 +183,8 @@ async def test_a_bots_status_does_not_depend_on_connections(bot: Person) -> None
 
 
 async def test_agents_and_licenses_are_apart(presence: Presence, smith: Person) -> None:
-    jones = Person(presence, name="jones@example.com", default_status=NOT_ACCEPTING)
+    jones = Person(presence, id="jones@example.com", default_status=NOT_ACCEPTING)
     await jones.join()
-    await presence.join(8, smith.name, "c9", default_status=ACCEPTING, is_bot=False, away=False, reconnect=False)
-    statuses = await presence.statuses(7, {jones.name: jones, smith.name: smith})
-    assert list(statuses.items()) == [(jones.name, NOT_ACCEPTING), (smith.name, OFFLINE)]
+    await presence.join(Member.of(8, smith), "c9", away=False, reconnect=False)
+    statuses = await presence.statuses(7, {jones.id: jones, smith.id: smith})
+    assert list(statuses.items()) == [(jones.id, NOT_ACCEPTING), (smith.id, OFFLINE)]

@@ -34,7 +34,7 @@ async def login(context: Context, payload: Login) -> dict[str, Any]:
         raise AuthenticationError()
     context.log_in(identity, directory)
     try:
-        change = await session.join(identity, directory, payload)
+        change = await session.join(identity, directory, payload, context.origin)
         snapshot = await context.services.queries.snapshot(identity.license_id, identity.agent_id)
     except BaseException:
         session.disconnect("internal_error")  # half logged in, it could only be left behind

@@ -8,14 +8,14 @@ from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
 from rtm.model.requests.sessions import ListRoutingStatuses, SetAwayStatus, SetRoutingStatus
 from rtm.protocol.errors import AuthorizationError, NotFound, ValidationError
-from rtm.routing.presence import Change
+from rtm.routing.presence import Change, Member
 
 _EVERYONE = Audience(everyone=True)
 
 
 def tell_status(context: Context, agent_id: str, change: Change) -> None:
     """Push the new status, if it is another one, after the answer."""
-    if change.before != change.after:
+    if change.before != change.after and not change.told:
         context.publish("routing_status_set", {"agent_id": agent_id, "status": change.after}, _EVERYONE)
 
 
@@ -35,11 +35,7 @@ async def set_routing_status(context: Context, payload: SetRoutingStatus) -> dic
     if payload.status == "offline" and agent.kind != "bot":
         raise ValidationError("`status` must be one of: accepting_chats, not_accepting_chats")
     change = await context.services.presence.set_status(
-        context.identity.license_id,
-        agent_id,
-        payload.status,
-        default_status=agent.default_status,
-        is_bot=agent.kind == "bot",
+        Member.of(context.identity.license_id, agent), payload.status, context.origin
     )
     tell_status(context, agent_id, change)
     return {}
@@ -81,12 +77,7 @@ async def set_away_status(context: Context, payload: SetAwayStatus) -> dict[str,
     session = context.require_session()
     agent = context.directory.agents[context.identity.agent_id]
     change = await context.services.presence.set_away(
-        context.identity.license_id,
-        agent.id,
-        session.connection_id,
-        payload.away,
-        default_status=agent.default_status,
-        is_bot=agent.kind == "bot",
+        Member.of(context.identity.license_id, agent), session.connection_id, payload.away, context.origin
     )
     tell_status(context, agent.id, change)
     return {}
