@@ -14,9 +14,11 @@ from rtm import logs
 from rtm.settings import Limits, Settings
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
-from tests.world import Server, visiting
+from tests.world import Client, Server, Web, visiting
 
 SECRET = "dal:not-for-the-log"
+SAID = "nobody-but-us-should-read-this"
+EVENT = {"type": "message", "text": SAID}
 
 
 class Terminal(io.StringIO):
@@ -124,45 +126,36 @@ def test_a_flood_of_a_librarys_lines_is_cut_too(log: Terminal) -> None:
     assert len(lines(log)) == logs.BURST
 
 
+async def test_a_flood_of_bad_requests_is_a_few_lines(log: Terminal, tmp_path: Path) -> None:
+    async with Server(Settings(data_dir=tmp_path)) as server, visiting(server) as world:
+        alice = await world.agent("alice")
+        for _ in range(5 * logs.BURST):
+            await alice.send("no_such_action")
+            await alice.connection.send("nonsense")
+        await alice.call("ping")
+    refused = [line for line in lines(log) if line["event"] == "request_refused"]
+    assert logs.BURST <= len(refused) < 2 * logs.BURST
+    assert {line["action"] for line in refused} == {"unknown"}
+
+
 async def test_no_token_and_no_text_is_logged(log: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A conversation with requests that fail in every way, at the level that shows most."""
-    said = "nobody-but-us-should-read-this"
-    event = {"type": "message", "text": said}
 
     async def fail(*_: object, **__: object) -> None:
-        raise RuntimeError(f"as from a database\nDETAIL: {said}")
+        raise RuntimeError(f"as from a database\nDETAIL: {SAID}")
 
     settings = Settings(data_dir=tmp_path, limits=Limits(pending_requests=1))
     async with Server(settings) as server, visiting(server) as world:
         alice, web = await world.agent("alice"), await world.web("alice")
+        chat = await world.chat(alice, users=["bob"], texts=[SAID])
         token = await world.token("alice")
-        guest = await world.socket()
-        assert (await guest.refused("login", token="Bearer dal:" + SECRET)).type == "authentication"
-        await guest.send("login", token="Bearer fra:" + SECRET)
-        assert (await guest.ended())[0]["reason"] == "misdirected_connection"
-        chat = await world.chat(alice, users=["bob"], texts=[said])
-        await alice.call("send_event", chat_id=chat.id, event=event)
         await alice.call("update_session", token=token)
-        for web_or_socket in (alice, web):
-            for payload in (
-                {"chat_id": chat.id, "event": {"type": said, "text": said}},
-                {"chat_id": said, "event": event},
-                {"chat_id": chat.id, said: said, "event": {**event, "custom_id": [said]}},
-            ):
-                await web_or_socket.refused("send_event", **payload)
-        await web.refused(said)
-        await alice.answer(await alice.send(said, "1"))
-        for frame in (said, f'"{said}"', f'{{"action": ["{said}"]}}', f'{{"action": "{said}", "payload": "{said}"}}'):
-            await alice.connection.send(frame)
-        for _ in range(3):
-            await alice.send("list_chats")
-        await web.request("POST", f"/v3.6/agent/action/send_event?token={SECRET}", content=said)
-        await web.request("POST", f"/v3.6/agent/{SECRET}")
-        await web.request("GET", f"/v3.6/agent/action/{SECRET}")
-        await web.post("list_chats", authorization=f"Basic {SECRET}")
+        await fail_to_log_in(await world.socket())
+        await fail_on_a_socket(alice, chat.id)
+        await fail_over_http(web, chat.id)
         await web.post("list_chats", authorization=token + SECRET)
         await alice.call("deactivate_chat", id=chat.id)
-        assert (await alice.refused("send_event", chat_id=chat.id, event=event)).type == "chat_inactive"
+        assert (await alice.refused("send_event", chat_id=chat.id, event=EVENT)).type == "chat_inactive"
         monkeypatch.setattr(Queries, "list_chats", fail)
         monkeypatch.setattr(SqliteStore, "commit", fail)
         for web_or_socket in (alice, web):
@@ -173,8 +166,43 @@ async def test_no_token_and_no_text_is_logged(log: Terminal, tmp_path: Path, mon
     refused = next(line for line in told if line["event"] == "request_refused" and line["error"] == "chat_inactive")
     assert (refused["level"], refused["transport"], refused["action"]) == ("info", "rtm", "send_event")
     assert (refused["license_id"], refused["request_id"][:11]) == (world.license_id, "send_event-")
+    assert "from-a-proxy" in [line.get("request_id") for line in told]
     assert {line["event"] for line in told} >= {"request_done", "request_failed", "handler_failed", "batch_failed"}
-    assert {line["action"] for line in told if line["event"] == "request_done"} >= {"login", "send_event"}
-    written = log.getvalue()
-    for secret in (said, SECRET, token.removeprefix("Bearer ")):
-        assert secret not in written
+    assert {line["action"] for line in told if line["event"] == "request_done"} >= {"login", "start_chat"}
+    for secret in (SAID, SECRET, token.removeprefix("Bearer ")):
+        assert secret not in log.getvalue()
+
+
+async def fail_to_log_in(guest: Client) -> None:
+    assert (await guest.refused("login", token="Bearer dal:" + SECRET)).type == "authentication"
+    await guest.send("login", token="Bearer fra:" + SECRET)
+    assert (await guest.ended())[0]["reason"] == "misdirected_connection"
+
+
+async def fail_on_a_socket(agent: Client, chat_id: str) -> None:
+    for payload in wrong_payloads(chat_id):
+        await agent.refused("send_event", **payload)
+    await agent.answer(await agent.send(SAID, "1"))
+    for frame in (SAID, f'"{SAID}"', f'{{"action": ["{SAID}"]}}', f'{{"action": "{SAID}", "payload": "{SAID}"}}'):
+        await agent.connection.send(frame)
+    for _ in range(3):  # one of which may wait at once
+        await agent.send("list_chats")
+
+
+async def fail_over_http(web: Web, chat_id: str) -> None:
+    for payload in wrong_payloads(chat_id):
+        await web.refused("send_event", **payload)
+    await web.refused(SAID)
+    await web.post(SAID, x_request_id="from-a-proxy")
+    await web.request("POST", f"/v3.6/agent/action/send_event?token={SECRET}", content=SAID)
+    await web.request("POST", f"/v3.6/agent/{SECRET}")
+    await web.request("GET", f"/v3.6/agent/action/{SECRET}")
+    await web.post("list_chats", authorization=f"Basic {SECRET}")
+
+
+def wrong_payloads(chat_id: str) -> list[dict[str, Any]]:
+    return [
+        {"chat_id": chat_id, "event": {"type": SAID, "text": SAID}},
+        {"chat_id": SAID, "event": EVENT},
+        {"chat_id": chat_id, SAID: SAID, "event": {**EVENT, "custom_id": [SAID]}},
+    ]
