@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,11 +91,18 @@ class ServerProcess:
 
 @contextmanager
 def serving(
-    data_dir: Path, *arguments: str | Path, log: IO[str] | None = None, **environment: str
+    data_dir: Path,
+    *arguments: str | Path,
+    log: IO[str] | None = None,
+    within: Sequence[str | Path] = (),
+    **environment: str,
 ) -> Iterator[ServerProcess]:
-    """A server on a free port; one that has not been killed is stopped at the end, which must be a good one."""
+    """A server on a free port; one that has not been killed is stopped at the end, which must be a good one.
+
+    `within` is a command that becomes the one after it, such as `nice`.
+    """
     process = subprocess.Popen(
-        _command("serve", "--port", "0", "--data-dir", data_dir, *arguments),
+        [*within, *_command("serve", "--port", "0", "--data-dir", data_dir, *arguments)],
         env=_ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -122,11 +129,15 @@ def _base_url(process: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def serving_demo(
-    data_dir: Path, *arguments: str | Path, log: IO[str] | None = None, **environment: str
+    data_dir: Path,
+    *arguments: str | Path,
+    log: IO[str] | None = None,
+    within: Sequence[str | Path] = (),
+    **environment: str,
 ) -> Iterator[ServerProcess]:
     """A server with demo data."""
     demo = ("--demo", "--credentials", _credentials_of(data_dir))
-    with serving(data_dir, *demo, *arguments, log=log, **environment) as server:
+    with serving(data_dir, *demo, *arguments, log=log, within=within, **environment) as server:
         yield server
 
 

@@ -33,7 +33,8 @@ BUSY_TIMEOUT_S = 5.0
 
 _MESSAGES = {
     sqlite3.SQLITE_FULL: "Service unavailable: there is no space left to store changes",
-    sqlite3.SQLITE_READONLY: "Service unavailable: the database is read-only",
+    sqlite3.SQLITE_READONLY: "Service unavailable: the database cannot be written to",
+    sqlite3.SQLITE_IOERR: "Service unavailable: the database cannot be written to",
 }
 """What clients are told, by SQLite's primary error code."""
 
