@@ -77,7 +77,7 @@ class _Numbers(Collector):
         yield GaugeMetricFamily("rtm_licenses", "Licenses somebody is connected of.", len(self._gateway.hub.rooms))
         yield _counters(
             "rtm_disconnects",
-            "Sockets ended from here, by what they were told.",
+            "Sockets ended from here, by reason.",
             "reason",
             self._gateway.disconnects,
         )

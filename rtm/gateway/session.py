@@ -78,7 +78,7 @@ class Gateway:
         self.unauthorized: Counter[str | None] = Counter()
         """Connections that have not logged in, by IP address."""
         self.disconnects: Counter[str] = Counter()
-        """How often sessions were ended from here, by the reason they were told."""
+        """How often sessions were ended from here, by the reason they were told; `stopping` at a stop."""
         self.wall_clock = time.time
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -315,7 +315,7 @@ class Session:
     ) -> None:
         """Tell the client why (`agent_disconnected`) and close."""
         if not self._ended:
-            self._gateway.disconnected(self, reason)
+            self._gateway.disconnected(self, "stopping" if self._stopping else reason)
         self._wire.send(encode_disconnected(self._caller.version, reason, data))
         self._wire.close(code, reason)
 

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from rtm.bus.base import Bus
 from rtm.store.database import Database, Schema, schema_of
+from rtm.store.outage import Outage
 
 CHECK_TIMEOUT_S = 2.0
 CACHE_AGE_S = 1.0
@@ -45,6 +46,7 @@ class Health:
         self._checking = asyncio.Lock()
         self._checked_at = float("-inf")
         self._parts: dict[str, str] = {}
+        self._outage = Outage(log, "database_unavailable")
 
     def routes(self) -> list[Route]:
         """Where it is asked."""
@@ -78,8 +80,9 @@ class Health:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 found = await schema_of(self._database)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no answer
-            log.warning("database_unavailable", reason=type(error).__name__)
+            self._outage.noticed(error)
             return {"database": "unavailable", "migrations": "unknown"}
+        self._outage.over()
         return {"database": "ok", "migrations": _MIGRATIONS[found]}
 
 
