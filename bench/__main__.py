@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench import cluster, fanout, idle, latency, requests
+from bench import bus, cluster, fanout, idle, latency, requests
 from bench.clients import LoadError
 from bench.report import Report
 from bench.rounds import SERVERS
@@ -142,6 +142,23 @@ def cluster_command(
     counts = tuple(processes or (1, 2, 4))
     report = cluster.run(cluster.Settings(counts, connections, rate, size, seconds, database_url, redis_url))
     _leave(report, json, markdown, plot)
+
+
+@app.command("bus")
+def bus_command(
+    redis_url: Annotated[
+        str | None, typer.Option(help="A Redis, in the forms of `rtm serve --redis-url`; without it one is started.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1, max=100_000, help="Pushes a second.")] = 1000,
+    burst: Annotated[int, typer.Option(min=2, max=255, help="Pushes at once, in the second case.")] = 20,
+    size: Annotated[int, typer.Option(min=1, max=16_000, help="Bytes of a payload.")] = 300,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, all rounds together.")] = 10,
+    json: _Json = None,
+    markdown: _Markdown = None,
+    plot: _Plot = None,
+) -> None:
+    """CPU for each push that one process publishes through Redis and another hears."""
+    _leave(bus.run(bus.Settings(redis_url, rate, burst, size, seconds)), json, markdown, plot)
 
 
 def _servers(names: list[str] | None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ Prefect and LangChain take the same forms.
 """
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -107,6 +108,14 @@ class RedisUrl:
             options |= {"host": self.nodes[0][0], "port": self.nodes[0][1]}
         return Redis.from_pool(BlockingConnectionPool(connection_class=connection_class, **options))
 
+    def tls_context(self) -> ssl.SSLContext | None:
+        """For a connection made without redis-py; None without TLS. Raises OSError, RedisError."""
+        if not self.tls:
+            return None
+        return SSLConnection(
+            **{name: self.options[name] for name in _TLS_OPTIONS & set(self.options)}
+        ).ssl_context.get()
+
     def sentinel(self, *, timeout_s: float) -> Sentinel:
         """A client of the Sentinels that asks them in turn, each for a quarter of `timeout_s`."""
         limits = {"socket_timeout": timeout_s / 4, "socket_connect_timeout": timeout_s / 4}
@@ -132,6 +141,7 @@ class _BoundedCluster(RedisCluster):
             socket_timeout=timeout_s / 4,
             socket_connect_timeout=timeout_s / 4,
             reinitialize_steps=1,
+            require_full_coverage=False,
             **options,
         )
         self._turns = asyncio.Semaphore(max_connections)

@@ -14,13 +14,13 @@ from tests.bus.hearing import Hearing, envelope
 Process = Callable[[], Bus]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "redis_cluster"])
 def process(request: pytest.FixtureRequest) -> Process:
     """Makes the bus of one more process."""
     if request.param == "memory":
         exchange = Exchange()
         return lambda: MemoryBus(exchange)
-    url = request.getfixturevalue("redis_url")
+    url = request.getfixturevalue(f"{request.param}_url")
     return lambda: RedisBus(url)
 
 

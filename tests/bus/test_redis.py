@@ -10,8 +10,10 @@ import redis.asyncio
 import structlog
 
 import rtm.bus.redis
+import rtm.bus.redis_shard
 from rtm.bus.base import BusUnavailable, Envelope, Lost
-from rtm.bus.redis import INCOMING_MESSAGES, OUTGOING_BYTES, RedisBus
+from rtm.bus.redis import INCOMING_MESSAGES, RedisBus
+from rtm.bus.redis_shard import OUTGOING_BYTES
 from tests.bus.hearing import Hearing, envelope
 from tests.servers import RedisServer, free_port
 
@@ -19,7 +21,9 @@ from tests.servers import RedisServer, free_port
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtm.bus.redis, "CALL_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(rtm.bus.redis_shard, "CALL_TIMEOUT_S", 0.4)
     monkeypatch.setattr(rtm.bus.redis, "PROBE_INTERVAL_S", 0.1)
+    monkeypatch.setattr(rtm.bus.redis_shard, "PROBE_INTERVAL_S", 0.1)
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ async def test_a_redis_killed_and_started_again_is_a_loss_and_then_messages_flow
 ) -> None:
     redis_server.kill()
     redis_server.start()
-    assert await there.next() == Lost()
+    assert await there.next() == Lost(7)
     here.publish([envelope(7)])
     assert await next_envelope(there) == envelope(7)
 
@@ -70,7 +74,7 @@ async def test_health_is_lost_with_redis_and_comes_back_with_the_probe(
     await until(lambda: not there.bus.healthy)
     redis_server.thaw()
     await until(lambda: there.bus.healthy)
-    assert await there.next() == Lost()
+    assert await there.next() == Lost(7)
 
 
 async def test_what_is_published_while_redis_is_away_waits_up_to_a_bound(
@@ -82,7 +86,7 @@ async def test_what_is_published_while_redis_is_away_waits_up_to_a_bound(
     for sequence in range(1, 31):
         here.publish([envelope(7, sequence, size)])
     redis_server.start()
-    assert await there.next() == Lost()
+    assert await there.next() == Lost(7)
     heard = [await next_envelope(there)]
     while heard[-1] != envelope(7, 30, size):
         heard.append(await next_envelope(there))
@@ -97,7 +101,7 @@ async def test_a_license_subscribed_to_while_redis_is_away_is_heard_when_it_is_b
     await until(lambda: not there.bus.healthy)
     await there.bus.subscribe(8)
     redis_server.start()
-    assert await there.next() == Lost()
+    assert await there.next() == Lost(7)
     here.publish([envelope(8)])
     assert await next_envelope(there) == envelope(8)
 
@@ -123,7 +127,7 @@ async def test_a_reader_that_stops_reading_is_told_of_the_loss(there: Hearing, c
     for _ in range(INCOMING_MESSAGES + 2):
         await client.publish("rtm:push:{7}", message)
     await until(lambda: not there.bus.healthy)
-    while await there.next() != Lost():
+    while await there.next() != Lost(7):
         pass
 
 

@@ -1,0 +1,307 @@
+"""A Redis server that carries channels, and what this process says and hears there."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+from hiredis import ReplyError
+from redis.backoff import EqualJitterBackoff
+from redis.exceptions import RedisError
+
+from rtm.bus.redis_connection import RedisConnection, connect
+from rtm.bus.redis_places import Address
+from rtm.redis_client import RedisUrl
+
+CALL_TIMEOUT_S = 2.0
+"""The longest that Redis may take to answer anything, connecting included."""
+PROBE_INTERVAL_S = 1.0
+HOLD_S = 0.002
+"""How soon after a flush the next may follow: from 500 pushes a second on, several share a write and a read."""
+OUTGOING_BYTES = 8 << 20
+"""What may wait for a server: a quarter of the 32 MiB at which, by default, Redis cuts off a slow subscriber."""
+
+_BACKOFF = EqualJitterBackoff(cap=1.0, base=0.02)
+_NOT_THE_PLACE = ("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
+"""How a server refuses that has lost a slot, has become a replica, or is cut off from its Cluster."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Hearer(Protocol):
+    """Who listens to the shards."""
+
+    process_id: bytes
+    """What the messages of this process begin with."""
+    published: int
+    dropped: int
+    reconnects: int
+
+    def wanted_of(self, shard: "Shard") -> Iterable[bytes]:
+        """The channels to be heard there."""
+
+    def probe_channel_of(self, shard: "Shard") -> bytes:
+        """A channel of this process only, carried there. Raises ConnectionError if the shard carries none."""
+
+    def heard(self, channel: bytes, message: bytes) -> None:
+        """What another process has published."""
+
+    def missed(self, channel: bytes) -> None:
+        """Something may have been published that was not heard."""
+
+    def misplaced(self) -> None:
+        """Some channel may have another place now."""
+
+
+class Shard:
+    """Its connection is made anew whenever it ends; what may have been missed meanwhile is told to the hearer."""
+
+    def __init__(self, url: RedisUrl, address: Address, hearer: Hearer) -> None:
+        prefix = b"S" if url.topology == "cluster" else b""
+        self._publish, self._subscribe, self._unsubscribe = (
+            prefix + command for command in (b"PUBLISH", b"SUBSCRIBE", b"UNSUBSCRIBE")
+        )
+        self.address = address
+        self._url = url
+        self._hearer = hearer
+        self._connection: RedisConnection | None = None
+        self._ended = asyncio.Event()
+        self._attempts = 0
+        self._probe = b""
+        self._probe_heard_at = 0.0
+        self.hears_probe = False
+        self._channels: set[bytes] = set()
+        """What is heard here, or will be once confirmed."""
+        self._leaving: Counter[bytes] = Counter()
+        """What we have asked to hear no more, and how often, until confirmed."""
+        self._outgoing: dict[int, deque[bytes]] = {}
+        """Envelopes by license."""
+        self._outgoing_bytes = 0
+        self._unsent: set[int] = set()
+        """Licenses of which something was dropped, or perhaps not published."""
+        self._flushing: asyncio.Handle | None = None
+        self._hold_until = 0.0
+
+    # The connection
+
+    async def run(self) -> None:
+        """Stay connected, until cancelled."""
+        while True:
+            if self._connection is None:
+                # Also between connections that end as soon as they are made: only a probe heard ends the series.
+                await asyncio.sleep(_BACKOFF.compute(self._attempts))
+                self._attempts += 1
+                try:
+                    await self.connect()
+                except (OSError, RedisError) as error:
+                    logger.info("bus_away", server=self.address, reason=str(error) or "it does not answer")
+                    self._hearer.misplaced()
+                    continue
+                self._hearer.reconnects += 1
+            await self._ended.wait()
+
+    async def connect(self) -> None:
+        """Connect, and ask for all that is wanted. Raises OSError, RedisError."""
+        loop = asyncio.get_running_loop()
+        probe = self._hearer.probe_channel_of(self)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            connection = await connect(self._url, self.address, self)
+            try:
+                await connection.answer("PING")
+            except BaseException:
+                connection.abort("it does not answer")
+                raise
+        self._connection = connection
+        self._ended.clear()
+        self._probe, self._probe_heard_at = probe, loop.time()
+        for channel in (probe, *self._hearer.wanted_of(self)):
+            self.hear(channel, again=True)
+        self.probe()
+
+    def closed(self, connection: RedisConnection, reason: str) -> None:
+        if connection is not self._connection:
+            return
+        logger.warning("bus_lost", server=self.address, reason=reason)
+        self._connection = None
+        self.hears_probe = False
+        self._channels.clear()
+        self._leaving.clear()
+        self._ended.set()
+        self._hearer.misplaced()
+
+    def abort(self, reason: str) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.abort(reason)
+
+    def pause(self) -> None:
+        """Hear nothing until `resume`, the probe neither: after a while that ends the connection."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    async def drain(self) -> None:
+        """Send what waits; return when the server has taken it. Raises OSError."""
+        if self._connection is not None:
+            self._send(self._connection)
+            await self._connection.answer("PING")
+
+    # The probe
+
+    def probe(self) -> None:
+        """Send a probe, unless the last one has not come back in time; to be called every PROBE_INTERVAL_S."""
+        connection = self._connection
+        if connection is None:
+            return
+        if asyncio.get_running_loop().time() > self._probe_heard_at + PROBE_INTERVAL_S + CALL_TIMEOUT_S:
+            connection.abort("the probe did not come back")
+            return
+        # A replica, or a server cut off from its Cluster, returns the probe but hears nothing of what others publish.
+        # To write is what it refuses; here there is nothing to delete.
+        connection.ask(self._probed, b"DEL", self._probe)
+        connection.ask(self._probed, self._publish, self._probe, self._hearer.process_id)
+        self._flush()
+
+    def _probed(self, answer: Any) -> None:
+        if isinstance(answer, ReplyError):
+            logger.warning("bus_refused", server=self.address, reason=str(answer))
+            if str(answer).startswith(_NOT_THE_PLACE):
+                self.abort(str(answer))
+
+    # What is heard
+
+    def hears(self, channel: bytes) -> bool:
+        return channel in self._channels
+
+    def hear(self, channel: bytes, *, again: bool = False) -> "asyncio.Future[None] | None":
+        """Ask for the channel; done when it is in force or the connection is gone, None if there is no connection.
+
+        With `again`, what was published before it came into force counts as missed.
+        """
+        if self._connection is None:
+            return None
+        self._channels.add(channel)
+        confirmed = asyncio.get_running_loop().create_future()
+        self._connection.subscribe(partial(self._subscribed, channel, again, confirmed), self._subscribe, channel)
+        return confirmed
+
+    def _subscribed(self, channel: bytes, again: bool, confirmed: "asyncio.Future[None]", answer: Any) -> None:
+        if isinstance(answer, ReplyError):
+            logger.warning("bus_refused", server=self.address, reason=str(answer))
+            self._channels.discard(channel)
+            self._hearer.misplaced()
+        elif again and not isinstance(answer, Exception):
+            self._hearer.missed(channel)
+        _release(confirmed)
+
+    def leave(self, channel: bytes) -> "asyncio.Future[None] | None":
+        """Ask to hear the channel no more; done when that is in force, None if it is already."""
+        if self._connection is None or channel not in self._channels:
+            return None
+        self._channels.discard(channel)
+        self._leaving[channel] += 1
+        confirmed = asyncio.get_running_loop().create_future()
+        self._connection.subscribe(partial(self._left, channel, confirmed), self._unsubscribe, channel)
+        return confirmed
+
+    def _left(self, channel: bytes, confirmed: "asyncio.Future[None]", _answer: Any) -> None:
+        self._leaving[channel] -= 1
+        if self._leaving[channel] <= 0:
+            del self._leaving[channel]
+        _release(confirmed)
+
+    def unsubscribed(self, channel: bytes) -> None:
+        if channel in self._leaving or channel not in self._channels:
+            return
+        self._channels.discard(channel)
+        if channel == self._probe:
+            self.abort("the slot of the probe has moved")
+        self._hearer.misplaced()
+
+    def heard(self, channel: bytes, message: bytes) -> None:
+        if not message.startswith(self._hearer.process_id):
+            self._hearer.heard(channel, message)
+        elif channel == self._probe:
+            self.hears_probe = True
+            self._probe_heard_at = asyncio.get_running_loop().time()
+            self._attempts = 0
+
+    # What is published
+
+    def publish(self, license_id: int, *envelopes: bytes) -> None:
+        """Queue them; what is queued within one turn of the loop leaves together."""
+        batch = self._outgoing.get(license_id)
+        if batch is None:
+            batch = self._outgoing[license_id] = deque()
+        batch.extend(envelopes)
+        self._outgoing_bytes += sum(map(len, envelopes))
+        if self._outgoing_bytes > OUTGOING_BYTES:
+            self._drop_oldest()
+        if self._flushing is None:
+            loop = asyncio.get_running_loop()
+            held = loop.time() < self._hold_until
+            self._flushing = loop.call_at(self._hold_until, self._flush) if held else loop.call_soon(self._flush)
+
+    def _drop_oldest(self) -> None:
+        while self._outgoing_bytes > OUTGOING_BYTES:
+            license_id, batch = next(iter(self._outgoing.items()))
+            self._outgoing_bytes -= len(batch.popleft())
+            self._hearer.dropped += 1
+            self._unsent.add(license_id)
+            if not batch:
+                del self._outgoing[license_id]
+
+    def writable(self) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
+        self._flushing = None
+        if self._connection is not None and self._connection.takes_more:
+            self._send(self._connection)
+
+    def _send(self, connection: RedisConnection) -> None:
+        outgoing, unsent = self._outgoing, self._unsent
+        if not outgoing and not unsent:
+            return
+        self._outgoing, self._outgoing_bytes, self._unsent = {}, 0, set()
+        for license_id in unsent:
+            outgoing.setdefault(license_id, deque()).appendleft(b"")
+        for license_id, batch in outgoing.items():
+            message = b"\n".join((self._hearer.process_id, *batch))
+            connection.ask(partial(self._published, license_id), self._publish, channel_of(license_id), message)
+            self._hearer.published += len(batch)
+        self._hold_until = asyncio.get_running_loop().time() + HOLD_S
+
+    def _published(self, license_id: int, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            self._unsent.add(license_id)  # goes out with the next flush: a probe's at the latest
+            if isinstance(answer, ReplyError) and str(answer).startswith(_NOT_THE_PLACE):
+                self._hearer.misplaced()
+
+    def hand_over(self, home_of: "Callable[[int], Shard | None]") -> None:
+        """Give what waits to the shards that carry it now."""
+        for license_id in {*self._outgoing, *self._unsent}:
+            home = home_of(license_id)
+            if home is None or home is self:
+                continue
+            batch = self._outgoing.pop(license_id, ())
+            self._outgoing_bytes -= sum(map(len, batch))
+            if license_id in self._unsent:
+                self._unsent.remove(license_id)
+                home._unsent.add(license_id)  # noqa: SLF001
+            home.publish(license_id, *batch)
+
+
+def channel_of(license_id: int) -> bytes:
+    """The braces keep a license's channel and keys on one shard of a Cluster."""
+    return b"rtm:push:{%d}" % license_id
+
+
+def _release(confirmed: "asyncio.Future[None]") -> None:
+    if not confirmed.done():
+        confirmed.set_result(None)
