@@ -115,7 +115,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             await _start(stack, store, bus, presence)
             await page_ids.start()
             stack.push_async_callback(trimmer.stop)
-            loops = (writer.run, hub.run, Watch(watched, directories, revoked).run, trimmer.run)
+            loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run)
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
             await stack.enter_async_context(_running(*loops, *polls, *((tally.run,) if tally else ())))
             await stack.enter_async_context(scraped.listening())

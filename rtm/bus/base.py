@@ -1,6 +1,6 @@
 """The envelope of a push, and the bus that carries it to every process that has someone to tell."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -88,9 +88,28 @@ MALFORMED = (ValueError, KeyError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Envelopes may have been missed, of one license or (None) of all: turn to the outbox."""
+    """Envelopes of a license may have been missed: turn to the outbox."""
 
-    license_id: int | None = None
+    license_id: int
+
+
+Take = Callable[[Envelope | Lost], None]
+"""Is called from the event loop, while bytes are read: it may not wait, and should not raise."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a bus has done since the process began."""
+
+    published: int = 0
+    """Envelopes handed to it and sent."""
+    dropped: int = 0
+    """Envelopes that never left, since too many waited."""
+    heard: int = 0
+    """Envelopes of other processes."""
+    lost: int = 0
+    """How often `Lost` was told."""
+    reconnects: int = 0
 
 
 class Bus(Protocol):
@@ -102,10 +121,15 @@ class Bus(Protocol):
     Away: while the bus cannot be reached nothing blocks or raises; `Lost` comes when it is back.
     """
 
+    traffic: Traffic
+
     @property
     def healthy(self) -> bool:
         """Whether what is published now is heard now, as far as the bus can tell."""
         ...
+
+    def listen(self, take: Take) -> None:
+        """Tell what other processes publish about the licenses subscribed to; to be called before `start`."""
 
     async def start(self) -> None:
         """Connect. Raises BusUnavailable when it cannot be reached at the start."""
@@ -124,10 +148,6 @@ class Bus(Protocol):
 
     async def unsubscribe(self, license_id: int) -> None:
         """Hear no more of the license."""
-
-    def received(self) -> AsyncIterator[Envelope | Lost]:
-        """What other processes publish about the licenses subscribed to; one reader."""
-        ...
 
 
 class BusUnavailable(Exception):

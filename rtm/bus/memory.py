@@ -1,12 +1,9 @@
 """The bus of a server that is one process; several of them in one process (in tests) meet at an `Exchange`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-from rtm.bus.base import Envelope, Lost
-
-QUEUE_LENGTH = 10_000
-"""Envelopes that wait for a bus's reader before it is told of a loss instead."""
+from rtm.bus.base import Envelope, Take, Traffic
 
 
 class Exchange:
@@ -20,13 +17,17 @@ class MemoryBus:
     """See `rtm.bus.base.Bus`. Alone, as in a server without Redis, it carries nothing and costs nothing."""
 
     def __init__(self, exchange: Exchange | None = None) -> None:
+        self.traffic = Traffic()
         self._exchange = exchange or Exchange()
         self._licenses: set[int] = set()
-        self._arrived: asyncio.Queue[bytes | Lost] = asyncio.Queue(QUEUE_LENGTH)
+        self._take: Take = lambda _: None
 
     @property
     def healthy(self) -> bool:
         return True
+
+    def listen(self, take: Take) -> None:
+        self._take = take
 
     async def start(self) -> None:
         self._exchange.buses.add(self)
@@ -41,25 +42,14 @@ class MemoryBus:
 
     def deliver(self, envelopes: Sequence[Envelope]) -> None:
         """What another bus publishes."""
+        loop = asyncio.get_running_loop()
         for envelope in envelopes:
             if envelope.license_id in self._licenses:
-                if self._arrived.full():
-                    self._start_afresh()
                 # Encoded as on its way through Redis, so that two processes' worth of code never share an object.
-                self._arrived.put_nowait(envelope.encode())
-
-    def _start_afresh(self) -> None:
-        while not self._arrived.empty():
-            self._arrived.get_nowait()
-        self._arrived.put_nowait(Lost())
+                loop.call_soon(self._take, Envelope.decode(envelope.encode()))
 
     async def subscribe(self, license_id: int) -> None:
         self._licenses.add(license_id)
 
     async def unsubscribe(self, license_id: int) -> None:
         self._licenses.discard(license_id)
-
-    async def received(self) -> AsyncIterator[Envelope | Lost]:
-        while True:
-            arrived = await self._arrived.get()
-            yield arrived if isinstance(arrived, Lost) else Envelope.decode(arrived)

@@ -16,20 +16,17 @@ redis_connection.py), and the bus works when a probe through each of them comes 
 import asyncio
 import contextlib
 import secrets
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 from redis.exceptions import RedisError
 
-from rtm.bus.base import MALFORMED, BusUnavailable, Envelope, Lost
+from rtm.bus.base import MALFORMED, BusUnavailable, Envelope, Lost, Take, Traffic
 from rtm.bus.redis_places import Address, places_of
 from rtm.bus.redis_shard import CALL_TIMEOUT_S, PROBE_INTERVAL_S, Shard, channel_of
 from rtm.redis_client import RedisUrl
 
 STOP_TIMEOUT_S = 1.0
-INCOMING_MESSAGES = 1000
-"""What may wait for the reader; past it we stop listening, and what follows is a loss like any other."""
 PLACES_INTERVAL_S = 5.0
 
 _PROCESS_ID_BYTES = 16
@@ -44,7 +41,8 @@ class RedisBus:
 
     def __init__(self, url: str) -> None:
         self.process_id = secrets.token_hex(_PROCESS_ID_BYTES // 2).encode()
-        self.published = self.heard_count = self.dropped = self.lost = self.reconnects = 0
+        self.traffic = Traffic()
+        self._take: Take = lambda _: None
         self._url = RedisUrl.parse(url)
         self._places = places_of(self._url, CALL_TIMEOUT_S)
         self._misplaced = asyncio.Event()
@@ -53,14 +51,14 @@ class RedisBus:
         """Where a license is published, until places change."""
         self._licenses: dict[bytes, int] = {}
         """What is to be heard, by channel."""
-        self._arrived: deque[tuple[int, bytes] | Lost] = deque()
-        self._paused = False
-        self._reader: asyncio.Future[None] | None = None
         self._tasks: dict[Address | str, asyncio.Task[None]] = {}
 
     @property
     def healthy(self) -> bool:
         return bool(self._shards) and all(shard.hears_probe for shard in self._shards.values())
+
+    def listen(self, take: Take) -> None:
+        self._take = take
 
     async def start(self) -> None:
         try:
@@ -157,25 +155,38 @@ class RedisBus:
 
     def heard(self, channel: bytes, message: bytes) -> None:
         license_id = self._licenses.get(channel)
-        if license_id is not None:
-            self._arrive((license_id, message))
+        if license_id is None:
+            return
+        head, separator, body = message.partition(b"\n")
+        if len(head) != _PROCESS_ID_BYTES or not separator:
+            logger.warning("bus_message_malformed", license_id=license_id, size=len(message))
+            return
+        for line in body.split(b"\n"):
+            if line:
+                self._take_envelope(license_id, line)
+            else:
+                self._lose(license_id)
+
+    def _take_envelope(self, license_id: int, line: bytes) -> None:
+        try:
+            envelope = Envelope.decode(line)
+        except MALFORMED as error:
+            logger.warning("bus_message_malformed", license_id=license_id, size=len(line), error=repr(error))
+            return
+        self.traffic.heard += 1
+        self._take(envelope)
+
+    def _lose(self, license_id: int) -> None:
+        self.traffic.lost += 1
+        self._take(Lost(license_id))
 
     def missed(self, channel: bytes) -> None:
         license_id = self._licenses.get(channel)
         if license_id is not None:
-            self._arrive(Lost(license_id))
+            self._lose(license_id)
 
     def misplaced(self) -> None:
         self._misplaced.set()
-
-    def _arrive(self, item: tuple[int, bytes] | Lost) -> None:
-        self._arrived.append(item)
-        if len(self._arrived) > INCOMING_MESSAGES:
-            self._paused = True
-            for shard in self._shards.values():
-                shard.pause()
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
     # The bus
 
@@ -185,7 +196,7 @@ class RedisBus:
             if home is not None:
                 home.publish(envelope.license_id, envelope.encode())
             else:  # nobody carries its slot
-                self.dropped += 1
+                self.traffic.dropped += 1
 
     async def subscribe(self, license_id: int) -> None:
         channel = channel_of(license_id)
@@ -201,27 +212,6 @@ class RedisBus:
         if home is not None:
             await _confirmed(home, home.leave(channel))
 
-    async def received(self) -> AsyncIterator[Envelope | Lost]:
-        while True:
-            while self._arrived:
-                arrived = self._arrived.popleft()
-                if isinstance(arrived, Lost):
-                    self.lost += 1
-                    yield arrived
-                    continue
-                for item in _decode(*arrived):
-                    self.heard_count += 1
-                    yield item
-            self._listen_on()
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-
-    def _listen_on(self) -> None:
-        if self._paused:
-            self._paused = False
-            for shard in self._shards.values():
-                shard.resume()
-
 
 async def _confirmed(shard: Shard, confirmed: "asyncio.Future[None] | None") -> None:
     """Wait for the server; one that does not answer loses its connection, and the next one begins with a loss."""
@@ -231,18 +221,3 @@ async def _confirmed(shard: Shard, confirmed: "asyncio.Future[None] | None") -> 
                 await confirmed
         except TimeoutError:
             shard.abort("it did not answer")
-
-
-def _decode(license_id: int, message: bytes) -> Iterator[Envelope | Lost]:
-    head, separator, body = message.partition(b"\n")
-    if len(head) != _PROCESS_ID_BYTES or not separator:
-        logger.warning("bus_message_malformed", license_id=license_id, size=len(message))
-        return
-    for line in body.split(b"\n"):
-        if not line:
-            yield Lost(license_id)
-            continue
-        try:
-            yield Envelope.decode(line)
-        except MALFORMED as error:
-            logger.warning("bus_message_malformed", license_id=license_id, size=len(line), error=repr(error))

@@ -111,13 +111,6 @@ class RedisConnection(asyncio.Protocol):
         self._asked.append((answered, True))
         self._transport.write(_pack(*command) + _PING)
 
-    def pause(self) -> None:
-        """Hear nothing until `resume`."""
-        self._transport.pause_reading()
-
-    def resume(self) -> None:
-        self._transport.resume_reading()
-
     def abort(self, reason: str) -> None:
         """End at once."""
         self._reason = reason

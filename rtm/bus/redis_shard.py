@@ -11,6 +11,7 @@ from hiredis import ReplyError
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import RedisError
 
+from rtm.bus.base import Traffic
 from rtm.bus.redis_connection import RedisConnection, connect
 from rtm.bus.redis_places import Address
 from rtm.redis_client import RedisUrl
@@ -35,9 +36,7 @@ class Hearer(Protocol):
 
     process_id: bytes
     """What the messages of this process begin with."""
-    published: int
-    dropped: int
-    reconnects: int
+    traffic: Traffic
 
     def wanted_of(self, shard: "Shard") -> Iterable[bytes]:
         """The channels to be heard there."""
@@ -99,7 +98,7 @@ class Shard:
                     logger.info("bus_away", server=self.address, reason=str(error) or "it does not answer")
                     self._hearer.misplaced()
                     continue
-                self._hearer.reconnects += 1
+                self._hearer.traffic.reconnects += 1
             await self._ended.wait()
 
     async def connect(self) -> None:
@@ -135,15 +134,6 @@ class Shard:
         """End the connection."""
         if self._connection is not None:
             self._connection.abort(reason)
-
-    def pause(self) -> None:
-        """Hear nothing until `resume`, the probe neither: after a while that ends the connection."""
-        if self._connection is not None:
-            self._connection.pause()
-
-    def resume(self) -> None:
-        if self._connection is not None:
-            self._connection.resume()
 
     async def drain(self) -> None:
         """Send what waits; return when the server has taken it. Raises OSError."""
@@ -251,7 +241,7 @@ class Shard:
         while self._outgoing_bytes > OUTGOING_BYTES:
             license_id, batch = next(iter(self._outgoing.items()))
             self._outgoing_bytes -= len(batch.popleft())
-            self._hearer.dropped += 1
+            self._hearer.traffic.dropped += 1
             self._unsent.add(license_id)
             if not batch:
                 del self._outgoing[license_id]
@@ -274,7 +264,7 @@ class Shard:
         for license_id, batch in outgoing.items():
             message = b"\n".join((self._hearer.process_id, *batch))
             connection.ask(partial(self._published, license_id), self._publish, channel_of(license_id), message)
-            self._hearer.published += len(batch)
+            self._hearer.traffic.published += len(batch)
         self._hold_until = asyncio.get_running_loop().time() + HOLD_S
 
     def _published(self, license_id: int, answer: Any) -> None:

@@ -330,6 +330,7 @@ class Hub:
 
     def __init__(self, bus: Bus, read_outbox: ReadOutbox, read_sequences: ReadSequences, flusher: Flusher) -> None:
         self._bus = bus
+        bus.listen(self._take)
         self._read_outbox = read_outbox
         self._read_sequences = read_sequences
         self._flusher = flusher
@@ -345,26 +346,22 @@ class Hub:
         self._looked: Mapping[int, int] = {}
         self._looked_at = self.passed_at
 
-    async def run(self) -> None:
-        """Deliver what other processes publish, until cancelled."""
-        async for received in self._bus.received():
-            try:
-                self._take(received)
-            except Exception:
-                log.exception("bus_item_failed", license_id=received.license_id)
-                self._take(Lost(received.license_id))
-
     def _take(self, received: Envelope | Lost) -> None:
+        """Deliver what another process publishes."""
+        room = self._rooms.get(received.license_id)
+        if room is None:
+            return
         if isinstance(received, Lost):
-            for license_id, room in self._rooms.items():
-                if received.license_id in (None, license_id):
-                    room.feed.catch_up()
-        elif received.license_id in self._rooms:
-            room = self._rooms[received.license_id]
+            room.feed.catch_up()
+            return
+        try:
             if received.name == DISCONNECT:
                 room.disconnect_some(**orjson.loads(received.payload))
             else:
                 room.feed.offer(received)
+        except Exception:
+            log.exception("bus_item_failed", license_id=received.license_id)
+            room.feed.catch_up()
 
     async def poll(self) -> None:
         """Find what the bus does not tell, until cancelled: look how far each room's license has come.

@@ -34,10 +34,10 @@ async def here(process: Process) -> AsyncIterator[Bus]:
 
 @pytest.fixture
 async def there(process: Process) -> AsyncIterator[Hearing]:
-    bus = process()
-    await bus.start()
-    yield Hearing(bus)
-    await bus.stop()
+    hearing = Hearing(process())
+    await hearing.bus.start()
+    yield hearing
+    await hearing.bus.stop()
 
 
 async def test_what_one_publishes_another_hears(here: Bus, there: Hearing) -> None:
@@ -75,12 +75,13 @@ async def test_order_is_kept_over_many_turns_of_the_loop(here: Bus, there: Heari
 
 
 async def test_a_process_hears_nothing_of_its_own(here: Bus, there: Hearing) -> None:
+    hearing_here = Hearing(here)
     await here.subscribe(7)
     await there.bus.subscribe(7)
     here.publish([envelope(7, 1)])
     assert await there.next() == envelope(7, 1)
     there.bus.publish([envelope(7, 2)])
-    assert await Hearing(here).next() == envelope(7, 2)
+    assert await hearing_here.next() == envelope(7, 2)
 
 
 async def test_only_the_licenses_subscribed_to_are_heard(here: Bus, there: Hearing) -> None:
