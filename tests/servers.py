@@ -130,7 +130,7 @@ class RedisServer(Server):
         if self._process is not None:
             self._process.send_signal(number)
 
-    def ask(self, command: str, *arguments: str | int) -> Any:
+    def ask(self, command: str, *arguments: str | int | bytes) -> Any:
         """What it answers, as redis-py understands it."""
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             return client.execute_command(command, *arguments)
@@ -218,6 +218,12 @@ class RedisCluster:
         _wait_until(lambda: self.replica.ask("INFO", "replication").get("master_link_status") == "up")
         for node in self.nodes:
             _wait_until(partial(self._is_whole, node))
+
+    def move(self, slot: int, source: int, target: int) -> None:
+        """Give the slot, without a key in it, from one master to another, and tell all."""
+        new = self.masters[target].ask("CLUSTER MYID")
+        for master in (self.masters[target], self.masters[source], *self.masters):
+            master.ask("CLUSTER SETSLOT", slot, "NODE", new)
 
     def _is_whole(self, node: RedisServer) -> bool:
         """As the node sees it: it knows all the others, and who serves which slots."""

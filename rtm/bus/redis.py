@@ -55,7 +55,7 @@ class RedisBus:
 
     @property
     def healthy(self) -> bool:
-        return bool(self._shards) and all(shard.hears_probe for shard in self._shards.values())
+        return bool(self._shards) and all(shard.works for shard in self._shards.values())
 
     def listen(self, take: Take) -> None:
         self._take = take
@@ -87,7 +87,7 @@ class RedisBus:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for shard in self._shards.values():
-            shard.abort("the process ends")
+            shard.close()
         await self._places.close()
 
     async def _probe(self) -> None:
@@ -123,7 +123,7 @@ class RedisBus:
             shard.hand_over(self._home_of)
         for address in before.keys() - self._shards.keys():
             self._tasks.pop(address).cancel()
-            before[address].abort("it carries nothing any more")
+            before[address].close()
         for channel in self._licenses:
             home = self._shard_of(channel)
             if home is not None and not home.hears(channel):

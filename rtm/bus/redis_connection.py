@@ -86,7 +86,7 @@ class RedisConnection(asyncio.Protocol):
         except ReplyError as error:
             raise ConnectionError(str(error)) from error
 
-    async def answer(self, *command: str) -> Any:
+    async def answer(self, *command: bytes | str) -> Any:
         """What the server answers. Raises ReplyError, ConnectionError."""
         future = asyncio.get_running_loop().create_future()
 

@@ -25,8 +25,10 @@ OUTGOING_BYTES = 8 << 20
 """What may wait for a server: a quarter of the 32 MiB at which, by default, Redis cuts off a slow subscriber."""
 
 _BACKOFF = EqualJitterBackoff(cap=1.0, base=0.02)
-_NOT_THE_PLACE = ("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
-"""How a server refuses that has lost a slot, has become a replica, or is cut off from its Cluster."""
+_NOT_THE_PLACE = ("MOVED", "READONLY")
+"""How a server refuses that has lost a slot, or has become a replica."""
+_CUT_OFF = ("CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
+"""How a server refuses that misses others of its Cluster, its master or its replicas: they may go on without it."""
 
 logger = structlog.get_logger(__name__)
 
@@ -70,7 +72,8 @@ class Shard:
         self._attempts = 0
         self._probe = b""
         self._probe_heard_at = 0.0
-        self.hears_probe = False
+        self._hears_probe = False
+        self._is_cut_off = False
         self._channels: set[bytes] = set()
         """What is heard here, or will be once confirmed."""
         self._leaving: Counter[bytes] = Counter()
@@ -108,9 +111,9 @@ class Shard:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             connection = await connect(self._url, self.address, self)
             try:
-                await connection.answer("PING")
+                await _can_write(connection, probe)
             except BaseException:
-                connection.abort("it does not answer")
+                connection.abort("it is not the place")
                 raise
         self._connection = connection
         self._ended.clear()
@@ -124,16 +127,22 @@ class Shard:
             return
         logger.warning("bus_lost", server=self.address, reason=reason)
         self._connection = None
-        self.hears_probe = False
+        self._hears_probe = False
         self._channels.clear()
         self._leaving.clear()
         self._ended.set()
         self._hearer.misplaced()
 
     def abort(self, reason: str) -> None:
-        """End the connection."""
+        """End the connection; `run` makes another."""
         if self._connection is not None:
             self._connection.abort(reason)
+
+    def close(self) -> None:
+        """End the connection for good."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort("closed")
 
     async def drain(self) -> None:
         """Send what waits; return when the server has taken it. Raises OSError."""
@@ -151,17 +160,29 @@ class Shard:
         if asyncio.get_running_loop().time() > self._probe_heard_at + PROBE_INTERVAL_S + CALL_TIMEOUT_S:
             connection.abort("the probe did not come back")
             return
-        # A replica, or a server cut off from its Cluster, returns the probe but hears nothing of what others publish.
-        # To write is what it refuses; here there is nothing to delete.
-        connection.ask(self._probed, b"DEL", self._probe)
+        # A server that is no master any more, or cut off from the others, returns the probe too, but not what others
+        # publish. It refuses to write; here there is nothing to delete.
+        connection.ask(self._written, b"DEL", self._probe)
         connection.ask(self._probed, self._publish, self._probe, self._hearer.process_id)
         self._flush()
+
+    def _written(self, answer: Any) -> None:
+        self._is_cut_off = _refused(answer, _CUT_OFF)
+        if self._is_cut_off:
+            self._hearer.misplaced()
+        elif _refused(answer, _NOT_THE_PLACE):
+            self.abort(str(answer))
 
     def _probed(self, answer: Any) -> None:
         if isinstance(answer, ReplyError):
             logger.warning("bus_refused", server=self.address, reason=str(answer))
-            if str(answer).startswith(_NOT_THE_PLACE):
+            if _refused(answer, _NOT_THE_PLACE):
                 self.abort(str(answer))
+
+    @property
+    def works(self) -> bool:
+        """What is published is heard, as far as its own probe can tell."""
+        return self._hears_probe and not self._is_cut_off
 
     # What is heard
 
@@ -217,7 +238,7 @@ class Shard:
         if not message.startswith(self._hearer.process_id):
             self._hearer.heard(channel, message)
         elif channel == self._probe:
-            self.hears_probe = True
+            self._hears_probe = True
             self._probe_heard_at = asyncio.get_running_loop().time()
             self._attempts = 0
 
@@ -270,7 +291,7 @@ class Shard:
     def _published(self, license_id: int, answer: Any) -> None:
         if isinstance(answer, Exception):
             self._unsent.add(license_id)  # goes out with the next flush: a probe's at the latest
-            if isinstance(answer, ReplyError) and str(answer).startswith(_NOT_THE_PLACE):
+            if _refused(answer, _NOT_THE_PLACE):
                 self._hearer.misplaced()
 
     def hand_over(self, home_of: "Callable[[int], Shard | None]") -> None:
@@ -290,6 +311,19 @@ class Shard:
 def channel_of(license_id: int) -> bytes:
     """The braces keep a license's channel and keys on one shard of a Cluster."""
     return b"rtm:push:{%d}" % license_id
+
+
+async def _can_write(connection: RedisConnection, key: bytes) -> None:
+    """Raises ConnectionError where nobody else's publications may arrive: see `Shard.probe`."""
+    try:
+        await connection.answer("DEL", key)
+    except ReplyError as refusal:
+        if _refused(refusal, _NOT_THE_PLACE):
+            raise ConnectionError(str(refusal)) from refusal
+
+
+def _refused(answer: Any, reasons: tuple[str, ...]) -> bool:
+    return isinstance(answer, ReplyError) and str(answer).startswith(reasons)
 
 
 def _release(confirmed: "asyncio.Future[None]") -> None:

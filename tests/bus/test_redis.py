@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import redis.asyncio
 import structlog
+from redis.backoff import ConstantBackoff
 
 import rtm.bus.redis
 import rtm.bus.redis_shard
-from rtm.bus.base import Bus, BusUnavailable, Lost
+from rtm.bus.base import BusUnavailable, Lost
 from rtm.bus.redis import RedisBus
 from rtm.bus.redis_shard import OUTGOING_BYTES
 from tests.bus.hearing import Hearing, envelope, hearing, until
@@ -26,8 +27,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def here(redis_server: RedisServer) -> AsyncIterator[Bus]:
+async def here(redis_server: RedisServer) -> AsyncIterator[RedisBus]:
     async with hearing(redis_server.url) as process:
+        assert isinstance(process.bus, RedisBus)
         yield process.bus
 
 
@@ -55,7 +57,7 @@ async def test_a_redis_that_says_nothing_refuses_the_start(redis_server: RedisSe
 
 
 async def test_a_redis_killed_and_started_again_is_a_loss_and_then_messages_flow(
-    here: Bus, there: Hearing, redis_server: RedisServer
+    here: RedisBus, there: Hearing, redis_server: RedisServer
 ) -> None:
     redis_server.kill()
     redis_server.start()
@@ -76,24 +78,65 @@ async def test_health_is_lost_with_redis_and_comes_back_with_the_probe(
 
 
 async def test_what_is_published_while_redis_is_away_waits_up_to_a_bound(
-    here: Bus, there: Hearing, redis_server: RedisServer
+    here: RedisBus, there: Hearing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    redis_server.kill()
+    await until(lambda: here.healthy)
+    monkeypatch.setattr(rtm.bus.redis_shard, "_BACKOFF", ConstantBackoff(0.5))
+    for shard in here._shards.values():
+        shard.abort("a cut of one process only: the other is to hear what comes after it")
     await until(lambda: not here.healthy)
     size = OUTGOING_BYTES // 10
-    for sequence in range(1, 31):
-        here.publish([envelope(7, sequence, size)])
-    redis_server.start()
+    here.publish([envelope(7, sequence, size) for sequence in range(1, 31)])
     assert await there.next() == Lost(7)
-    heard = [await there.next_envelope()]
+    heard = [await there.next()]
     while heard[-1] != envelope(7, 30, size):
-        heard.append(await there.next_envelope())
+        heard.append(await there.next())
     assert heard == [envelope(7, sequence, size) for sequence in range(31 - len(heard), 31)]
     assert len(heard) < 10
+    assert here.traffic.dropped == 30 - len(heard)
+
+
+async def test_a_subscriber_too_slow_for_redis_is_told_of_the_loss(there: Hearing, redis_server: RedisServer) -> None:
+    redis_server.ask("CONFIG SET", "client-output-buffer-limit", "pubsub 1mb 0 0")
+    message = b"0123456789abcdef\n" + envelope(7, 1, 1 << 20).encode()
+    for _ in range(30):  # the loop stands still, and nothing is read
+        redis_server.ask("PUBLISH", "rtm:push:{7}", message)
+    while await there.next() != Lost(7):
+        pass
+    assert there.bus.traffic.reconnects == 1
+    await until(lambda: there.bus.healthy)
+
+
+async def test_a_master_that_becomes_a_replica_is_left_until_it_is_one_again(
+    here: RedisBus, there: Hearing, redis_server: RedisServer
+) -> None:
+    await until(lambda: there.bus.healthy)
+    redis_server.ask("REPLICAOF", "127.0.0.1", free_port())
+    await until(lambda: not (here.healthy or there.bus.healthy))
+    here.publish([envelope(7)])
+    redis_server.ask("REPLICAOF", "NO", "ONE")
+    await until(lambda: here.healthy and there.bus.healthy)
+    assert await there.next() == Lost(7)
+
+
+async def test_a_replica_refuses_the_start(redis_server: RedisServer) -> None:
+    redis_server.ask("REPLICAOF", "127.0.0.1", free_port())
+    with pytest.raises(BusUnavailable, match="READONLY"):
+        await RedisBus(redis_server.url).start()
+
+
+async def test_a_silent_redis_is_noticed_within_10_s(
+    here: RedisBus, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await until(lambda: here.healthy)
+    monkeypatch.undo()
+    redis_server.freeze()
+    async with asyncio.timeout(10):
+        await until(lambda: not here.healthy)
 
 
 async def test_a_license_subscribed_to_while_redis_is_away_is_heard_when_it_is_back(
-    here: Bus, there: Hearing, redis_server: RedisServer
+    here: RedisBus, there: Hearing, redis_server: RedisServer
 ) -> None:
     redis_server.kill()
     await until(lambda: not there.bus.healthy)
@@ -120,7 +163,7 @@ async def test_what_could_not_be_published_is_announced_as_lost(
 
 
 async def test_rubbish_on_a_channel_is_logged_and_skipped(
-    here: Bus, there: Hearing, client: "redis.asyncio.Redis"
+    here: RedisBus, there: Hearing, client: "redis.asyncio.Redis"
 ) -> None:
     head = b"0123456789abcdef\n"
     rubbish = [b"", b"no head", head + b"{", head + b"[]", head + b'{"license_id":7}', head + b"\xff\n", head + b"null"]
@@ -133,7 +176,7 @@ async def test_rubbish_on_a_channel_is_logged_and_skipped(
     assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["bus_message_malformed"] * len(rubbish)
 
 
-async def test_a_burst_is_one_message(here: Bus, client: "redis.asyncio.Redis") -> None:
+async def test_a_burst_is_one_message(here: RedisBus, client: "redis.asyncio.Redis") -> None:
     async with client.pubsub() as pubsub:
         await pubsub.subscribe("rtm:push:{7}")
         await pubsub.parse_response()
