@@ -1,14 +1,22 @@
 """What Prometheus is told, and who is."""
 
+import os
 import re
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx2
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
 
+from rtm.web import metrics
+from rtm.web.metrics import Metrics
 from tests.servers import RedisServer
 from tests.world import Web, World
 
@@ -132,6 +140,29 @@ async def test_the_bus_is_told_of(world_with: WorldWith, redis_server: RedisServ
     redis_server.kill()
     while await health():
         pass
+
+
+async def test_a_worker_that_is_dead_or_hangs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "SIBLING_TIMEOUT_S", 0.2)
+    registry = CollectorRegistry()
+    Counter("things", "Things.", registry=registry).inc()
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as silent:
+        dead.bind(f"{folder}/1")
+        dead.close()
+        silent.bind(f"{folder}/2")
+        silent.listen()
+        served = Metrics(registry, TOKEN, Path(folder))
+        transport = httpx2.ASGITransport(Starlette(routes=served.routes()))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://rtm") as client, served.listening():
+            answer = await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+            told = Told(answer.text)
+            assert told("things_total") == told("things_total", pid=str(os.getpid())) == 1
+            assert names(folder) == {"2", str(os.getpid())}
+        assert names(folder) == {"2"}
+
+
+def names(folder: str) -> set[str]:
+    return {path.name for path in Path(folder).iterdir()}
 
 
 def expressions(part: Any) -> Iterator[str]:
