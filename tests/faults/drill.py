@@ -8,6 +8,7 @@ async with Drill.prepared(log, doors, people) as drill:   chats are started, eve
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,8 @@ from tests.faults.load import PING_INTERVAL_S, Client, Door, Person, Talker, Vis
 from tests.faults.log import History, Log, Stored
 from tests.running import PATIENCE_S, ServerProcess, serving, serving_demo
 from tests.world import Client as Asker
+
+logger = logging.getLogger(__name__)
 
 EVENTS_PER_S = 500
 CHATS = 10
@@ -134,19 +137,20 @@ class Drill:
                 client.ping()
 
     async def homecoming(self) -> None:
-        """Those who have fled come home."""
-        for client in self.clients:
-            if not client.at_home:
-                client.leave()
+        """Those who have fled come home, and who is turned away there tries again."""
         async with asyncio.timeout(PATIENCE_S):
-            while not all(client.at_home for client in self.clients if not isinstance(client, Visitor)):
-                await asyncio.sleep(0.02)
+            while away := [client for client in self.clients if not client.at_home and not isinstance(client, Visitor)]:
+                for client in away:
+                    if client.connection is not None:
+                        client.leave()
+                await asyncio.sleep(0.1)
 
     # The judge
 
     async def judge(self, *, late_s: float | None = None) -> None:
         """Compare what everybody saw with the history and the promises; fails with what is wrong."""
         wrongs = await self.wrongs(late_s=late_s)
+        logger.info("%s", self.log)
         first = "\n".join(str(wrong) for wrong in wrongs[:MAX_SHOWN])
         assert not wrongs, f"{len(wrongs)} wrongs, of which the first:\n{first}"
 
@@ -196,10 +200,12 @@ class Drill:
 class Pair:
     """Two processes, `here` and `there`, each of which can be killed and started again; `here` has further options."""
 
+    names: Sequence[str] = ("here", "there")
+
     def __init__(
         self, data_dir: Path, *options: str | Path, here: Sequence[str | Path] = (), **environment: str
     ) -> None:
-        self.doors = [Door("here"), Door("there")]
+        self.doors = [Door(name) for name in self.names]
         self._data_dir = data_dir
         self._options = {"here": [*options, *here], "there": options}
         self._environment = environment
@@ -242,3 +248,9 @@ class Pair:
 
     def _door(self, name: str) -> Door:
         return next(door for door in self.doors if door.name == name)
+
+
+class Single(Pair):
+    """One process alone."""
+
+    names = ("here",)

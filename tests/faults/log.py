@@ -89,6 +89,14 @@ class Log:
     connections: list[Connection] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        seconds = max(ask.at for ask in self.asks) - min(ask.at for ask in self.asks)
+        return (
+            f"{self.acknowledged} of {len(self.asks)} events acknowledged in {seconds:.1f} s, "
+            f"{sum(len(each.told) for each in self.connections)} pushes to {len(self.connections)} connections, "
+            f"of which the server ended {len(self.ended_by_server())} with a reason; {len(self.faults)} faults"
+        )
+
     @property
     def acknowledged(self) -> int:
         """How many events have been acknowledged."""

@@ -1,4 +1,4 @@
-"""One of two processes is killed or stopped under load, again and again: nothing acknowledged or pushed is missed."""
+"""A process is killed or stopped under load, again and again: nothing acknowledged or pushed is missed."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Plotted
-from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
+from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair, Single
 from tests.servers import RedisServer
 
 KILLS = 10
@@ -14,7 +14,27 @@ BETWEEN_S = 0.7
 """What it takes to start a process again comes on top, under the same load."""
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
+async def test_the_only_process_killed(tmp_path: Path, plotted: Plotted) -> None:
+    """On SQLite; its clients come back when it does."""
+    async with (
+        Single(tmp_path).running() as single,
+        Drill.prepared(single.doors, Cast.of_demo(single.credentials)) as drill,
+    ):
+        plotted(drill.log, f"kill -9 of the only process, {KILLS} times, {EVENTS_PER_S} events/s")
+        async with drill.load():
+            for _ in range(KILLS):
+                await asyncio.sleep(BETWEEN_S)
+                with drill.log.fault("kill -9", cuts="here"):
+                    await single.kill("here")
+                    await single.start("here")
+                await drill.homecoming()
+            await asyncio.sleep(BETWEEN_S)
+        await drill.judge()
+        assert not drill.log.ended_by_server()
+
+
+@pytest.mark.timeout(300)
 async def test_a_process_killed(tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted) -> None:
     options = ("--database-url", postgres_url, "--redis-url", redis_server.url)
     async with (

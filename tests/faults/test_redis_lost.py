@@ -15,7 +15,7 @@ LATE_S = 2.0
 """After the acknowledgement, or after the return of Redis for what was acknowledged without it."""
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "outages_s",
     [
