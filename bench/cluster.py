@@ -303,6 +303,7 @@ def _draw(settings: Settings, results: Sequence[Result], axes: "Axes") -> None:
         bars = axes.bar(places, values, 0.5, bottom=heights, label=f"{part}, CPU")
         axes.bar_label(bars, [f"{value:.0f}" for value in values], label_type="center", fontsize=8)
         heights = [height + value for height, value in zip(heights, values, strict=True)]
+    axes.set_ylim(top=1.3 * max(heights))  # room for the legends
     axes.set_xticks(list(places), [_processes(result.processes) for result in results])
     axes.set_ylabel("CPU, µs per event")
     lateness = axes.twinx()
@@ -310,6 +311,6 @@ def _draw(settings: Settings, results: Sequence[Result], axes: "Axes") -> None:
         late = [result.late_us.get_value_at_percentile(at) / 1e3 for result in results]
         lateness.plot(places, late, marker="o", color="black", linestyle="-" if at == 50 else ":", label=f"p{at}")
     lateness.set_ylabel(f"lateness at {settings.rate:g} events/s, ms")
-    lateness.set_ylim(bottom=0)
+    lateness.set_ylim(0, 1.3 * lateness.get_ylim()[1])
     axes.legend(loc="upper left", fontsize=8)
     lateness.legend(loc="upper right", fontsize=8)

@@ -38,6 +38,8 @@ _BACKLOG = 2048
 _REDIS_TIMEOUT_S = 5
 _GOODBYE_TIMEOUT_S = 5
 """For clients to go when the last of them has been told to and has its answers; who has not gone by then is cut."""
+_HANG_UP_S = 0.5
+"""For an HTTP client with nothing to say any more to hang up as well, once or twice."""
 _WORKERS_READY_TIMEOUT_S = 60
 _WORKER_SILENT_S = 20
 """After which a worker that answers its parent nothing is replaced, and one that takes as long to start is given up."""
@@ -185,7 +187,20 @@ class _Server(uvicorn.Server):
         # On the connections they have HTTP clients may ask once more: few requests will cross with our good-bye.
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         await drain(self.server_state.connections, self.config.settings.drain_s)
+        hanging_up = asyncio.create_task(self._hang_up())
         await super().shutdown(sockets)
+        hanging_up.cancel()
+
+    async def _hang_up(self) -> None:
+        """Wait no longer for HTTP clients that have everything: over TLS a close waits for theirs."""
+        leaving: set[asyncio.Transport] = set()
+        while True:
+            await asyncio.sleep(_HANG_UP_S)
+            transports = {getattr(each, "transport", None) for each in self.server_state.connections}
+            closing = {each for each in transports if each and each.is_closing() and not each.get_write_buffer_size()}
+            for transport in closing & leaving:
+                transport.abort()
+            leaving = closing
 
 
 class _OnlyProcess(_Server):

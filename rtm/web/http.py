@@ -12,9 +12,6 @@ MAX_PIPELINED = 16
 UNREAD_TIMEOUT_S = 30
 """For a client to read an answer that is larger than the buffers, and the last one before the end."""
 
-GOODBYE_TIMEOUT_S = 1
-"""For an idle client to take leave when the server stops."""
-
 
 class BoundedHttp(HttpToolsProtocol):
     """Cuts a connection whose request line and headers are too long, or too long in coming, or that reads no answer.
@@ -86,11 +83,6 @@ class BoundedHttp(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         self._expect_reader()
-
-    def shutdown(self) -> None:
-        super().shutdown()
-        if self.transport.is_closing():  # it was idle; TLS would wait for a client that has nothing to say
-            self.loop.call_later(GOODBYE_TIMEOUT_S, self._cut)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()

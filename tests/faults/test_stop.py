@@ -159,21 +159,16 @@ async def test_a_connection_that_is_kept_is_served_once_more_and_not_ready(tmp_p
         assert await status_of(server) == 0
 
 
-def test_an_idle_client_over_tls_does_not_hold_up_a_stop(tmp_path: Path) -> None:
-    with serving(tmp_path, "--tls-self-signed") as server:
+@pytest.mark.parametrize("options", [(), ("--http2",)], ids=["http/1.1", "http/2"])
+async def test_an_idle_client_over_tls_does_not_hold_up_a_stop(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with serving(tmp_path, "--tls-self-signed", *options) as server:
         trust = ssl.create_default_context(cafile=tmp_path / "tls" / "authority.pem")
-        with (
-            socket.create_connection(("127.0.0.1", server.port)) as plain,
-            trust.wrap_socket(plain, server_hostname="127.0.0.1") as client,
-        ):
-            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: rtm\r\n\r\n")
-            assert client.recv(4096).startswith(b"HTTP/1.1 200")
-
-            started = time.monotonic()
-            server.process.terminate()
-            assert server.process.wait() == 0
-
-    assert time.monotonic() - started < SOON_S
+        async with httpx2.AsyncClient(base_url=server.base_url, verify=trust, http2=bool(options)) as web:
+            answer = await web.get(LIVE)
+            assert (answer.status_code, answer.http_version) == (200, "HTTP/2" if options else "HTTP/1.1")
+            stopped_at = stop(server)
+            assert await status_of(server) == 0
+    assert time.monotonic() - stopped_at < SOON_S
 
 
 # Impatience, and several processes
