@@ -68,6 +68,7 @@ class _Numbers(Collector):
         yield from self._of_sockets()
         yield from self._of_requests()
         yield from self._of_pushes()
+        yield from self._of_bus()
         yield GaugeMetricFamily("rtm_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
 
     def _of_sockets(self) -> Iterable[Metric]:
@@ -123,7 +124,15 @@ class _Numbers(Collector):
             hub.fanout.total_ns,
             1e-9,
         )
+
+    def _of_bus(self) -> Iterable[Metric]:
+        traffic = self._bus.traffic
         yield GaugeMetricFamily("rtm_bus_healthy", "Whether what is published is heard.", float(self._bus.healthy))
+        yield CounterMetricFamily("rtm_bus_published", "Envelopes sent.", traffic.published)
+        yield CounterMetricFamily("rtm_bus_heard", "Envelopes of other processes.", traffic.heard)
+        yield CounterMetricFamily("rtm_bus_dropped", "Envelopes that never left, as too many waited.", traffic.dropped)
+        yield CounterMetricFamily("rtm_bus_lost", "Times that envelopes may have been missed.", traffic.lost)
+        yield CounterMetricFamily("rtm_bus_reconnects", "Connections that were made anew.", traffic.reconnects)
 
 
 def _gauges(name: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -135,10 +135,17 @@ async def test_the_bus_is_told_of(world_with: WorldWith, redis_server: RedisServ
     async def health() -> Any:
         return (await scrape(web))("rtm_bus_healthy")
 
+    async def reconnects() -> float:
+        return (await scrape(web))("rtm_bus_reconnects_total")
+
     while not await health():
         pass
     redis_server.kill()
     while await health():
+        pass
+    assert not await reconnects()
+    redis_server.start()
+    while not await reconnects():
         pass
 
 
