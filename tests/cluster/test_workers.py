@@ -62,7 +62,6 @@ async def test_one_scrape_tells_of_all_workers(tmp_path: Path, postgres_url: str
                 await stack.enter_async_context(server.agent(SMITH))
                 agents += 1
             assert len(told["rtm_sockets"]) == len(told["process_cpu_seconds_total"]) == 2
-            assert sum(told["rtm_bus_published_total"].values()) > 0
             assert sum(told["rtm_sockets"].values()) == sum(told["rtm_logins_total"].values()) == agents
 
         killed = next(child for child in psutil.Process(server.process.pid).children() if child.net_connections("tcp"))
