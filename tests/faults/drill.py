@@ -98,7 +98,7 @@ class Drill:
                     await asker.call("follow_chat", id=chat_id)
 
     def _send_in(self) -> None:
-        """Half of each kind is at home at each process."""
+        """Half of each kind is at home at each process; one talker at each is told of events, its own among them."""
 
         def arguments(kind: str, number: int, person: Person) -> tuple[Any, ...]:
             turn = number % len(self.doors)
@@ -107,7 +107,8 @@ class Drill:
         rate = self._per_second / len(self.cast.talkers)
         for number, person in enumerate(self.cast.talkers):
             name, *rest = arguments("talker", number, person)
-            self.talkers.append(Talker(name, *rest, per_second=rate, repeats=self._repeats))
+            listens = number < len(self.doors)
+            self.talkers.append(Talker(name, *rest, per_second=rate, listens=listens, repeats=self._repeats))
         for kind, people in (("listener", self.cast.listeners), ("visitor", self.cast.visitors)):
             make = Visitor if kind == "visitor" else Client
             self.others += [make(*arguments(kind, number, person)) for number, person in enumerate(people)]
@@ -174,8 +175,8 @@ class Drill:
 
     async def _settle(self, history: History, deadline: float) -> None:
         last = {stored[-1].event_id for stored in history.values() if stored}
-        for client in self.others:
-            while time.monotonic() < deadline and not self._up_to_date(client, last):
+        for client in self.clients:
+            while client.listens and time.monotonic() < deadline and not self._up_to_date(client, last):
                 await asyncio.sleep(0.02)
 
     def _up_to_date(self, client: Client, last: set[str]) -> bool:

@@ -140,7 +140,8 @@ class Socket(asyncio.Protocol):
 class Client:
     """An agent that is logged in at `doors[0]`, its home, or somewhere else while nobody is at home."""
 
-    pushes: Sequence[str] = ("incoming_event",)
+    listens = True
+    """Whether it is told of events."""
 
     def __init__(self, log: Log, name: str, person: Person, doors: Sequence[Door], chat_ids: Iterable[str]) -> None:
         self.name = name
@@ -179,12 +180,13 @@ class Client:
 
     async def _visit(self, door: Door, port: int) -> bool:
         """Log in there; whether that went well."""
-        connection = Connection(self.name, door.name, self.chat_ids if self.pushes else frozenset())
+        connection = Connection(self.name, door.name, self.chat_ids if self.listens else frozenset())
         self.log.connections.append(connection)
         self._gone.clear()
         self._left = False
         self._login = asyncio.get_running_loop().create_future()
-        login = {"token": f"Bearer {self._person.token}", "pushes": {"3.6": list(self.pushes)}}
+        pushes = ["incoming_event"] if self.listens else []
+        login = {"token": f"Bearer {self._person.token}", "pushes": {"3.6": pushes}}
         try:
             self._socket = await Socket.open(port, partial(self._heard, connection), partial(self._ended, connection))
             self._socket.send(orjson.dumps({"action": "login", "request_id": "login", "payload": login}))
@@ -283,10 +285,9 @@ class Talker(Client):
     `repeats`. While it is not logged in, or the server owes it MAX_UNANSWERED answers, it skips its turns.
     """
 
-    pushes = ()
-
-    def __init__(self, *of_client: Any, per_second: float, repeats: bool = False) -> None:
+    def __init__(self, *of_client: Any, per_second: float, listens: bool, repeats: bool) -> None:
         super().__init__(*of_client)
+        self.listens = listens
         self._interval_s = 1 / per_second
         self._repeats = repeats
         self._unanswered: dict[str, Ask] = {}

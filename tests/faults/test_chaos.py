@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -42,7 +43,7 @@ async def test_chaos(tmp_path: Path, postgres_url: str, redis_server: RedisServe
 
 
 class Chaos:
-    """Faults of three kinds, each of which comes and goes at its own pace."""
+    """Faults of several kinds, each of which comes and goes at its own pace."""
 
     def __init__(self, drill: Drill, pair: Pair, proxy: Proxy, redis_server: RedisServer, database_url: str) -> None:
         self._random = random.Random(SEED)
@@ -60,6 +61,7 @@ class Chaos:
             group.create_task(self._now_and_then((self._kill_redis, self._freeze_redis, self._kill_clients), until, 2))
             group.create_task(self._now_and_then((self._cut_off, self._silence), until, 3))
             group.create_task(self._now_and_then((self._end_database_connections,), until, 5))
+            group.create_task(self._now_and_then((self._freeze_process,), until, 8))
 
     async def _now_and_then(self, faults: tuple[Fault, ...], until: float, pause_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -78,6 +80,13 @@ class Chaos:
                 with contextlib.suppress(AssertionError):  # without Redis or the database none starts
                     await self._pair.start(victim)
         await self._drill.homecoming()
+
+    async def _freeze_process(self) -> None:
+        process = self._pair.servers[self._random.choice(self._pair.doors).name].process
+        with self._drill.log.fault("process frozen"):
+            process.send_signal(signal.SIGSTOP)
+            await self._last()
+            process.send_signal(signal.SIGCONT)
 
     async def _kill_redis(self) -> None:
         with self._drill.log.fault("Redis killed"):

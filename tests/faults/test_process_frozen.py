@@ -1,0 +1,39 @@
+"""A process is frozen (SIGSTOP) under load and goes on: the others do not wait for it, and nobody is left behind."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Plotted
+from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
+from tests.servers import RedisServer
+
+BETWEEN_S = 1.0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "frozen_s",
+    [pytest.param([6.0, 1.0, 1.0], id="short"), pytest.param([30.0], id="30 s", marks=pytest.mark.soak)],
+)
+async def test_a_process_frozen(
+    tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted, frozen_s: list[float]
+) -> None:
+    options = ("--database-url", postgres_url, "--redis-url", redis_server.url)
+    async with (
+        Pair(tmp_path, *options).running() as pair,
+        Drill.prepared(pair.doors, Cast.of_demo(pair.credentials), repeats=True) as drill,
+    ):
+        plotted(drill.log, f"one of two processes frozen, {EVENTS_PER_S} events/s")
+        async with drill.load():
+            for seconds in frozen_s:
+                await asyncio.sleep(BETWEEN_S)
+                with drill.log.fault("frozen"):
+                    pair.servers["there"].process.send_signal(signal.SIGSTOP)
+                    await asyncio.sleep(seconds)
+                    pair.servers["there"].process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(BETWEEN_S)
+            await drill.homecoming()
+        await drill.judge()
