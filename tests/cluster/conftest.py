@@ -21,9 +21,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster_of_two(data_dir: Path, database_url: str, redis_url: str) -> Iterator[Cluster]:
+def cluster_of_two(data_dir: Path, database_url: str, redis_url: str, *options: str) -> Iterator[Cluster]:
     """Both servers, while they run."""
-    options = ("--database-url", database_url, "--redis-url", redis_url)
+    options = ("--database-url", database_url, "--redis-url", redis_url, *options)
     with serving_demo(data_dir, *options) as here, serving(data_dir, *options) as there:
         yield Cluster(here, there, database_url)
 

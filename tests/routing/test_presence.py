@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from rtm.routing import presence_redis
 from rtm.routing.presence import Change, Member, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
 
@@ -12,9 +13,10 @@ ACCEPTING, NOT_ACCEPTING, OFFLINE = "accepting_chats", "not_accepting_chats", "o
 
 
 @pytest.fixture(params=["memory", "redis", "redis_cluster"])
-def unstarted(request: pytest.FixtureRequest) -> Presence:
+def unstarted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Presence:
     if request.param == "memory":
         return MemoryPresence()
+    monkeypatch.setattr(presence_redis, "CALL_TIMEOUT_S", 20)  # on a busy machine; what is late is written later
     return RedisPresence(request.getfixturevalue(f"{request.param}_url"), heartbeat_limit_s=10)
 
 
