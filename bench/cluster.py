@@ -74,8 +74,9 @@ class Result:
     paced: list[Sample] = field(default_factory=list)
     late_us: HdrHistogram = field(default_factory=histogram_us)
 
-    def cpu_us(self, part: str) -> float | None:
-        found = [cpu_us for sample in self.busy if (cpu_us := sample.cpu_us(part)) is not None]
+    @staticmethod
+    def cpu_us(samples: Sequence[Sample], part: str) -> float | None:
+        found = [cpu_us for sample in samples if (cpu_us := sample.cpu_us(part)) is not None]
         return median(found) if found else None
 
     @property
@@ -260,7 +261,7 @@ def _sample(events: int, started: float, before: dict[str, float], system: Syste
 def _report(settings: Settings, results: Sequence[Result], rounds: int) -> Report:
     rows = []
     for result in results:
-        costs = [number(result.cpu_us(part)) for part in PARTS]
+        costs = [number(result.cpu_us(result.busy, part)) for part in PARTS]
         late = [number(result.late_us.get_value_at_percentile(at) / 1e3, 2) for at in PERCENTILES]
         rows.append([_processes(result.processes), number(result.per_second, 0), *costs, *late])
     return Report(
@@ -290,16 +291,24 @@ def _report(settings: Settings, results: Sequence[Result], rounds: int) -> Repor
         notes=[
             "events/s, µs/event: each connection sends one event at a time; CPU is that of all processes together",
             f"ms: how late an event of one process is for a socket of the next, at {settings.rate:g} events/s",
+            *[
+                f"{_processes(result.processes)}: {_paced_costs(result)} for an event at that rate"
+                for result in results
+            ],
             f"rounds: {rounds} for each number of processes; figures are medians, latency is that of all rounds",
         ],
     )
+
+
+def _paced_costs(result: Result) -> str:
+    return ", ".join(f"{part} {number(result.cpu_us(result.paced, part), 0)} µs" for part in PARTS)
 
 
 def _draw(settings: Settings, results: Sequence[Result], axes: "Axes") -> None:
     places = range(len(results))
     heights = [0.0] * len(results)
     for part in PARTS:
-        values = [result.cpu_us(part) or 0.0 for result in results]
+        values = [result.cpu_us(result.busy, part) or 0.0 for result in results]
         bars = axes.bar(places, values, 0.5, bottom=heights, label=f"{part}, CPU")
         axes.bar_label(bars, [f"{value:.0f}" for value in values], label_type="center", fontsize=8)
         heights = [height + value for height, value in zip(heights, values, strict=True)]
