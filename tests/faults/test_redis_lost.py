@@ -48,7 +48,7 @@ async def test_redis_killed(
 async def test_a_process_cut_off_from_redis(
     tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted
 ) -> None:
-    """Cut, silent for longer than the bus takes to notice, and its connections killed one by one by Redis."""
+    """Cut; silent for longer than the bus takes to notice; too slow for Redis; its connections killed one by one."""
     options = ("--database-url", postgres_url, "--redis-url", redis_server.url)
     async with (
         Proxy(redis_server.port) as proxy,
@@ -67,6 +67,13 @@ async def test_a_process_cut_off_from_redis(
                 proxy.silence()
                 await asyncio.sleep(4)
                 proxy.mend()
+            await asyncio.sleep(BETWEEN_S)
+            with drill.log.fault("too slow"):
+                await asyncio.to_thread(redis_server.ask, "CONFIG SET", "client-output-buffer-limit", "pubsub 32kb 0 0")
+                proxy.silence()
+                await asyncio.sleep(1.5)
+                proxy.mend()
+            assert redis_server.ask("INFO", "stats")["client_output_buffer_limit_disconnections"] > 0
             for kind in ("pubsub", "normal") * 3:
                 await asyncio.sleep(BETWEEN_S / 3)
                 with drill.log.fault(f"{kind} connections killed"):
