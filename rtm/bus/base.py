@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -14,6 +15,10 @@ class Origin(NamedTuple):
 
     connection_id: str
     request_id: str
+
+
+_audience = lru_cache(maxsize=256)(Audience)
+"""The same few chats are talked in, and what is worked out of their audiences is kept with them."""
 
 
 @dataclass(slots=True)
@@ -63,16 +68,16 @@ class Envelope:
             license_id=document["license_id"],
             name=document["name"],
             payload=orjson.dumps(document["payload"]),
-            audience=Audience(
-                agents=tuple(audience["agents"]),
-                groups=tuple(audience["groups"]),
-                customers=tuple(audience["customers"]),
-                everyone=audience["everyone"],
+            audience=_audience(
+                tuple(audience["agents"]),
+                tuple(audience["groups"]),
+                tuple(audience["customers"]),
+                audience["everyone"],
             ),
             sequence=document["sequence"],
             origin=Origin(**origin) if origin else None,
         )
-        hash((decoded.name, decoded.audience, decoded.origin))  # who is to be told is found by these
+        hash((decoded.name, decoded.origin))  # who is to be told is found by these, and by the audience
         return decoded
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import cluster, fanout, idle, latency, requests
+from bench import bus, cluster, fanout, idle, latency, requests
 from bench.clients import Client, connected, text_frame, unmasked_text_frame
 from bench.peers import PEERS, Mode
 from bench.report import Report
@@ -124,6 +124,15 @@ def test_databases_that_somebody_else_has_started(postgres_url: str, redis_url: 
     settings = cluster.Settings((1,), 2, 50, 300, 0.4, postgres_url, redis_url)
     report = cluster.run(settings)
     assert [row[3:5] for row in report.rows] == [["-", "-"]]
+
+
+def test_the_bus_between_two_processes(redis_url: str) -> None:
+    report = bus.run(bus.Settings(redis_url, 1000, 5, 300, 0.4))
+    for case in report.data["cases"].values():
+        (sample,) = case["samples"]
+        assert sample["pushes"] == 200
+        assert sample["receiver_cpu_s"] > 0
+        assert 0 < case["delay_us"][50] <= case["delay_us"][100] < 20_000_000
 
 
 def test_the_command_leaves_json_a_table_and_a_plot(tmp_path: Path) -> None:

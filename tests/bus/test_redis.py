@@ -15,6 +15,7 @@ from rtm.bus.base import BusUnavailable, Lost
 from rtm.bus.redis import RedisBus
 from rtm.bus.redis_shard import OUTGOING_BYTES
 from tests.bus.hearing import Hearing, envelope, hearing, until
+from tests.faults.proxy import Proxy
 from tests.servers import RedisServer, free_port
 
 
@@ -200,3 +201,25 @@ async def test_a_frozen_redis_does_not_hold_up_the_stop(redis_server: RedisServe
 
 async def acl(client: Any, user: str, *rules: str) -> None:
     await client.execute_command("ACL", "SETUSER", user, *rules)
+
+
+async def test_a_cut_of_one_process_is_its_own_loss(here: RedisBus, redis_server: RedisServer) -> None:
+    async with Proxy(redis_server.port) as network, hearing(f"redis://127.0.0.1:{network.port}/0", 7) as there:
+        await until(lambda: there.bus.healthy)
+        network.cut()
+        await until(lambda: not there.bus.healthy)
+        here.publish([envelope(7, 1)])
+        network.mend()
+        assert await there.next() == Lost(7)
+        here.publish([envelope(7, 2)])
+        assert await there.next() == envelope(7, 2)
+
+
+async def test_a_network_that_swallows_everything_is_a_loss(here: RedisBus, redis_server: RedisServer) -> None:
+    async with Proxy(redis_server.port) as network, hearing(f"redis://127.0.0.1:{network.port}/0", 7) as there:
+        await until(lambda: there.bus.healthy)
+        network.silence()
+        await until(lambda: not there.bus.healthy)
+        network.mend()
+        await until(lambda: there.bus.healthy)
+        assert await there.next() == Lost(7)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from typing import Self
 
 CHUNK_BYTES = 65536
@@ -10,9 +11,10 @@ CHUNK_BYTES = 65536
 class Proxy:
     """Forwards connections to `port` of this machine from its own `port`, until it is told to fail."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
         self._to = port
+        self._tls = tls
         self._server: asyncio.Server
         self._connections: set[asyncio.Task[None]] = set()
         self._refuses = False
@@ -20,7 +22,7 @@ class Proxy:
         self._flows.set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
