@@ -10,6 +10,7 @@ sqlite.py      the writer's side of SQLite
 postgresql.py  the writer's side of PostgreSQL
 outage.py      a database that is away, in the log
 outbox.py      the outbox is kept short
+kept_chats.py  chats that others change, too, in memory
 rows.py        the rows that both of them write
 queries.py     what is read
 secrets.py     secrets that all processes share

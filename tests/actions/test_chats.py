@@ -304,6 +304,21 @@ async def test_a_chat_moves_to_the_groups_it_is_resumed_in(world: World, enter: 
     await bob.hears_nothing_more()
 
 
+async def test_a_chat_that_is_not_resumed_keeps_its_groups(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await either_world.agent("alice")
+    chat = await either_world.chat(alice)
+    await alice.call("deactivate_chat", id=chat.id)
+    monkeypatch.setattr("rtm.model.chat.MAX_PROPERTIES_BYTES", 10)
+
+    wanted = {"id": chat.id, "access": {"group_ids": [SUPPORT]}, "properties": PROPERTIES}
+    assert (await alice.refused("resume_chat", chat=wanted)).message.startswith("Properties of a chat")
+
+    await alice.call("follow_chat", id=chat.id)
+    assert (await alice.call("get_chat", chat_id=chat.id))["access"] == {"group_ids": [SALES]}
+
+
 async def test_what_cannot_be_resumed(world: World, enter: Enter) -> None:
     alice = await enter("alice")
     chat = await world.chat(alice, users=["ada"])

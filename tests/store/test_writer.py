@@ -601,6 +601,25 @@ async def test_two_processes_number_events_and_pushes_without_gap_or_repetition(
         assert len(await data.texts(chat_id)) == 100
 
 
+async def test_what_another_process_has_changed_without_a_push_is_not_undone(data_on_postgresql: Data) -> None:
+    data = data_on_postgresql
+
+    def follow(work: Work) -> bool:
+        return work.chat(chat_id).follow("bob")
+
+    async with running(data) as one, running(data) as two:
+        chat_id = await one.start_chat()
+        await one.submit(say(chat_id, "one"), chat=chat_id)
+        assert await two.submit(follow, chat=chat_id)
+        await one.submit(say(chat_id, "two"), chat=chat_id)
+        assert not await one.submit(follow, chat=chat_id)
+
+    chat = await Queries(data.database).chat(data.license_id, chat_id)
+    assert chat is not None
+    assert list(chat.followers) == ["bob"]
+    assert await data.sequences() == [1, 2, 3]
+
+
 async def test_an_event_that_two_processes_are_asked_for_at_once_is_stored_once(data_on_postgresql: Data) -> None:
     data = data_on_postgresql
     async with running(data) as one, running(data) as two:

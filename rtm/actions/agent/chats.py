@@ -76,9 +76,9 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, 
     if customer and any(user.type == "customer" for user in users):
         raise ValidationError("`chat.users` must not name a second customer")
     _check_authors(wanted, users)
-    chat.group_ids = group_ids
     if wanted.properties:
         chat.merge_properties(wanted.properties)
+    chat.group_ids = group_ids  # nothing is refused from here on
     if payload.continuous is not None:
         chat.continuous = payload.continuous
     chat.open_thread(

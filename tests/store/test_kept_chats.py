@@ -1,0 +1,51 @@
+"""What is kept of chats: never more than the limit, never what is out of date."""
+
+from rtm.model.chat import Chat
+from rtm.store.kept_chats import KeptChats
+
+
+def chat(license_id: int, name: str) -> Chat:
+    return Chat(name, license_id, "2026-01-01T00:00:00.000000Z", [0])
+
+
+def kept(chats: KeptChats, license_id: int, *names: str) -> str:
+    return "".join(name for name in names if chats.find(license_id, name))
+
+
+def test_chats_are_kept_until_their_license_has_another_version() -> None:
+    chats = KeptChats(10)
+    chats.locked(1, "a")
+    chats.locked(2, "a")
+    for each in (chat(1, "x"), chat(1, "y"), chat(2, "z")):
+        chats.keep(each)
+
+    chats.committed(1, "b")
+    chats.locked(1, "b")
+    assert kept(chats, 1, "x", "y", "z") == "xy"
+    chats.locked(1, "c")
+    assert kept(chats, 1, "x", "y", "z") == ""
+    assert kept(chats, 2, "x", "y", "z") == "z"
+
+
+def test_what_was_changed_and_not_stored_is_forgotten() -> None:
+    chats = KeptChats(10)
+    chats.locked(1, "a")
+    chats.keep(changed := chat(1, "x"))
+    chats.keep(chat(1, "y"))
+    chats.forget(changed)
+    chats.forget(chat(2, "z"))
+    assert kept(chats, 1, "x", "y") == "y"
+
+
+def test_the_license_that_was_used_before_all_others_gives_way_and_then_the_oldest_chats() -> None:
+    chats = KeptChats(3)
+    for license_id in (1, 2, 1):
+        chats.locked(license_id, "a")
+    for license_id, name in ((1, "u"), (1, "v"), (2, "w"), (2, "x")):
+        chats.keep(chat(license_id, name))
+    chats.make_room()
+    assert kept(chats, 1, "u", "v") + kept(chats, 2, "w", "x") == "uv"
+    for name in "yz":
+        chats.keep(chat(1, name))
+    chats.make_room()
+    assert kept(chats, 1, "u", "v", "y", "z") == "vyz"
