@@ -135,7 +135,7 @@ class Drill:
         while True:
             await asyncio.sleep(PING_INTERVAL_S)
             for client in self.clients:
-                client.ping()
+                client.look_after()
 
     async def homecoming(self) -> None:
         """Those who have fled come home, and who is turned away there tries again."""

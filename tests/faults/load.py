@@ -33,7 +33,7 @@ PING_INTERVAL_S = 10
 ANSWER_S = 20
 """The server's own limit on a request is 15 s."""
 SILENCE_S = 25
-"""After which a client gives up a server that does not even answer a ping."""
+"""After which a client gives up a server that it has pinged."""
 CLOSE_S = 5
 BACKOFF_S = (0.02, 0.5)
 MAX_UNANSWERED = 100
@@ -57,7 +57,7 @@ class Person:
 
 
 class Socket(asyncio.Protocol):
-    """A websocket; `heard` gets each message, `ended` the close reason, or None where there was no close frame."""
+    """A websocket; `heard` gets each message, `ended` the reason in the close frame, or None where there was none."""
 
     def __init__(self, url: str, heard: Callable[[bytes], None], ended: Callable[[str | None], None]) -> None:
         self._protocol = ClientProtocol(parse_uri(url), max_size=None)
@@ -88,11 +88,18 @@ class Socket(asyncio.Protocol):
             self._transport.write(Frame(Opcode.TEXT, message).serialize(mask=True))
 
     def ping(self) -> None:
-        """Show that the client is there; give up a server that has said nothing for long."""
-        if time.monotonic() - self._heard_at > SILENCE_S:
-            self._transport.abort()
-        elif not self._transport.is_closing():
+        """Show that the client is there."""
+        if not self._transport.is_closing():
             self._transport.write(Frame(Opcode.PING, b"").serialize(mask=True))
+
+    @property
+    def silent(self) -> bool:
+        """The server has said nothing for long."""
+        return time.monotonic() - self._heard_at > SILENCE_S
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._transport.abort()
 
     def close(self) -> None:
         """Begin the closing handshake; the server has a moment to answer it."""
@@ -114,7 +121,7 @@ class Socket(asyncio.Protocol):
                 if event.opcode is Opcode.TEXT:
                     self._heard(bytes(event.data))
                 elif event.opcode is Opcode.CLOSE:
-                    self._reason = Close.parse(bytes(event.data)).reason
+                    self._reason = Close.parse(bytes(event.data)).reason or None
             elif isinstance(event, Response) and not self.opened.done():
                 refused = self._protocol.handshake_exc
                 self.opened.set_exception(refused) if refused is not None else self.opened.set_result(None)
@@ -196,6 +203,8 @@ class Client:
             welcome = False
         if not welcome:
             self.leave()
+            if self._socket is not None:
+                await self._gone.wait()
         return welcome
 
     async def _stay(self) -> None:
@@ -248,9 +257,14 @@ class Client:
         if self._socket is not None:
             self._socket.send(message)
 
-    def ping(self) -> None:
-        """See `Socket.ping`."""
-        if self._socket is not None:
+    def look_after(self) -> None:
+        """Ping, or give up a server that does not even answer pings."""
+        if self._socket is None:
+            return
+        if self._socket.silent:
+            self._left = True
+            self._socket.abort()
+        else:
             self._socket.ping()
 
     def leave(self) -> None:

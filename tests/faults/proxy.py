@@ -72,7 +72,11 @@ class Proxy:
         narrow.setblocking(False)
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
         narrow.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
-        await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", self._to))
+        try:
+            await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", self._to))
+        except BaseException:
+            narrow.close()
+            raise
         return narrow
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
