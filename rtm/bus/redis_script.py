@@ -1,6 +1,7 @@
 """Pushes that a script in Redis publishes, in the step in which it changes what they tell of."""
 
 from rtm.bus.base import Envelope, Origin
+from rtm.bus.redis_shard import channel_of
 from rtm.model.audience import Audience
 
 _NOBODY = "-" * 16
@@ -19,7 +20,7 @@ def publication(
     head, _, tail = envelope.encode().decode().partition(_NO_PAYLOAD)
     return {
         "publish": "SPUBLISH" if sharded else "PUBLISH",
-        "channel": f"rtm:push:{{{license_id}}}",
+        "channel": channel_of(license_id).decode(),
         "head": f"{_NOBODY}\n{head}" + _NO_PAYLOAD.removesuffix("null"),
         "tail": tail,
     }

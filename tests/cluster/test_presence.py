@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -51,11 +52,11 @@ async def statuses(agent: Client, *last: tuple[str, str]) -> list[tuple[str, str
     return heard
 
 
-async def watching(stack: AsyncExitStack, server: ServerProcess) -> Client:
+async def watching(stack: AsyncExitStack, server: ServerProcess, token: str | None = None) -> Client:
     """The owner, who hears of every status from now on."""
-    owner = await stack.enter_async_context(server.agent(OWNER, pushes={"3.6": ["routing_status_set"]}))
+    agent = server.agent(OWNER, token=token, pushes={"3.6": ["routing_status_set"]})
+    owner = await stack.enter_async_context(agent)
     owner.noise = set()
-    assert (OWNER, "accepting_chats") in await statuses(owner, (OWNER, "accepting_chats"))
     return owner
 
 
@@ -63,7 +64,7 @@ async def test_who_was_on_a_killed_process_goes_offline_once_and_who_came_back_e
     strict: Cluster,
 ) -> None:
     async with AsyncExitStack() as stack:
-        owner = await watching(stack, strict.there)
+        owner = await watching(stack, strict.there, strict.here.token(OWNER))
         for agent_id in (SMITH, JONES):
             await stack.enter_async_context(strict.here.agent(agent_id))
         await statuses(owner, (SMITH, "accepting_chats"), (JONES, "accepting_chats"))
@@ -123,6 +124,27 @@ async def test_the_oldest_socket_of_all_processes_gives_way(lenient: Cluster) ->
         assert await second.ended() == EVICTED
         for client in (third, fourth):
             await client.hears_nothing_more()
+
+
+async def test_both_processes_hear_of_an_agent_who_comes_and_goes_on_both_in_one_order(lenient: Cluster) -> None:
+    async with AsyncExitStack() as stack:
+        owner = lenient.here.token(OWNER)
+        owners = [await watching(stack, server, owner) for server in (lenient.here, lenient.there)]
+        token = lenient.here.token(JONES)
+
+        async def come_and_go(server: ServerProcess) -> None:
+            for _ in range(15):
+                async with server.agent(JONES, token=token, pushes={"3.6": []}):
+                    pass
+
+        await asyncio.gather(*(come_and_go(server) for server in (lenient.here, lenient.there)))
+        async with lenient.here.agent(SMITH):  # after all that
+            heard = [await statuses(owner, (SMITH, "accepting_chats")) for owner in owners]
+        heard = [[each for each in of_owner if each[0] != OWNER] for of_owner in heard]
+        assert heard[0] == heard[1]
+        of_jones = [status for agent_id, status in heard[0] if agent_id == JONES]
+        in_turn = itertools.cycle(["accepting_chats", "offline"])
+        assert of_jones == list(itertools.islice(in_turn, len(of_jones)))
 
 
 async def test_a_license_that_expires_ends_the_sockets_on_all_processes(lenient: Cluster) -> None:
