@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 import uvicorn
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
 
@@ -132,7 +132,7 @@ async def _ping(url: str) -> None:
         async with asyncio.timeout(_REDIS_TIMEOUT_S):
             async with RedisUrl.parse(url).client(timeout_s=_REDIS_TIMEOUT_S, max_connections=1) as client:
                 await client.ping()
-    except (RedisError, OSError, ValueError) as error:
+    except (RedisError, RedisClusterException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise StartError(f"Redis does not answer: {reason}") from error
 

@@ -145,8 +145,9 @@ def test_an_unusable_certificate(tmp_path: Path, certificate: tuple[Path, Path],
     assert "key.pem" in line or "nowhere.pem: No such file" in line
 
 
-def test_a_redis_that_does_not_answer(tmp_path: Path) -> None:
-    line = refusal("serve", "--port=0", "--data-dir", tmp_path, "--redis-url", "redis://127.0.0.1:1")
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1"])
+def test_a_redis_that_does_not_answer(tmp_path: Path, url: str) -> None:
+    line = refusal("serve", "--port=0", "--data-dir", tmp_path, "--redis-url", url)
     assert line.startswith("rtm: Redis does not answer: ")
 
 

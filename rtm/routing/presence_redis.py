@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 import orjson
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from rtm.bus.base import Origin
 from rtm.bus.redis_script import publication
@@ -236,10 +236,8 @@ class RedisPresence:
 
     def _doubt(self, member: Member, tell: Tell) -> None:
         key = member.license_id, member.agent_id
-        if self._unsure.get(key, (member, tell))[1] != "always":
-            self._unsure[key] = member, tell
-        else:
-            self._unsure.setdefault(key, (member, tell))
+        _, before = self._unsure.get(key, (member, tell))
+        self._unsure[key] = member, "always" if before == "always" else tell
         self._due.set()
 
     def _doubt_all(self) -> None:
@@ -355,7 +353,7 @@ class RedisPresence:
 
 
 def _told_later(here: Change) -> Change:
-    """What this process alone can say: that the agent is not elsewhere it does not know, so it tells nobody yet."""
+    """The change as this process sees it; whether the agent is elsewhere it cannot say, so nobody is told yet."""
     return Change(here.before, here.after, told=True)
 
 
@@ -412,5 +410,5 @@ async def _answered(timeout_s: float | None = None) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S if timeout_s is None else timeout_s):
             yield
-    except (RedisError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, TimeoutError) as error:  # the second is none of the first
         raise ServiceUnavailable("Presence is not available") from error

@@ -16,7 +16,7 @@ from rtm.routing.presence import Member, TooManyConnections
 from rtm.routing.presence_redis import RedisPresence
 from rtm.settings import Limits
 from tests.routing.test_presence import ACCEPTING, NOT_ACCEPTING, OFFLINE, Person
-from tests.servers import RedisServer
+from tests.servers import RedisCluster, RedisServer
 
 LIMIT_S = 1.0
 SMITH = "smith@example.com"
@@ -341,6 +341,18 @@ async def test_a_status_cannot_be_chosen_or_listed_while_redis_is_away(here: Per
         await here.choose(NOT_ACCEPTING)
     with pytest.raises(ServiceUnavailable):
         await here.status()
+
+
+async def test_a_cluster_may_be_away_too(redis_cluster: RedisCluster) -> None:
+    async with running(redis_cluster.url) as process:
+        for node in redis_cluster.nodes:
+            node.kill()
+        change = await process.presence.join(process.smith.member, "c1", away=False, reconnect=False)
+        assert (change.after, change.told) == (ACCEPTING, True)
+        with pytest.raises(ServiceUnavailable):
+            await process.smith.status()
+        await asyncio.sleep(LIMIT_S)
+        assert not any(task.done() for task in process.presence._tasks)
 
 
 @pytest.mark.parametrize("after_s", [0, 0.09, 0.1, 0.11])
