@@ -65,7 +65,8 @@ def serve(settings: Settings) -> None:
         listener = stack.enter_context(listen(settings.host, settings.port))
         shown = certificate(settings)
         stack.enter_context(serving(settings))
-        siblings = Path(stack.enter_context(TemporaryDirectory(prefix="rtm-"))) if settings.workers > 1 else None
+        are_siblings = settings.workers > 1 and settings.metrics_token is not None
+        siblings = Path(stack.enter_context(TemporaryDirectory(prefix="rtm-"))) if are_siblings else None
         credentials = asyncio.run(_prepare(settings))
         base_url = _base_url(settings, listener)
 
