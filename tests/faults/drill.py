@@ -1,9 +1,12 @@
 """A drill: clients under load at several processes, something that goes wrong, and the judge.
 
-async with Drill.prepared(log, doors, people) as drill:   chats are started, everybody is logged in
-    async with drill.load():                              events at a fixed rate
-        ...                                               what goes wrong, noted with `log.fault`
-    await drill.judge()                                   fails with what is wrong, in words
+Written so:
+
+    async with Drill.prepared(doors, cast) as drill:   chats are started, everybody is logged in
+        async with drill.load():                       events at a fixed rate
+            with drill.log.fault("kill -9"):
+                ...                                    what goes wrong
+        await drill.judge()                            fails with what is wrong, in words
 """
 
 import asyncio
@@ -70,7 +73,7 @@ class Drill:
     async def prepared(
         cls, doors: Sequence[Door], cast: Cast, *, per_second: float = EVENTS_PER_S, repeats: bool = False
     ) -> AsyncIterator["Drill"]:
-        """Chats are started and everybody is logged in; who is not yet may take part in what happens."""
+        """Chats are started and everybody is logged in, until the end of the block."""
         drill = cls(doors, cast, per_second, repeats=repeats)
         await drill._start_chats()
         drill._send_in()
@@ -98,20 +101,20 @@ class Drill:
                     await asker.call("follow_chat", id=chat_id)
 
     def _send_in(self) -> None:
-        """Half of each kind is at home at each process; one talker at each is told of events, its own among them."""
-
-        def arguments(kind: str, number: int, person: Person) -> tuple[Any, ...]:
-            turn = number % len(self.doors)
-            return self.log, f"{kind} {number + 1}", person, [*self.doors[turn:], *self.doors[:turn]], self.chat_ids
-
+        """One talker of each home is told of events, its own among them."""
         rate = self._per_second / len(self.cast.talkers)
         for number, person in enumerate(self.cast.talkers):
-            name, *rest = arguments("talker", number, person)
-            listens = number < len(self.doors)
-            self.talkers.append(Talker(name, *rest, per_second=rate, listens=listens, repeats=self._repeats))
-        for kind, people in (("listener", self.cast.listeners), ("visitor", self.cast.visitors)):
-            make = Visitor if kind == "visitor" else Client
-            self.others += [make(*arguments(kind, number, person)) for number, person in enumerate(people)]
+            part, listens = self._part("talker", number, person), number < len(self.doors)
+            self.talkers.append(Talker(*part, per_second=rate, listens=listens, repeats=self._repeats))
+        for number, person in enumerate(self.cast.listeners):
+            self.others.append(Client(*self._part("listener", number, person)))
+        for number, person in enumerate(self.cast.visitors):
+            self.others.append(Visitor(*self._part("visitor", number, person)))
+
+    def _part(self, kind: str, number: int, person: Person) -> tuple[Log, str, Person, list[Door], list[str]]:
+        """What a client begins with; the first of each kind is at home behind the first door, and so on in turn."""
+        home = number % len(self.doors)
+        return self.log, f"{kind} {number + 1}", person, [*self.doors[home:], *self.doors[:home]], self.chat_ids
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
