@@ -22,7 +22,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, event, inspect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from rtm.settings import Settings
@@ -87,11 +87,20 @@ def connect(settings: Settings, *, statement_timeout_s: float | None = None) -> 
     engine = create_async_engine(
         url,
         hide_parameters=True,
-        pool_pre_ping=True,
         async_creator=partial(open_postgresql, dsn(url), statement_timeout_s),
         **_JSON,
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return Database(engine, "postgresql")
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool open another connection for one that the server has ended; asyncpg knows without asking it.
+
+    `pool_pre_ping` asks, by three statements that cost more than most queries do.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 async def open_postgresql(dsn: str, statement_timeout_s: float | None) -> "asyncpg.Connection[asyncpg.Record]":
