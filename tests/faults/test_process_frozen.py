@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rtm.store.outbox import INTERVAL_S
 from tests.faults.conftest import Plotted
 from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
 from tests.servers import RedisServer
@@ -37,3 +38,27 @@ async def test_a_process_frozen(
             await asyncio.sleep(BETWEEN_S)
             await drill.homecoming()
         await drill.judge()
+
+
+@pytest.mark.timeout(120)
+async def test_a_process_that_wakes_up_when_the_outbox_has_been_trimmed(
+    tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted
+) -> None:
+    """What it has missed is gone, so its clients are sent away with a reason, and begin anew."""
+    ages = ("--outbox-keep-s", "0", "--outbox-max-age-s", "1")
+    options = ("--database-url", postgres_url, "--redis-url", redis_server.url, *ages)
+    async with (
+        Pair(tmp_path, *options).running() as pair,
+        Drill.prepared(pair.doors, Cast.of_demo(pair.credentials), repeats=True) as drill,
+    ):
+        plotted(drill.log, f"a process frozen for longer than the outbox is kept, {EVENTS_PER_S} events/s")
+        async with drill.load():
+            await asyncio.sleep(BETWEEN_S)
+            with drill.log.fault("frozen"):
+                pair.servers["there"].process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(INTERVAL_S + 2)
+                pair.servers["there"].process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(BETWEEN_S)
+            await drill.homecoming()
+        await drill.judge()
+    assert any(connection.process == "there" for connection in drill.log.ended_by_server())
