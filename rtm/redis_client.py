@@ -12,6 +12,8 @@ Prefect and LangChain take the same forms.
 
 import asyncio
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -22,6 +24,8 @@ from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import EqualJitterBackoff, NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException
 
 Topology = Literal["server", "sentinel", "cluster"]
 
@@ -95,7 +99,7 @@ class RedisUrl:
         options = self.options | {"protocol": 2, "retry": retry}
         if self.topology == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.nodes]
-            return _BoundedCluster(max_connections, timeout_s, nodes, ssl=self.tls, **options)
+            return Cluster(max_connections, timeout_s, nodes, ssl=self.tls, **options)
         options |= {"socket_timeout": None, "timeout": timeout_s, "max_connections": max_connections}
         if self.topology == "sentinel":
             sentinel = self.sentinel(timeout_s=timeout_s)
@@ -131,8 +135,17 @@ class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
         await self.sentinel_manager.aclose()
 
 
-class _BoundedCluster(RedisCluster):
-    """Waits when all connections are busy, as the pool of one server does; redis-py's raises."""
+@contextmanager
+def _as_redis_error() -> Iterator[None]:
+    """Raise a RedisError where redis-py says of a Cluster that is away something that is none."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise RedisConnectionError(str(error)) from error
+
+
+class Cluster(RedisCluster):
+    """Waits when all connections are busy, as the pool of one server does; redis-py's raises. Raises RedisError."""
 
     def __init__(self, max_connections: int, timeout_s: float, nodes: list[ClusterNode], **options: Any) -> None:
         super().__init__(
@@ -146,13 +159,25 @@ class _BoundedCluster(RedisCluster):
         )
         self._turns = asyncio.Semaphore(max_connections)
 
+    async def initialize(self, *arguments: Any, **options: Any) -> RedisCluster:
+        with _as_redis_error():
+            return await super().initialize(*arguments, **options)
+
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         async with self._turns:
-            return await super().execute_command(*arguments, **options)
+            with _as_redis_error():
+                return await super().execute_command(*arguments, **options)
+
+    async def find_slots(self) -> None:
+        """Look where the slots are now. Raises RedisError."""
+        with _as_redis_error():
+            await self.nodes_manager.initialize()
 
     async def aclose(self) -> None:
         await super().aclose()
-        await self.nodes_manager.aclose()  # redis-py 8.1 leaves one in ten connections open at the first attempt
+        # redis-py 8.1 leaves one in ten connections open at the first attempt, and those of `find_slots`.
+        await self.nodes_manager.aclose()
+        await self.nodes_manager.aclose("startup_nodes")
 
 
 def _options(url: str) -> dict[str, Any]:

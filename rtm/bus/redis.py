@@ -46,6 +46,8 @@ class RedisBus:
         self._url = RedisUrl.parse(url)
         self._places = places_of(self._url, CALL_TIMEOUT_S)
         self._misplaced = asyncio.Event()
+        self._astray = False
+        """Where the channels are could not be looked up the last time."""
         self._shards: dict[Address, Shard] = {}
         self._homes: dict[int, Shard] = {}
         """Where a license is published, until places change."""
@@ -108,7 +110,11 @@ class RedisBus:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
                     await self._places.find()
             except (RedisError, OSError) as error:
-                logger.warning("bus_places_unknown", reason=str(error) or "Redis did not answer")
+                say = logger.debug if self._astray else logger.warning
+                say("bus_places_unknown", reason=str(error) or "Redis did not answer")
+                self._astray = True
+            else:
+                self._astray = False
             self._settle()
             await asyncio.sleep(_LOOKUP_PAUSE_S)
 

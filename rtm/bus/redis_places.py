@@ -2,11 +2,10 @@
 
 from typing import Protocol, cast
 
-from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import RedisClusterException
 
-from rtm.redis_client import RedisUrl
+from rtm.redis_client import Cluster, RedisUrl
 
 Address = tuple[str, int] | None
 """Host and port; None is a Unix socket."""
@@ -80,11 +79,11 @@ class Slots:
     """See `Places`."""
 
     def __init__(self, url: RedisUrl, timeout_s: float) -> None:
-        self._client = cast(RedisCluster, url.client(timeout_s=timeout_s, max_connections=1))
+        self._client = cast(Cluster, url.client(timeout_s=timeout_s, max_connections=1))
         self.all: frozenset[Address] = frozenset()
 
     async def find(self) -> None:
-        await (self._client.nodes_manager.initialize() if self.all else self._client.initialize())
+        await self._client.find_slots()
         self.all = frozenset(map(_address, self._client.get_primaries()))
 
     def of(self, channel: bytes) -> Address:

@@ -98,7 +98,8 @@ class Shard:
                 try:
                     await self.connect()
                 except (OSError, RedisError) as error:
-                    logger.info("bus_away", server=self.address, reason=str(error) or "it does not answer")
+                    say = logger.info if self._attempts == 1 else logger.debug
+                    say("bus_away", server=self.address, reason=str(error) or "it does not answer")
                     self._hearer.misplaced()
                     continue
                 self._hearer.traffic.reconnects += 1
@@ -238,6 +239,8 @@ class Shard:
         if not message.startswith(self._hearer.process_id):
             self._hearer.heard(channel, message)
         elif channel == self._probe:
+            if not self._hears_probe:
+                logger.info("bus_works", server=self.address)
             self._hears_probe = True
             self._probe_heard_at = asyncio.get_running_loop().time()
             self._attempts = 0

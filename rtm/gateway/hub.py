@@ -5,6 +5,7 @@ with the same interest get the same frames. The session that asked gets frames o
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -331,6 +332,7 @@ class Hub:
     def __init__(self, bus: Bus, read_outbox: ReadOutbox, read_sequences: ReadSequences, flusher: Flusher) -> None:
         self._bus = bus
         bus.listen(self._take)
+        self._may_miss = asyncio.Event()
         self._read_outbox = read_outbox
         self._read_sequences = read_sequences
         self._flusher = flusher
@@ -352,7 +354,7 @@ class Hub:
         if room is None:
             return
         if isinstance(received, Lost):
-            room.feed.catch_up()
+            self._may_miss.set()
             return
         try:
             if received.name == DISCONNECT:
@@ -361,11 +363,12 @@ class Hub:
                 room.feed.offer(received)
         except Exception:
             log.exception("bus_item_failed", license_id=received.license_id)
-            room.feed.catch_up()
+            self._may_miss.set()
 
     async def poll(self) -> None:
         """Find what the bus does not tell, until cancelled: look how far each room's license has come.
 
+        At once when the bus may have lost something: for all rooms in one query, for it has lost it for most of them.
         While the bus is away all is heard this way. It goes on while the bus is there: another process may be cut off
         from it and cannot say so, and one that falls silent is noticed seconds later only. A look costs 0.4 ms of CPU,
         with 1,000 rooms 1.7 ms. Who hears neither bus nor database for GIVE_UP_S has nothing to tell its clients.
@@ -374,7 +377,10 @@ class Hub:
         looked_at = loop.time()
         outage = Outage(log, "poll_failing")
         while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await self._may_miss.wait()
+            self._may_miss.clear()
             try:
                 async with asyncio.timeout(POLL_TIMEOUT_S):
                     await self._look()

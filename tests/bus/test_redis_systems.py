@@ -4,12 +4,15 @@ from itertools import count
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import RedisError
 
 import rtm.bus.redis
 import rtm.bus.redis_shard
-from rtm.bus.base import Lost
+from rtm.bus.base import BusUnavailable, Lost
+from rtm.bus.redis import RedisBus
+from rtm.redis_client import RedisUrl
 from tests.bus.hearing import Hearing, envelope, hearing, until
-from tests.servers import RedisCluster, RedisWithSentinel
+from tests.servers import RedisCluster, RedisWithSentinel, free_port
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +72,33 @@ async def test_a_master_that_is_gone_is_followed_by_its_replica(redis_cluster: R
             redis_cluster.masters[0].thaw()
             await all_goes_through(here, there, lost)
         assert f"rtm:push:{{{lost}}}" in redis_cluster.replica.ask("PUBSUB SHARDCHANNELS")
+
+
+async def test_a_cluster_that_is_all_gone_and_back(redis_cluster: RedisCluster) -> None:
+    async with hearing(redis_cluster.url) as here, hearing(redis_cluster.url, 7) as there:
+        await until(lambda: there.bus.healthy)
+        for node in redis_cluster.nodes:
+            node.kill()
+        await until(lambda: not there.bus.healthy)
+        here.bus.publish([envelope(7)])
+        for node in redis_cluster.nodes:
+            node.start()
+        assert await there.next() == Lost(7)
+        await all_goes_through(here, there, 7)
+
+
+async def test_a_cluster_that_is_not_there_refuses_the_start() -> None:
+    url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
+    with pytest.raises(BusUnavailable, match="cannot be connected"):
+        await RedisBus(url).start()
+    with pytest.raises(RedisError, match="cannot be connected"):
+        async with RedisUrl.parse(url).client(timeout_s=2, max_connections=1) as client:
+            await client.get("key")
+
+
+async def test_sentinels_that_are_not_there_refuse_the_start() -> None:
+    with pytest.raises(BusUnavailable, match="No master"):
+        await RedisBus(f"redis+sentinel://127.0.0.1:{free_port()}/mymaster").start()
 
 
 @pytest.mark.parametrize("end", ["kill", "freeze"])
