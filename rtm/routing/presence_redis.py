@@ -271,19 +271,19 @@ class RedisPresence:
     # Who lives
 
     async def _keep_alive(self) -> None:
-        missed = False
+        was_away = False
         while not self._stopping.is_set():
             try:
                 async with _answered(self._heartbeat_limit_s * _BEAT_TIMEOUT):
                     await self._beat()
             except ServiceUnavailable as error:
-                missed = True
+                was_away |= not isinstance(error.__cause__, TimeoutError)
                 logger.warning("presence_away", error=str(error.__cause__))
                 await self._rest(_BEAT / 4)
             else:
-                if missed:  # it may be an older Redis than the one before: a replica that took its place
+                if was_away:  # it may know less than the one before: a replica that took its place
                     self._doubt_all()
-                missed = False
+                was_away = False
                 await self._rest(_BEAT)
 
     async def _rest(self, part: float) -> None:

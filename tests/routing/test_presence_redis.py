@@ -16,7 +16,7 @@ from rtm.routing.presence import Member, TooManyConnections
 from rtm.routing.presence_redis import RedisPresence
 from rtm.settings import Limits
 from tests.routing.test_presence import ACCEPTING, NOT_ACCEPTING, OFFLINE, Person
-from tests.servers import RedisCluster, RedisServer
+from tests.servers import RedisCluster, RedisServer, RedisWithSentinel
 
 LIMIT_S = 1.0
 SMITH = "smith@example.com"
@@ -341,6 +341,16 @@ async def test_a_status_cannot_be_chosen_or_listed_while_redis_is_away(here: Per
         await here.choose(NOT_ACCEPTING)
     with pytest.raises(ServiceUnavailable):
         await here.status()
+
+
+async def test_a_replica_that_takes_over_is_told_what_it_does_not_know(redis_with_sentinel: RedisWithSentinel) -> None:
+    redis = redis_with_sentinel
+    async with running(redis.url) as here, running(redis.url) as there:
+        await here.smith.join("c1")
+        redis.replica.ask("REPLICAOF", "NO", "ONE")
+        redis.replica.ask("DEL", "rtm:presence:{7}:states")  # as if it had not been told in time
+        redis.master.kill()
+        await until(there.smith.status, ACCEPTING)
 
 
 async def test_a_cluster_may_be_away_too(redis_cluster: RedisCluster) -> None:

@@ -80,7 +80,7 @@ def _license(directory: Directory) -> dict[str, Any]:
 
 @action(AGENT, transports=(RTM,), ordered=True)
 async def logout(context: Context, payload: Logout) -> dict[str, Any]:
-    """End the session and, after the answer, the connection."""
+    """End the session and, after the answer, the connection; the agent's other connections, on any process, stay."""
     context.after_reply.append(context.require_session().leave)
     return {}
 
