@@ -425,7 +425,7 @@ class Client:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 last = await self.next()
-        assert last.get("action") == "agent_disconnected", last
+        assert last.get("action") == "agent_disconnected", (last, self.connection.protocol.close_exc)
         assert self.connection.close_code is not None
         return last["payload"], self.connection.close_code
 
