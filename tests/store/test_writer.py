@@ -21,6 +21,7 @@ from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
 from rtm.settings import Settings
 from rtm.store import sqlite, tables
 from rtm.store.database import Database, connect, migrate
+from rtm.store.outage import StoreUnavailable
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
@@ -551,6 +552,27 @@ async def test_a_database_may_die_and_come_back_under_its_clients(tmp_path: Path
             await bob.hears_nothing_more()
             await alice.call("list_chats")
             await web.call("list_chats")
+
+
+async def test_a_commit_whose_answer_is_lost_is_delivered_and_found_again(
+    world_with: Callable[..., Awaitable[World]], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await world_with(database_url=postgres_url)
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["bob"])
+    asked = {"chat_id": chat.id, "event": {**HELLO, "custom_id": "c1"}}
+    commit = PostgresqlStore.commit
+
+    async def cut(store: PostgresqlStore, changes: Changes) -> None:
+        await commit(store, changes)
+        raise StoreUnavailable("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresqlStore, "commit", cut)
+        assert (await alice.refused("send_event", **asked)).type == "service_unavailable"
+    event_id = (await bob.next_push("incoming_event"))["event"]["id"]
+    assert await alice.call("send_event", **asked) == {"event_id": event_id}
+    await bob.hears_nothing_more()
 
 
 # Several processes
