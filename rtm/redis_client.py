@@ -13,7 +13,7 @@ Prefect and LangChain take the same forms.
 import asyncio
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -137,10 +137,14 @@ class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 
 @contextmanager
 def _as_redis_error() -> Iterator[None]:
-    """Raise a RedisError where redis-py says of a Cluster that is away something that is none."""
+    """Raise a RedisError where redis-py says of a Cluster that is away something that is none.
+
+    When it has looked where the slots are it ends idle connections, while others may just begin to use one: they find
+    neither its reader nor its writer.
+    """
     try:
         yield
-    except RedisClusterException as error:
+    except (RedisClusterException, AttributeError) as error:
         raise RedisConnectionError(str(error)) from error
 
 
@@ -157,6 +161,7 @@ class Cluster(RedisCluster):
             require_full_coverage=False,
             **options,
         )
+        self._max_connections = max_connections
         self._turns = asyncio.Semaphore(max_connections)
 
     async def initialize(self, *arguments: Any, **options: Any) -> RedisCluster:
@@ -165,8 +170,12 @@ class Cluster(RedisCluster):
 
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         async with self._turns:
-            with _as_redis_error():
-                return await super().execute_command(*arguments, **options)
+            for _ in range(self._max_connections):
+                with _as_redis_error(), suppress(RuntimeError):
+                    # uvloop's word for writing to a connection that has ended, which redis-py takes for no reason to
+                    # try again. Nothing was sent, and that connection is made anew when its turn comes.
+                    return await super().execute_command(*arguments, **options)
+            raise RedisConnectionError("every connection has ended")
 
     async def find_slots(self) -> None:
         """Look where the slots are now. Raises RedisError."""

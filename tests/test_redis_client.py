@@ -100,6 +100,21 @@ async def test_more_calls_than_connections_wait_for_each_other(url: str) -> None
     assert sorted(counts) == [1] * 40 + [2] * 40
 
 
+async def test_connections_that_have_ended_are_replaced(url: str) -> None:
+    """uvloop has a word of its own for writing to them, which redis-py does not know."""
+    async with RedisUrl.parse(url).client(timeout_s=10, max_connections=2) as client:
+        await client.set("key", "value")
+        nodes = client.get_nodes() if isinstance(client, Cluster) else [client.connection_pool]
+        connections = [each for node in nodes for each in getattr(node, "_connections", ())]
+        connections += [each for node in nodes for each in getattr(node, "_available_connections", ())]
+        for connection in connections:
+            if connection.is_connected:
+                connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        assert connections
+        assert await client.get("key") == b"value"
+
+
 async def test_after_a_failover_the_client_asks_the_new_master(redis_with_sentinel: RedisWithSentinel) -> None:
     async with RedisUrl.parse(redis_with_sentinel.url).client(timeout_s=2, max_connections=2) as client:
         await client.set("key", "value")

@@ -28,7 +28,7 @@ class End(NamedTuple):
     reason: str | None = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Connection:
     """One log-in of a client. `chat_ids` are the chats whose events it is to be told of, all of its time."""
 
@@ -41,7 +41,7 @@ class Connection:
     told: list[Told] = field(default_factory=list)
     end: End | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.client} at {self.process}"
 
 
@@ -80,19 +80,19 @@ History = dict[str, list[Stored]]
 """By chat, its events in order."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Log:
-    """All of it."""
+    """All of it; in words, what it comes to."""
 
     started: float = field(default_factory=time.monotonic)
     asks: list[Ask] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        seconds = max(ask.at for ask in self.asks) - min(ask.at for ask in self.asks)
+    def __repr__(self) -> str:
+        asked_at = [ask.at for ask in self.asks] or [0.0]
         return (
-            f"{self.acknowledged} of {len(self.asks)} events acknowledged in {seconds:.1f} s, "
+            f"{self.acknowledged} of {len(self.asks)} events acknowledged in {max(asked_at) - min(asked_at):.1f} s, "
             f"{sum(len(each.told) for each in self.connections)} pushes to {len(self.connections)} connections, "
             f"of which the server ended {len(self.ended_by_server())} with a reason; {len(self.faults)} faults"
         )

@@ -1,4 +1,4 @@
-"""Redis dies under load and comes back empty, or one process is cut off from it: nobody misses a push."""
+"""Redis dies under load, comes back empty or fails over, or one process is cut off from it: nobody misses a push."""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.faults.conftest import Plotted
 from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
 from tests.faults.proxy import Proxy
-from tests.servers import RedisServer
+from tests.servers import RedisCluster, RedisServer, RedisWithSentinel
 
 BETWEEN_S = 1.0
 LATE_S = 2.0
@@ -81,3 +81,47 @@ async def test_a_process_cut_off_from_redis(
             await asyncio.sleep(BETWEEN_S)
         await drill.judge(late_s=LATE_S)
         assert not drill.log.ended_by_server()
+
+
+@pytest.mark.timeout(120)
+async def test_redis_failed_over(tmp_path: Path, postgres_url: str, plotted: Plotted) -> None:
+    """Its Sentinel makes a master of the replica, to which both processes find their way."""
+    with RedisWithSentinel() as redis_servers:
+        options = ("--database-url", postgres_url, "--redis-url", redis_servers.url)
+        async with (
+            Pair(tmp_path, *options).running() as pair,
+            Drill.prepared(pair.doors, Cast.of_demo(pair.credentials)) as drill,
+        ):
+            plotted(drill.log, f"the master of a Sentinel killed, {EVENTS_PER_S} events/s")
+            async with drill.load():
+                await asyncio.sleep(BETWEEN_S)
+                with drill.log.fault("master killed"):
+                    await asyncio.to_thread(redis_servers.master.kill)
+                    await asyncio.sleep(3)
+                with drill.log.fault("back as a replica"):
+                    await asyncio.to_thread(redis_servers.master.start)
+                await asyncio.sleep(2 * BETWEEN_S)
+            await drill.judge(late_s=LATE_S)
+            assert not drill.log.ended_by_server()
+
+
+@pytest.mark.timeout(120)
+async def test_nodes_of_a_redis_cluster_killed(tmp_path: Path, postgres_url: str, plotted: Plotted) -> None:
+    """One master after the other; only the first has a replica that takes its place."""
+    with RedisCluster() as redis_servers:
+        options = ("--database-url", postgres_url, "--redis-url", redis_servers.url)
+        async with (
+            Pair(tmp_path, *options).running() as pair,
+            Drill.prepared(pair.doors, Cast.of_demo(pair.credentials)) as drill,
+        ):
+            plotted(drill.log, f"masters of a Redis Cluster killed in turn, {EVENTS_PER_S} events/s")
+            async with drill.load():
+                for node in redis_servers.masters:
+                    await asyncio.sleep(BETWEEN_S)
+                    with drill.log.fault("master killed"):
+                        await asyncio.to_thread(node.kill)
+                        await asyncio.sleep(2)
+                        await asyncio.to_thread(node.start)
+                await asyncio.sleep(2 * BETWEEN_S)
+            await drill.judge(late_s=LATE_S)
+            assert not drill.log.ended_by_server()
