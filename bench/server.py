@@ -159,8 +159,9 @@ def _started(
         "RTM_HOST": "127.0.0.1",
         "RTM_PORT": "0",
         "RTM_DATA_DIR": str(directory / "data"),
-        # One license is asked for more than any real one asks.
+        # One license, and one socket, is asked for more than any real one asks.
         "RTM_LIMITS__REQUESTS_PER_MINUTE": "0",
+        "RTM_LIMITS__MESSAGES_PER_SECOND": "0",
         "RTM_LOG_LEVEL": "warning",
         "RTM_DRAIN_S": "0",
     }

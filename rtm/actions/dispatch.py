@@ -144,8 +144,10 @@ class Dispatcher:
             self._command(action, context, payload, lane, reply)
         elif action.kind is Kind.IMMEDIATE:
             self._finish(action, context, reply, action.handler(context, payload))
-        elif action.kind is Kind.QUERY or lane is None:
+        elif lane is None:
             self._spawn(self._run(action, context, payload, None, reply, self._timeout_s))
+        elif action.kind is Kind.QUERY:
+            self._spawn(self._query(action, context, payload, lane, reply))
         else:
             self._change(action, context, payload, lane, reply)
 
@@ -185,6 +187,11 @@ class Dispatcher:
             command.expires_at = monotonic() + self._timeout_s
             overdue = partial(self._finish, action, context, reply, RequestTimeout())
             lane.wait(partial(submit, command), overdue, alone=False, expires_at=command.expires_at)
+
+    async def _query(self, action: Action, context: Context, payload: Payload, lane: Lane, reply: Reply) -> None:
+        expires_at = monotonic() + self._timeout_s
+        async with lane.queries:
+            await self._run(action, context, payload, None, reply, expires_at - monotonic())
 
     async def _run(
         self,

@@ -46,8 +46,16 @@ CLOSE_TIMEOUT_S = 5
 _TLS_HIGH_WATER_BYTES = 1 << 16
 """Unsent bytes from which a peer counts as slow over TLS; elsewhere whatever the kernel has no room for."""
 
-_TURN_BYTES = 1 << 14
-"""Input of one connection that is handled in one loop turn. In frames of one byte that is some 10 ms of work."""
+_CREDIT = 256
+"""Frames that may come at once, before they are spread over time (`limits.messages_per_second`)."""
+
+_CREDIT_BYTES = 64
+"""Input that is handled in one loop turn, for each frame of credit. At most 16 KiB: in small frames 10 ms of work."""
+
+_LEAST_CREDIT = 16
+"""Who has spent all is read again with this much earned: some ten requests, a millisecond of work with its answers."""
+
+_ANY = 1e9  # frames in a second
 
 _MAX_REASON_BYTES = 123  # RFC 6455, 5.5: 125 in a control frame, two of which are the code
 
@@ -93,6 +101,7 @@ class Wires:
         self.route = route
         self.max_message_bytes = limits.message_size_bytes or None
         self.max_lag_bytes = limits.send_buffer_bytes or None
+        self.frames_per_second = limits.messages_per_second or _ANY
         self.extensions = [_deflate()] if permessage_deflate else []
         self.flusher = flusher or Flusher()
         self.slow_readers_cut = 0
@@ -124,6 +133,8 @@ class Wire(_Corked, asyncio.Protocol):
         "_address",
         "_config",
         "_connections",
+        "_credit",
+        "_earned_at",
         "_fragments",
         "_lag_allowed",
         "_protocol",
@@ -147,6 +158,8 @@ class Wire(_Corked, asyncio.Protocol):
         self._state: State = CONNECTING
         self._address: str | None = None
         self._socket: socket.socket | None = None
+        self._credit: float = _CREDIT
+        self._earned_at = 0.0
         self._fragments: bytearray | None = None
         self._lag_allowed: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -243,29 +256,46 @@ class Wire(_Corked, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The handshake from uvicorn, in one piece; then what the transport reads."""
-        if len(data) <= _TURN_BYTES or self._state is CONNECTING:
+        if len(data) <= self._credit * _CREDIT_BYTES or self._state is CONNECTING:
             self._read(data)
         else:
             self._transport.pause_reading()
             self._read_by_turns(data, 0)
 
     def _read_by_turns(self, data: bytes, start: int) -> None:
-        end = start + _TURN_BYTES
+        """Read as much as there is credit for, so that one connection leaves time for the others; then go on.
+
+        What is not read stays with the client: TCP holds it back.
+        """
+        if self._state is CLOSED:
+            return
+        self._earn()
+        end = start + int(max(self._credit, _LEAST_CREDIT)) * _CREDIT_BYTES
         self._read(data[start:end])
+        pause_s = 0 if self._credit > 0 else (_LEAST_CREDIT - self._credit) / self._wires.frames_per_second
+        loop = asyncio.get_running_loop()
         if end < len(data):
-            asyncio.get_running_loop().call_soon(self._read_by_turns, data, end)
+            loop.call_later(pause_s, self._read_by_turns, data, end)
+        elif pause_s:
+            loop.call_later(pause_s, self._transport.resume_reading)
         else:
             self._transport.resume_reading()
+
+    def _earn(self) -> None:
+        """Credit for the time that has passed. Only here the clock is asked: few reads are larger than their credit."""
+        now = asyncio.get_running_loop().time()
+        self._credit = min(_CREDIT, self._credit + (now - self._earned_at) * self._wires.frames_per_second)
+        self._earned_at = now
 
     def _read(self, data: bytes) -> None:
         try:
             if self._state is CONNECTING:
                 self._handshake(data)
                 return
-            if self._state is CLOSED:  # the rest of what was read in turns
-                return
             self._protocol.receive_data(data)
-            for frame in self._protocol.events_received():
+            frames = self._protocol.events_received()
+            self._credit -= len(frames)
+            for frame in frames:
                 if self._state is OPEN:
                     self._receive(cast(Frame, frame))
             self._send_output()

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -140,17 +141,58 @@ async def test_a_pong_is_welcome_and_means_nothing() -> None:
 
 
 async def test_a_flood_is_read_by_turns_and_reading_waits_for_it() -> None:
-    peer = Peer()
+    peer = Peer(limits=Limits(messages_per_second=0))
     peer.give(*[text("x")] * 10_000)
     at_once = len(peer.session.messages)
     assert 0 < at_once < 5_000
     assert not peer.transport.reading
-    await asyncio.sleep(0)
-    assert at_once < len(peer.session.messages) < 10_000
-    for _ in range(10):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while not peer.transport.reading:
+            before = len(peer.session.messages)
+            await asyncio.sleep(0)
+            assert len(peer.session.messages) - before <= at_once + 1
     assert len(peer.session.messages) == 10_000
+
+
+async def test_a_client_that_sends_faster_than_its_rate_is_read_at_that_rate() -> None:
+    peer = Peer(limits=Limits(messages_per_second=1000))
+    started = time.monotonic()
+    for _ in range(10):
+        peer.give(*[text("x" * 100)] * 200)
+        async with asyncio.timeout(10):
+            while not peer.transport.reading:
+                await asyncio.sleep(0.001)
+    assert len(peer.session.messages) == 2000
+    assert time.monotonic() - started > 1.2  # the first may come at once, and what is read last is paid for later
+
+
+async def test_a_client_that_sends_less_never_waits() -> None:
+    peer = Peer(limits=Limits(messages_per_second=100_000))
+    for number in range(2000):
+        peer.give(text("x" * 100))
+        assert len(peer.session.messages) == number + 1
+        if not peer.transport.reading:
+            await asyncio.sleep(0.01)
+            assert peer.transport.reading
+
+
+async def test_a_large_message_is_not_held_up() -> None:
+    peer = Peer(limits=Limits(messages_per_second=1))
+    peer.give(text("x" * 1_000_000))
+    async with asyncio.timeout(10):
+        while not peer.session.messages:
+            await asyncio.sleep(0)
     assert peer.transport.reading
+
+
+async def test_a_client_that_leaves_while_it_waits_to_be_read_is_forgotten() -> None:
+    peer = Peer(limits=Limits(messages_per_second=1000))
+    peer.give(*[text("x")] * 1000)
+    heard = len(peer.session.messages)
+    peer.wire.connection_lost(None)
+    await asyncio.sleep(0.05)
+    assert len(peer.session.messages) == heard
+    assert peer.session.closings == 1
 
 
 VIOLATIONS: dict[str, tuple[bytes | Frame | list[Frame], int]] = {
