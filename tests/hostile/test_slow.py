@@ -36,7 +36,6 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
     "trailers": (chunked(b"2\r\n{}\r\n0\r\n"), b"X: x\r\n" * 100),
     "requests whose answers nobody reads": (b"", post() * 10),
     "handshake": (handshake()[:-2], b"X: x\r\n" * 100),
-    "pings whose pongs nobody reads": (handshake(), PING * 100),
     "requests on a socket whose answers nobody reads": (handshake(), REQUEST * 100),
 }
 
@@ -50,6 +49,16 @@ def test_what_never_ends_is_cut(target: Target, start: bytes, more: bytes) -> No
             read_answer(connection)
         with pytest.raises(ConnectionError):
             connection.sendall(more * (MOST_BYTES // len(more)))
+
+
+@pytest.mark.usefixtures("unharmed")
+def test_pings_whose_pongs_nobody_reads_are_left_with_their_sender(target: Target) -> None:
+    with target.connect() as connection:
+        connection.sendall(handshake())
+        read_answer(connection)
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            connection.sendall(PING * (MOST_BYTES // len(PING)))
 
 
 # What never comes
