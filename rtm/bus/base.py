@@ -65,17 +65,17 @@ class Envelope:
         if not (isinstance(document["license_id"], int) and isinstance(document["sequence"], int)):
             raise TypeError("license_id and sequence must be numbers")
         decoded = cls(
-            license_id=document["license_id"],
-            name=document["name"],
-            payload=orjson.dumps(document["payload"]),
-            audience=_audience(
+            document["license_id"],
+            document["name"],
+            orjson.dumps(document["payload"]),
+            _audience(
                 tuple(audience["agents"]),
                 tuple(audience["groups"]),
                 tuple(audience["customers"]),
                 audience["everyone"],
             ),
-            sequence=document["sequence"],
-            origin=Origin(**origin) if origin else None,
+            document["sequence"],
+            Origin(**origin) if origin else None,
         )
         hash((decoded.name, decoded.origin))  # who is to be told is found by these, and by the audience
         return decoded

@@ -57,7 +57,7 @@ async def connect(url: RedisUrl, address: Address, owner: Owner) -> "RedisConnec
     else:
         _, connection = await loop.create_connection(make, *address, ssl=url.tls_context())
     try:
-        await connection.log_in(url.options.get("username", "default"), url.options.get("password"))
+        await connection.log_in(url)
     except BaseException:
         connection.abort("it did not let us in")
         raise
@@ -78,11 +78,12 @@ class RedisConnection(asyncio.Protocol):
         self.takes_more = True
         """False while the server reads slower than we write."""
 
-    async def log_in(self, username: str, password: str | None) -> None:
+    async def log_in(self, url: RedisUrl) -> None:
         """Raises ConnectionError."""
-        login = () if password is None else ("AUTH", username, password)
+        options = url.options
+        login = ("AUTH", options.get("username", "default"), options["password"]) if "password" in options else ()
         try:
-            await self.answer("HELLO", "3", *login, "SETNAME", "rtm")
+            await self.answer("HELLO", "3", *login, "SETNAME", options.get("client_name", "rtm"))
         except ReplyError as error:
             raise ConnectionError(str(error)) from error
 

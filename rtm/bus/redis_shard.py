@@ -20,7 +20,8 @@ CALL_TIMEOUT_S = 2.0
 """The longest that Redis may take to answer anything, connecting included."""
 PROBE_INTERVAL_S = 1.0
 HOLD_S = 0.002
-"""How soon after a flush the next may follow: from 500 pushes a second on, several share a write and a read."""
+"""How long a push waits for others if there has been a flush as short a time ago: most of what a lone one costs is a
+write and a read, which those that come at 500 a second or more share."""
 OUTGOING_BYTES = 8 << 20
 """What may wait for a server: a quarter of the 32 MiB at which, by default, Redis cuts off a slow subscriber."""
 
@@ -84,6 +85,7 @@ class Shard:
         self._unsent: set[int] = set()
         """Licenses of which something was dropped, or perhaps not published."""
         self._flushing: asyncio.Handle | None = None
+        self._flushes_now = False
         self._hold_until = 0.0
 
     # The connection
@@ -247,19 +249,26 @@ class Shard:
 
     # What is published
 
-    def publish(self, license_id: int, *envelopes: bytes) -> None:
-        """Queue them; what is queued within one turn of the loop leaves together."""
+    def publish(self, license_id: int, envelope: bytes) -> None:
+        """Queue it; what is queued within one turn of the loop leaves together."""
         batch = self._outgoing.get(license_id)
         if batch is None:
             batch = self._outgoing[license_id] = deque()
-        batch.extend(envelopes)
-        self._outgoing_bytes += sum(map(len, envelopes))
+        batch.append(envelope)
+        self._outgoing_bytes += len(envelope)
         if self._outgoing_bytes > OUTGOING_BYTES:
             self._drop_oldest()
-        if self._flushing is None:
-            loop = asyncio.get_running_loop()
-            held = loop.time() < self._hold_until
-            self._flushing = loop.call_at(self._hold_until, self._flush) if held else loop.call_soon(self._flush)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """At the end of this turn of the loop, or when others have had time to come."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._hold_until:
+            if self._flushing is None:
+                self._flushing = loop.call_later(HOLD_S, self._flush)
+        elif not self._flushes_now:
+            self._flushes_now = True
+            loop.call_soon(self._flush)
 
     def _drop_oldest(self) -> None:
         while self._outgoing_bytes > OUTGOING_BYTES:
@@ -274,7 +283,10 @@ class Shard:
         self._flush()
 
     def _flush(self) -> None:
-        self._flushing = None
+        self._flushes_now = False
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
         if self._connection is not None and self._connection.takes_more:
             self._send(self._connection)
 
@@ -303,12 +315,12 @@ class Shard:
             home = home_of(license_id)
             if home is None or home is self:
                 continue
-            batch = self._outgoing.pop(license_id, ())
-            self._outgoing_bytes -= sum(map(len, batch))
             if license_id in self._unsent:
                 self._unsent.remove(license_id)
                 home._unsent.add(license_id)  # noqa: SLF001
-            home.publish(license_id, *batch)
+            for envelope in self._outgoing.pop(license_id, ()):
+                self._outgoing_bytes -= len(envelope)
+                home.publish(license_id, envelope)
 
 
 def channel_of(license_id: int) -> bytes:

@@ -30,7 +30,7 @@ def servers(request: pytest.FixtureRequest) -> tuple[str, list[RedisServer]]:
 
 
 def _guarded(server: RedisServer, user: str = "clerk") -> RedisServer:
-    server.ask("ACL SETUSER", user, "on", ">s@cret", "+@all", "~*", "&*")
+    server.ask("ACL SETUSER", user, "on", ">s@cret", "+@all", "~rtm:*", "&rtm:*")
     return server
 
 
