@@ -290,6 +290,7 @@ def _report(settings: Settings, results: Sequence[Result], rounds: int) -> Repor
         draw=partial(_draw, settings, results),
         notes=[
             "events/s, µs/event: each connection sends one event at a time; CPU is that of all processes together",
+            "all are of one license, for whose sequence processes take turns; the load, which polls, keeps a core busy",
             f"ms: how late an event of one process is for a socket of the next, at {settings.rate:g} events/s",
             *[
                 f"{_processes(result.processes)}: {_paced_costs(result)} for an event at that rate"
