@@ -96,6 +96,7 @@ class RedisPresence:
         self._chosen: dict[Key, tuple[Member, str, int]] = {}  # with the number of the choice
         self._entered: set[int] = set()  # licenses that this process has said it serves
         self._others_are_back_at = 0.0
+        self._former: dict[str, float] = {}  # ids that this process had, and until when something may come under them
         self._due = asyncio.Event()
         """There is something to write again."""
         self._stopping = asyncio.Event()
@@ -241,6 +242,7 @@ class RedisPresence:
         self._due.set()
 
     def _doubt_all(self) -> None:
+        self._entered.clear()
         for member in [*self._own.values(), *(member for member, _, _ in self._chosen.values())]:
             self._doubt(member, "known")
 
@@ -248,9 +250,10 @@ class RedisPresence:
         """This process is not known by its id any more: be another one, and write everything again."""
         if self._process_id == was:
             logger.warning("presence_forgotten", process=was)
+            now = asyncio.get_running_loop().time()
             self._process_id = secrets.token_hex(8)
-            self._entered.clear()
-            self._others_are_back_at = asyncio.get_running_loop().time() + self._heartbeat_limit_s * _RETURN
+            self._others_are_back_at = now + self._heartbeat_limit_s * _RETURN
+            self._former[was] = now + self._heartbeat_limit_s
             self._doubt_all()
 
     def _others_are_to_come_back(self) -> bool:
@@ -265,8 +268,15 @@ class RedisPresence:
             gone = [key for key in unsure if key not in self._own] if self._others_are_to_come_back() else []
             for key in gone:
                 self._doubt(*unsure.pop(key))
-            await _in_turns(self._count(member, tell=tell) for member, tell in unsure.values())
+            await _in_turns(self._write_again(member, tell) for member, tell in unsure.values())
             await self._rest(_BEAT / 2)
+
+    async def _write_again(self, member: Member, tell: Tell) -> None:
+        try:
+            await self._count(member, tell=tell)
+        except Exception:
+            logger.exception("presence_failed", license_id=member.license_id)
+            self._doubt(member, tell)
 
     # Who lives
 
@@ -279,6 +289,9 @@ class RedisPresence:
             except ServiceUnavailable as error:
                 was_away |= not isinstance(error.__cause__, TimeoutError)
                 logger.warning("presence_away", error=str(error.__cause__))
+                await self._rest(_BEAT / 4)
+            except Exception:  # without a heartbeat the others take it for dead
+                logger.exception("heartbeat_failed")
                 await self._rest(_BEAT / 4)
             else:
                 if was_away:  # it may know less than the one before: a replica that took its place
@@ -300,8 +313,11 @@ class RedisPresence:
             self._come_back(process_id)
         else:
             self._known_as = process_id
-        for each in dead:
-            self._begin_burial(each.decode())
+        now = asyncio.get_running_loop().time()
+        former = [each for each, until in self._former.items() if until < now]
+        for each in (*former, *(each.decode() for each in dead)):
+            self._former.pop(each, None)
+            self._begin_burial(each)
 
     async def _enter(self, process_id: str, license_id: int) -> None:
         """Say where this process's connections are to be looked for when it is dead, before there are any."""
@@ -314,7 +330,7 @@ class RedisPresence:
 
     def _begin_burial(self, process_id: str) -> None:
         if process_id not in self._burials:
-            logger.warning("process_dead", process=process_id)
+            logger.warning("process_buried", process=process_id)
             burial = asyncio.create_task(self._see_to_burial(process_id))
             self._burials[process_id] = burial
             burial.add_done_callback(lambda _: self._burials.pop(process_id))

@@ -397,6 +397,21 @@ async def test_a_count_that_was_overtaken_on_its_way_changes_nothing(here: Perso
     assert await there.status() == OFFLINE
 
 
+async def test_what_comes_late_under_an_id_that_was_given_up_does_not_stay(here: Person, there: Person) -> None:
+    presence = here.presence
+    assert isinstance(presence, RedisPresence)
+    await here.join()
+    late = Person(presence, id="late@example.com")
+    was = presence._process_id
+    presence._come_back(was)
+    counted = presence._counted(late.member) | {"connections": 1, "restore": True, "tell": "known"}
+    await presence._client.sadd(f"rtm:presence:of:{was}", 7)
+    await presence._call(was, "count", 7, None, counted)
+    assert await late.status() == ACCEPTING
+    await until(late.status, OFFLINE)
+    assert await there.status() == ACCEPTING
+
+
 # Limits
 
 
