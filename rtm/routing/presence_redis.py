@@ -307,17 +307,21 @@ class RedisPresence:
 
     async def _beat(self) -> None:
         process_id = self._process_id
-        lifetimes_ms = (int(self._heartbeat_limit_s * part * 1000) for part in (_BEAT, _SILENCE))
-        is_new, *dead = await self._heartbeat(keys=_PROCESSES, args=[process_id, *lifetimes_ms])
-        if is_new and self._known_as == process_id:
-            self._come_back(process_id)
-        else:
+        is_known, *dead = await self._say_alive(process_id)
+        if is_known:
             self._known_as = process_id
+        else:
+            self._come_back(process_id)
         now = asyncio.get_running_loop().time()
         former = [each for each, until in self._former.items() if until < now]
         for each in (*former, *(each.decode() for each in dead)):
             self._former.pop(each, None)
             self._begin_burial(each)
+
+    async def _say_alive(self, process_id: str) -> Any:
+        lifetimes_ms = (int(self._heartbeat_limit_s * part * 1000) for part in (_BEAT, _SILENCE))
+        was_heard = int(self._known_as == process_id)
+        return await self._heartbeat(keys=_PROCESSES, args=[process_id, *lifetimes_ms, was_heard])
 
     async def _enter(self, process_id: str, license_id: int) -> None:
         """Say where this process's connections are to be looked for when it is dead, before there are any."""
