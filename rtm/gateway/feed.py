@@ -35,7 +35,8 @@ class Trimmed(Exception):
 class Feed:
     """Calls `deliver` for each envelope; `delivered` is the place of the last one, None until `start_at`.
 
-    `give_up` is called when what is missing could not be read for GIVE_UP_S, or is gone.
+    `give_up` is called when what is missing could not be read for GIVE_UP_S, or is gone. The feed is then as it was
+    before `start_at`: who waited for what was missing is sent away, and who comes after that is not held up by it.
     """
 
     def __init__(
@@ -139,6 +140,8 @@ class Feed:
                         patience.reschedule(loop.time() + GIVE_UP_S)
         except (TimeoutError, Trimmed):
             log.warning("gap_not_closed", license_id=self.license_id, after=self.delivered, expected=self._highest)
+            self.delivered, self._highest, self._may_miss = None, 0, False
+            self._early.clear()
             self._give_up()
         finally:
             self._repair = None
