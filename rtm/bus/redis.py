@@ -21,7 +21,8 @@ redis-py's streams cost, with a connection for each direction, one at a time and
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -37,6 +38,9 @@ PLACES_INTERVAL_S = 5.0
 _PROCESS_ID_BYTES = 16
 _PROBE_CHANNELS = 100_000  # enough that a server with one of the 16,384 slots has one of them
 _LOOKUP_PAUSE_S = 0.2
+_WORK_PAUSE_S = 1.0
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 logger = structlog.get_logger(__name__)
 
@@ -79,9 +83,9 @@ class RedisBus:
         except (RedisError, OSError) as error:
             await self._disconnect()
             raise BusUnavailable(str(error) or "Redis did not answer") from error
-        self._tasks = {address: asyncio.create_task(shard.run()) for address, shard in self._shards.items()}
-        self._tasks["probe"] = asyncio.create_task(self._probe())
-        self._tasks["follow"] = asyncio.create_task(self._follow())
+        works: dict[Address | str, Work] = {address: shard.run for address, shard in self._shards.items()}
+        works |= {"probe": self._probe, "follow": self._follow}
+        self._tasks = {name: asyncio.create_task(_for_good(work)) for name, work in works.items()}
 
     async def stop(self) -> None:
         with contextlib.suppress(OSError):  # TimeoutError is one
@@ -128,7 +132,7 @@ class RedisBus:
         before = self._shards
         self._shards = {address: before.get(address) or Shard(self._url, address, self) for address in self._places.all}
         for address in self._shards.keys() - before.keys():
-            self._tasks[address] = asyncio.create_task(self._shards[address].run())
+            self._tasks[address] = asyncio.create_task(_for_good(self._shards[address].run))
         self._homes.clear()
         for shard in before.values():
             shard.hand_over(self._home_of)
@@ -222,6 +226,16 @@ class RedisBus:
         home = self._shard_of(channel)
         if home is not None:
             await _confirmed(home, home.leave(channel))
+
+
+async def _for_good(work: Work) -> None:
+    """Begin it again if it ends by what nobody has foreseen, until cancelled."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("bus_work_failed", work=work.__qualname__)
+            await asyncio.sleep(_WORK_PAUSE_S)
 
 
 async def _confirmed(shard: Shard, confirmed: "asyncio.Future[None] | None") -> None:

@@ -203,6 +203,22 @@ async def acl(client: Any, user: str, *rules: str) -> None:
     await client.execute_command("ACL", "SETUSER", user, *rules)
 
 
+async def test_what_nobody_has_foreseen_is_logged_and_begun_again(
+    here: RedisBus, there: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: RedisBus) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(rtm.bus.redis, "_WORK_PAUSE_S", 0.01)
+    with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
+        patch.setattr(RedisBus, "_settle", fail)
+        there.bus._misplaced.set()  # type: ignore[attr-defined]
+        await until(lambda: any(log["event"] == "bus_work_failed" for log in logs))
+    here.publish([envelope(7)])
+    assert await there.next() == envelope(7)
+    assert not there.bus._tasks["follow"].done()  # type: ignore[attr-defined]
+
+
 async def test_a_cut_of_one_process_is_its_own_loss(here: RedisBus, redis_server: RedisServer) -> None:
     async with Proxy(redis_server.port) as network, hearing(f"redis://127.0.0.1:{network.port}/0", 7) as there:
         await until(lambda: there.bus.healthy)

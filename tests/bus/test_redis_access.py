@@ -57,6 +57,14 @@ async def test_a_wrong_password_refuses_the_start(redis_server: RedisServer) -> 
         await RedisBus(redis_server.url.replace("//", "//clerk:wrong@")).start()
 
 
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with RedisServer(f"unixsocket {path}"):
+        async with hearing(f"unix://{path}") as here, hearing(f"unix://{path}?db=1", 7) as there:
+            here.bus.publish([envelope(7)])
+            assert await there.next() == envelope(7)
+
+
 @pytest.fixture
 def authority() -> trustme.CA:
     return trustme.CA()
