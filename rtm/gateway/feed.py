@@ -35,8 +35,7 @@ class Trimmed(Exception):
 class Feed:
     """Calls `deliver` for each envelope; `delivered` is the place of the last one, None until `start_at`.
 
-    `give_up` is called when what is missing could not be read for GIVE_UP_S, or is gone. The feed is then as it was
-    before `start_at`: who waited for what was missing is sent away, and who comes after that is not held up by it.
+    `give_up` is called when what is missing could not be read for GIVE_UP_S, or is gone.
     """
 
     def __init__(
@@ -140,8 +139,6 @@ class Feed:
                         patience.reschedule(loop.time() + GIVE_UP_S)
         except (TimeoutError, Trimmed):
             log.warning("gap_not_closed", license_id=self.license_id, after=self.delivered, expected=self._highest)
-            self.delivered, self._highest, self._may_miss = None, 0, False
-            self._early.clear()
             self._give_up()
         finally:
             self._repair = None

@@ -183,8 +183,7 @@ class Room:
 
     def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:
         """Send on `wire` what came after this place in the sequence, now and from now on."""
-        if self.feed.delivered is None:  # it has given up since the session joined, and sent it away
-            return
+        assert self.feed.delivered is not None  # since before the session's snapshot was read: see `Hub.join`
         if self.feed.delivered < sequence:  # the snapshot was ahead of the bus
             self._catching_up.append((sequence, session, wire))
             self.feed.expect(sequence)
@@ -428,8 +427,7 @@ class Hub:
             room = self._rooms[license_id] = Room(license_id, self._read_outbox, self._flusher, self.fanout)
             self._follow_room(license_id)
         elif room.feed.delivered is None and license_id not in self._subscribing:
-            # The first attempt failed, and those who waited for it with it; or the feed has given up.
-            self._follow_room(license_id)
+            self._follow_room(license_id)  # the first attempt failed, and those who waited for it with it
         room.add(session, group_ids)
         self.remember_token(session)
         subscribing = self._subscribing.get(license_id)

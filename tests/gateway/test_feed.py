@@ -16,7 +16,7 @@ from rtm.store.postgresql import PostgresqlStore
 from rtm.store.tables import outbox
 from rtm.store.work import Command, Needs, Work
 from rtm.store.writer import Writer
-from tests.world import Client, Server, World, visiting
+from tests.world import Server, World, visiting
 
 HELLO = {"type": "message", "text": "hello"}
 
@@ -235,11 +235,6 @@ async def test_what_is_gone_from_the_outbox_is_not_waited_for(left: list[int]) -
     assert logs[-1]["event"] == "gap_not_closed"
     assert reader.delivered == [place for place in left if place <= 2]
 
-    reader.delivered.clear()
-    reader.feed.start_at(6)  # for those who come then
-    reader.offer(6, 7)
-    assert reader.delivered == [7]
-
 
 async def test_who_gets_on_does_not_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GIVE_UP_S", 0.2)
@@ -380,33 +375,3 @@ async def test_who_cannot_be_told_what_was_missed_is_sent_away_and_begins_anew(
     await web.call("send_event", chat_id=chat.id, event=HELLO)
     await alice.next_push("incoming_event")
     await alice.hears_nothing_more()
-
-
-async def test_who_lingers_after_being_sent_away_does_not_hold_up_who_comes(
-    world_on_postgresql: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "GIVE_UP_S", 0.1)
-    world = world_on_postgresql
-    alice = await world.agent("alice")
-    chat = await world.chat(alice)
-    await push_without_telling(world, alice.id, 1)
-    async with world.server.database.engine.begin() as connection:
-        await connection.execute(outbox.delete().where(outbox.c.license_id == world.license_id))
-    alice.connection.transport.pause_reading()  # it does not hear that it is to go
-
-    bob = await ended_and_back(world)
-    await bob.call("follow_chat", id=chat.id)
-    web = await world.web("alice")
-    await web.call("send_event", chat_id=chat.id, event=HELLO)
-    await bob.next_push("incoming_chat")
-    assert (await bob.next_push("incoming_event"))["event"]["text"] == "hello"
-    await bob.hears_nothing_more()
-    alice.connection.transport.resume_reading()
-    await alice.ended()
-
-
-async def ended_and_back(world: World) -> Client:
-    """An agent who is sent away, and logs in again at once."""
-    bob = await world.agent("bob")
-    await bob.ended()
-    return await world.agent("bob")
