@@ -144,10 +144,7 @@ class SqliteStore:
     def _load_customers(self, keys: list[tuple[int, str]]) -> dict[tuple[int, str], Customer]:
         found = {}
         for part in _parts(keys):
-            query = (
-                "SELECT id, license_id, name, email, created_at, state FROM customers"
-                f" WHERE (license_id, id) IN (VALUES {', '.join(['(?, ?)'] * len(part))})"
-            )
+            query = by_keys("id, license_id, name, email, created_at, state", "customers", "license_id, id", len(part))
             for id_, license_id, name, email, created_at, state in self._db.execute(
                 query, [x for key in part for x in key]
             ):
@@ -165,10 +162,8 @@ class SqliteStore:
     def _load_custom_ids(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
         found = {}
         for part in _parts(keys):
-            query = (
-                "SELECT thread_id, custom_id, author_id, number FROM event_custom_ids"
-                f" WHERE (thread_id, custom_id) IN (VALUES {', '.join(['(?, ?)'] * len(part))})"
-            )
+            columns = "thread_id, custom_id, author_id, number"
+            query = by_keys(columns, "event_custom_ids", "thread_id, custom_id", len(part))
             for *key, number in self._db.execute(query, [x for pair in part for x in pair]):
                 found[tuple(key)] = number
         return found
@@ -239,6 +234,12 @@ def _insert(into: str, values: Sequence[rows.Row], on_conflict: str = "") -> Ite
             f"INSERT INTO {into} VALUES {', '.join([marks] * len(part))}{on_conflict}",
             [value for row in part for value in row],
         )
+
+
+def by_keys(columns: str, table: str, key: str, count: int) -> str:
+    """The query for so many keys of two columns; SQLite would read the whole table for `(a, b) IN (VALUES ...)`."""
+    values = ", ".join(["(?, ?)"] * count)
+    return f"WITH keys ({key}) AS (VALUES {values}) SELECT {columns} FROM keys CROSS JOIN {table} USING ({key})"
 
 
 def _delete_groups(chat_ids: Sequence[str]) -> Iterable[Statement]:

@@ -339,6 +339,16 @@ async def test_a_chat_goes_on_after_a_restart(process: Process, data: Data) -> N
     assert await data.texts(chat_id) == ["before", "after"]
 
 
+@pytest.mark.parametrize(
+    ("table", "key"), [("customers", "license_id, id"), ("event_custom_ids", "thread_id, custom_id")]
+)
+async def test_no_batch_reads_a_whole_table(tmp_path: Path, table: str, key: str) -> None:
+    query = sqlite.by_keys("*", table, key, 3)
+    async with migrated(Settings(data_dir=tmp_path)) as (_, opened), opened.engine.connect() as connection:
+        steps = list(await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", ("a", "b") * 3))
+    assert [step.detail.split()[0] for step in steps if table in step.detail] == ["SEARCH"]
+
+
 async def test_chats_that_are_no_longer_kept_are_read_again(
     process: Process, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
