@@ -46,6 +46,12 @@ class SocketSession(Protocol):
     def renew(self, identity: Identity) -> None:
         """Live as long as this token from now on."""
 
+    def change_begins(self) -> None:
+        """Keep its own pushes back: they come by Redis, and may be faster than the answer."""
+
+    def change_answered(self) -> None:
+        """Let them go."""
+
     def leave(self) -> None:
         """Log out and close, once what is queued is sent."""
 

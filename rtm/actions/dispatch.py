@@ -155,7 +155,7 @@ class Dispatcher:
         expires_at = monotonic() + self._timeout_s
 
         def start() -> None:
-            self._spawn(self._run(action, context, payload, lane, reply, expires_at - monotonic()))
+            self._spawn(self._run_alone(action, context, payload, lane, reply, expires_at - monotonic()))
 
         if lane.enter(alone=True):
             start()
@@ -192,6 +192,16 @@ class Dispatcher:
         expires_at = monotonic() + self._timeout_s
         async with lane.queries:
             await self._run(action, context, payload, None, reply, expires_at - monotonic())
+
+    async def _run_alone(
+        self, action: Action, context: Context, payload: Payload, lane: Lane, reply: Reply, timeout_s: float
+    ) -> None:
+        session = context.require_session()
+        session.change_begins()
+        try:
+            await self._run(action, context, payload, lane, reply, timeout_s)
+        finally:
+            session.change_answered()
 
     async def _run(
         self,

@@ -38,6 +38,8 @@ class Subscriber(Protocol):
     connection_id: str
     interest: Interest
     outlet: Corked
+    own_pushes: list[bytes] | None
+    """Frames about what it has asked for, while that is not answered; None when they may be sent."""
 
     @property
     def license_id(self) -> int: ...
@@ -294,8 +296,11 @@ class Room:
         assert envelope.origin is not None
         request_id: str | None = envelope.origin.request_id
         for version in wanted:
-            push = encode_push(version, envelope.name, _payload(envelope, version), request_id)
-            self._flusher.send_all((asker.outlet,), encode_text_frame(push))
+            frame = encode_text_frame(encode_push(version, envelope.name, _payload(envelope, version), request_id))
+            if asker.own_pushes is None:
+                self._flusher.send_all((asker.outlet,), frame)
+            else:
+                asker.own_pushes.append(frame)
             request_id = None  # who takes a push in two versions is told once that it is theirs
 
     def _release_caught_up(self) -> None:

@@ -132,6 +132,7 @@ class Session:
         "interest",
         "organization_id",
         "outlet",
+        "own_pushes",
     )
 
     _wire: Wire
@@ -150,6 +151,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self.connection_id = secrets.token_hex(8)
         self.organization_id = organization_id
+        self.own_pushes: list[bytes] | None = None
 
     # For the wire
 
@@ -294,6 +296,17 @@ class Session:
             self.disconnect("role_permissions_changed")
         elif self._state is State.LOGGED_IN:
             self._look_after()  # the license may expire at another time
+
+    def change_begins(self) -> None:
+        """Keep its own pushes back: they come by Redis, and may be faster than the answer."""
+        if self._state is State.LOGGED_IN:  # before, all pushes are kept back
+            self.own_pushes = []
+
+    def change_answered(self) -> None:
+        """Let them go."""
+        frames, self.own_pushes = self.own_pushes, None
+        for frame in frames or ():
+            self._wire.send_encoded(frame)
 
     def renew(self, identity: Identity) -> None:
         """Live as long as this token from now on."""

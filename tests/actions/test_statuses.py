@@ -1,5 +1,7 @@
 """Who accepts chats: choosing, being away, listing, and who hears of it."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from tests.actions.conftest import Enter
@@ -170,3 +172,20 @@ async def test_agents_and_bots_are_listed_to_who_may_see_them(world: World, ente
     assert await listed("agents--all:ro", "agents-bot--all:ro") == bots | set(world.account_ids)
     refusal = await (await enter("alice", scopes=["agents--my:rw"])).refused("list_routing_statuses")
     assert refusal == Refused("authorization", "Token lacks the scope: agents--all:ro or agents-bot--all:ro")
+
+
+async def test_through_redis_too_the_answer_comes_before_its_push(
+    world_with: Callable[..., Awaitable[World]], redis_url: str
+) -> None:
+    world = await world_with(redis_url=redis_url)
+    alice = await world.agent("alice")
+    await alice.forget()
+    listening(alice)
+    for number in range(20):
+        status = ("not_accepting_chats", "accepting_chats")[number % 2]
+        request_id = await alice.send("set_routing_status", status=status)
+        frames = [await alice.next() for _ in range(2)]
+        assert [(frame["type"], frame["request_id"]) for frame in frames] == [
+            ("response", request_id),
+            ("push", request_id),
+        ]
