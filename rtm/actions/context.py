@@ -1,7 +1,8 @@
 """What a handler is given besides its payload."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rtm.access.directory import Directories, Directory
@@ -17,6 +18,9 @@ from rtm.store.writer import Writer
 
 if TYPE_CHECKING:
     from rtm.model.requests.sessions import Login
+
+
+_LOGINS_AT_ONCE = 8
 
 
 class SocketSession(Protocol):
@@ -72,6 +76,8 @@ class Services:
     presence: Presence
     publish: Callable[[Sequence[Envelope]], None]
     """Deliver pushes that are not stored, here and on every other process."""
+    logins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LOGINS_AT_ONCE))
+    """Held while somebody logs in: of thousands who come at once most had better wait before than half-way."""
 
 
 class Context:

@@ -14,7 +14,9 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
+    and_,
     any_,
+    bindparam,
     case,
     cast,
     exists,
@@ -110,7 +112,7 @@ class Queries:
 
     def __init__(self, database: Database) -> None:
         self._postgresql = database.dialect == "postgresql"
-        # Statements on their own, which saves a BEGIN and a ROLLBACK; `_repeatable` says where they belong together.
+        # Statements on their own, which saves a BEGIN and a ROLLBACK.
         each_alone = {"isolation_level": "AUTOCOMMIT"} if self._postgresql else {}
         self._engine = database.engine.execution_options(**each_alone)
 
@@ -168,24 +170,12 @@ class Queries:
             return Page(await self._with_events(connection, page.rows), page.next, page.previous, page.found)
 
     async def snapshot(self, license_id: int, agent_id: str) -> Snapshot:
-        """The open chats that the agent takes part in or follows, read in one transaction with the sequence."""
-        mine = exists().where(
-            chat_users.c.chat_id == chats.c.id,
-            chat_users.c.license_id == license_id,
-            chat_users.c.user_id == agent_id,
-            or_(chat_users.c.present, chat_users.c.follows),
-        )
-        statement = (
-            select(chats)
-            .where(chats.c.license_id == license_id, chats.c.active, mine)
-            .order_by(chats.c.sorted_at.desc())
-            .limit(MAX_SNAPSHOT_CHATS)
-        )
+        """The open chats that the agent takes part in or follows, read in one statement with the sequence."""
         async with self._engine.connect() as connection:
-            await _repeatable(connection)
-            sequence = await _sequence(connection, license_id)
-            found = [_chat(row) for row in await connection.execute(statement)]
-            return Snapshot(sequence, found, await self._customers(connection, license_id, found))
+            wanted = {"license_id": license_id, "agent_id": agent_id}
+            rows = (await connection.execute(_SNAPSHOT, wanted)).all()
+            found = [_chat(row) for row in rows if row.id is not None]
+            return Snapshot(rows[0].sequence, found, await self._customers(connection, license_id, found))
 
     async def sequences(self, license_ids: Collection[int]) -> Mapping[int, int]:
         """The place of the newest stored push of each license."""
@@ -274,21 +264,29 @@ class Queries:
         return of_name.where(namespaces.c.key == namespace, values.c.key == name).scalar_subquery()
 
 
+def _snapshot() -> Select[Any]:
+    """One row for each chat, the newest first; one without a chat if there is none."""
+    mine = exists().where(
+        chat_users.c.chat_id == chats.c.id,
+        chat_users.c.license_id == bindparam("license_id"),
+        chat_users.c.user_id == bindparam("agent_id"),
+        or_(chat_users.c.present, chat_users.c.follows),
+    )
+    open_ones = and_(chats.c.license_id == licenses.c.id, chats.c.active, mine)
+    return (
+        select(licenses.c.sequence, chats)
+        .select_from(licenses.outerjoin(chats, open_ones))
+        .where(licenses.c.id == bindparam("license_id"))
+        .order_by(chats.c.sorted_at.desc())
+        .limit(MAX_SNAPSHOT_CHATS)
+    )
+
+
+_SNAPSHOT = _snapshot()  # made once: that takes longer than to run it
+
+
 def _chat(row: Row[Any]) -> Chat:
     return Chat.load(row.id, row.license_id, row.properties, row.state)
-
-
-async def _sequence(connection: AsyncConnection, license_id: int) -> int:
-    found: int = (await connection.execute(select(licenses.c.sequence).where(licenses.c.id == license_id))).scalar_one()
-    return found
-
-
-async def _repeatable(connection: AsyncConnection) -> None:
-    """All statements that follow see the same moment. SQLite reads so by itself once a transaction has begun."""
-    if connection.dialect.name == "postgresql":
-        await connection.execution_options(isolation_level="REPEATABLE READ")
-    else:
-        await connection.exec_driver_sql("BEGIN")
 
 
 async def _page(

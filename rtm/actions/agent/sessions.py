@@ -24,6 +24,11 @@ def ping(context: Context, payload: Ping) -> dict[str, Any]:
 @action(AGENT, transports=(RTM,), before_login=True, ordered=True)
 async def login(context: Context, payload: Login) -> dict[str, Any]:
     """Begin a session: its license, the agent's profile and open chats; what comes after them comes as pushes."""
+    async with context.services.logins:
+        return await _log_in(context, payload)
+
+
+async def _log_in(context: Context, payload: Login) -> dict[str, Any]:
     session = context.require_session()
     if session.identity is not None:
         raise ValidationError("Already logged in")
