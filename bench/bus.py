@@ -24,6 +24,7 @@ from bench.clients import LoadError
 from bench.report import Report, histogram_us, number, progress
 from bench.rounds import WARM_UP_S, schedule
 from bench.server import START_TIMEOUT_S
+from rtm import logs
 from rtm.bus.base import Envelope, Lost
 from rtm.bus.redis import RedisBus
 from rtm.model.audience import Audience
@@ -183,6 +184,7 @@ def _processes(url: str, size_bytes: int) -> Iterator[_Pair]:
 
 
 def _run(work: Work, control: Connection, url: str, *arguments: Any) -> None:
+    logs.configure("warning")
     with suppress(KeyboardInterrupt):
         uvloop.run(_with_bus(work, control, url, *arguments))
 

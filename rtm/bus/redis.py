@@ -34,6 +34,7 @@ from rtm.redis_client import RedisUrl
 
 STOP_TIMEOUT_S = 1.0
 PLACES_INTERVAL_S = 5.0
+"""A look costs 4 ms of CPU on a Cluster, and nothing to speak of elsewhere."""
 
 _PROCESS_ID_BYTES = 16
 _PROBE_CHANNELS = 100_000  # enough that a server with one of the 16,384 slots has one of them
