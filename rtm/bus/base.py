@@ -120,8 +120,8 @@ class Traffic:
 class Bus(Protocol):
     """Carries envelopes to every *other* process that has someone to tell; a process hears nothing of its own.
 
-    Order: as each process published them, but those of two processes may swap, and so may those before and after a server
-    that was replaced and then wakes up; `sequence` decides.
+    Order: as each process published them; those of two processes may swap, and so may those before and after a server
+    was replaced, if it wakes up again; `sequence` decides.
     Loss: at most once. At `Lost`, or at a gap in `sequence`, the reader turns to the outbox and drops what it has had;
     an envelope without a sequence (typing, previews, multicast) may be lost.
     Away: while the bus cannot be reached nothing blocks or raises; `Lost` comes when it is back.
