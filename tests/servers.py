@@ -173,14 +173,14 @@ class RedisWithSentinel:
 
 
 class RedisClusterNode(RedisServer):
-    """One of a Cluster, in which a node that says nothing for a second has failed."""
+    """One of a Cluster, in which a node that says nothing for so long has failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, node_timeout_ms: int) -> None:
         self.bus_port = free_port()  # by default 10,000 more than the other, where there may be none
         super().__init__(
             "cluster-enabled yes",
             f"cluster-port {self.bus_port}",
-            "cluster-node-timeout 1000",
+            f"cluster-node-timeout {node_timeout_ms}",
             "repl-diskless-sync-delay 0",
         )
 
@@ -190,9 +190,9 @@ class RedisCluster:
 
     slots = (range(5461), range(5461, 10923), range(10923, 16384))
 
-    def __init__(self) -> None:
-        self.masters = [RedisClusterNode() for _ in range(3)]
-        self.replica = RedisClusterNode()
+    def __init__(self, node_timeout_ms: int = 1000) -> None:
+        self.masters = [RedisClusterNode(node_timeout_ms) for _ in range(3)]
+        self.replica = RedisClusterNode(node_timeout_ms)
         self.nodes = [*self.masters, self.replica]
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self._running = contextlib.ExitStack()
