@@ -5,8 +5,7 @@ import sys
 
 from rtm.demo.credentials import Credentials
 from rtm.tls import Certificate
-
-VERSION = "3.6"
+from rtm.versions import STABLE
 
 
 def show(base_url: str, credentials: Credentials | None, certificate: Certificate | None) -> None:
@@ -30,11 +29,11 @@ def show(base_url: str, credentials: Credentials | None, certificate: Certificat
 def _curl(base_url: str, token: str, authority: str | bool) -> str:
     trust = f" --cacert {authority}" if authority else ""
     return (
-        f"  curl -s{trust} {base_url}/v{VERSION}/agent/action/list_chats"
+        f"  curl -s{trust} {base_url}/v{STABLE}/agent/action/list_chats"
         f" -H 'Content-Type: application/json' -H 'Authorization: Bearer {token}' -d '{{}}'"
     )
 
 
 def _socket(base_url: str, self_signed: bool) -> str:
     insecure = " --insecure" if self_signed else ""
-    return f"{sys.executable} -m websockets{insecure} ws{base_url.removeprefix('http')}/v{VERSION}/agent/rtm/ws"
+    return f"{sys.executable} -m websockets{insecure} ws{base_url.removeprefix('http')}/v{STABLE}/agent/rtm/ws"

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from tests.world import NEWEST, Client, Web
+from tests.world import STABLE, Client, Web
 
 PATIENCE_S = 30
 """The longest that a process may take to do what is asked of it."""
@@ -68,7 +68,7 @@ class ServerProcess:
         agents = self.credentials["agents"]
         return next(str(agent["access_token"]) for agent in agents if agent["id"] == agent_id)
 
-    def web(self, agent_id: str, version: str = NEWEST) -> Web:
+    def web(self, agent_id: str, version: str = STABLE) -> Web:
         """A demo agent at the Web API."""
         return Web(self.port, version, f"Bearer {self.token(agent_id)}")
 

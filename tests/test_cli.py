@@ -75,7 +75,7 @@ def test_help_lists_every_setting_with_its_default_and_variable() -> None:
 
 def test_the_catalogue_as_json() -> None:
     rows = json.loads(run("actions", "--json").stdout)
-    assert {row["version"] for row in rows} == {"3.4", "3.5", "3.6"}
+    assert {row["version"] for row in rows} == {"3.4", "3.5", "3.6", "3.7"}
     row = next(row for row in rows if row["action"] == "send_event" and row["transport"] == "web")
     assert row["api"] == "agent"
     assert "chats--access:rw" in row["scopes"]

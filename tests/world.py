@@ -38,7 +38,7 @@ from rtm.store import database, tables
 
 SALES, SUPPORT = 1, 2
 CLIENT_ID = "the-license's-client"
-NEWEST = "3.6"
+STABLE = "3.6"
 _PATIENCE_S = 10
 """No test waits this long for what does come."""
 
@@ -229,7 +229,7 @@ class World:
 
     # Clients
 
-    async def socket(self, version: str = NEWEST, query: str = "") -> "Client":
+    async def socket(self, version: str = STABLE, query: str = "") -> "Client":
         """A connection on which nobody has logged in."""
         client = await Client.open(self.server.port, version, query)
         self._open.append(client)
@@ -239,7 +239,7 @@ class World:
         self,
         name: str,
         *,
-        version: str = NEWEST,
+        version: str = STABLE,
         scopes: Iterable[str] | None = None,
         token: str | None = None,
         **login: Any,
@@ -256,7 +256,7 @@ class World:
         """Several of them."""
         return [await self.agent(name) for name in names]
 
-    async def web(self, name: str, *, version: str = NEWEST, scopes: Iterable[str] | None = None) -> "Web":
+    async def web(self, name: str, *, version: str = STABLE, scopes: Iterable[str] | None = None) -> "Web":
         """An agent, or a bot, at the Web API."""
         web = Web(self.server.port, version, await self.token(name, scopes=scopes))
         web.id = self.id(name)
@@ -349,7 +349,7 @@ class Client:
         self._request_ids = itertools.count(1)
 
     @classmethod
-    async def open(cls, port: int, version: str = NEWEST, query: str = "") -> Self:
+    async def open(cls, port: int, version: str = STABLE, query: str = "") -> Self:
         url = f"ws://127.0.0.1:{port}/v{version}/agent/rtm/ws{query}"
         options: dict[str, Any] = {"compression": None, "ping_interval": None, "close_timeout": 1}
         return cls(await connect(url, max_size=None, max_queue=None, **options))

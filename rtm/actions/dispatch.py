@@ -1,7 +1,7 @@
 """From a request to its answer, the same for both doors.
 
 The door says who calls (`Caller`) and what to do with the answer (`reply`). Dispatch finds the action for that API and
-version, checks scopes and quota, brings an older version's payload up to the newest, validates it, and runs the handler
+version, checks scopes and quota, turns another version's payload into ours, validates it, and runs the handler
 under the limit on time. Commands need no task of their own: the writer calls back.
 """
 
@@ -89,7 +89,7 @@ class Dispatcher:
         try:
             version = self._version(caller, request)
             action = self._find(caller, request, version)
-            payload = action.payload.parse(versions.upgrade_request(version, action.name, request.payload))
+            payload = action.payload.parse(versions.request_from(version, action.name, request.payload))
             context = self._context(caller, version, request)
         except ApiError as error:
             reply(error)
@@ -224,8 +224,8 @@ class Dispatcher:
         self._finish(action, context, reply, outcome)
 
     def _finish(self, action: Action, context: Context, reply: Reply, outcome: Any) -> None:
-        if not isinstance(outcome, ApiError) and context.version != versions.NEWEST:
-            outcome = versions.downgrade_response(context.version, action.name, outcome)
+        if not isinstance(outcome, ApiError):
+            outcome = versions.response_for(context.version, action.name, outcome)
         reply(outcome)
         if not isinstance(outcome, ApiError):
             for follow_up in context.after_reply:

@@ -23,7 +23,7 @@ _audience = lru_cache(maxsize=256)(Audience)
 
 @dataclass(slots=True)
 class Envelope:
-    """A push on its way: its payload is JSON in the newest version's vocabulary."""
+    """A push on its way: its payload is JSON in 3.6's vocabulary."""
 
     license_id: int
     name: str

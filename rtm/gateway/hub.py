@@ -328,7 +328,7 @@ def _encode(envelope: Envelope, version: str, encoded: dict[str, bytes]) -> byte
 def _payload(envelope: Envelope, version: str) -> bytes:
     if not versions.changes_push(version, envelope.name):
         return envelope.payload
-    return orjson.dumps(versions.downgrade_push(version, envelope.name, orjson.loads(envelope.payload)))
+    return orjson.dumps(versions.push_for(version, envelope.name, orjson.loads(envelope.payload)))
 
 
 class Hub:

@@ -13,7 +13,7 @@ class UnsupportedSession:
     """`rtm.gateway.wire.WireSession` that ends as it begins. Source: the public reference, "agent_disconnected"."""
 
     def opened(self, wire: Wire, path: str, query: str, address: str | None) -> None:
-        wire.send(encode_disconnected(versions.NEWEST, _REASON))
+        wire.send(encode_disconnected(versions.STABLE, _REASON))
         wire.close(CloseCode.NORMAL_CLOSURE, _REASON)
 
     def received(self, message: bytes) -> None: ...

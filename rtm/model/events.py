@@ -45,7 +45,7 @@ class Event(Payload, ABC):
     has_author: ClassVar[bool] = True
 
     def body(self, *, author_id: str, created_at: str, event_id: str = "") -> dict[str, Any]:
-        """The event as the newest version shows it; whoever adds it to a thread gives it its `id`."""
+        """The event as 3.6 shows it; whoever adds it to a thread gives it its `id`."""
         body: dict[str, Any] = {"id": event_id}
         if self.custom_id is not None:
             body["custom_id"] = self.custom_id

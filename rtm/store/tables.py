@@ -191,7 +191,7 @@ events = Table(
     metadata,
     Column("thread_id", ForeignKey(threads.c.id, ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("body", Json, nullable=False),  # the event as the newest version shows it
+    Column("body", Json, nullable=False),  # the event as 3.6 shows it
 )
 
 event_custom_ids = Table(

@@ -12,12 +12,12 @@ from typing import Any
 
 Object = dict[str, Any]
 
-LATER_ACTIONS = frozenset({"get_license_info"})
-LAST_ACTIONS = frozenset({"change_push_notifications"})
-LATER_PUSHES = frozenset(
+ABSENT_ACTIONS = frozenset({"get_license_info"})
+OWN_ACTIONS = frozenset({"change_push_notifications"})
+ABSENT_PUSHES = frozenset(
     {"auto_accesses_updated", "groups_status_updated", "tag_created", "tag_deleted", "tag_updated"}
 )
-LAST_PUSHES = frozenset({"auto_access_added", "auto_access_deleted", "auto_access_updated"})
+OWN_PUSHES = frozenset({"auto_access_added", "auto_access_deleted", "auto_access_updated"})
 
 
 def _list_archives_request(payload: Object) -> Object:

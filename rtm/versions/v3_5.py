@@ -15,7 +15,7 @@ from rtm.protocol.errors import ValidationError
 
 Object = dict[str, Any]
 
-LATER_ACTIONS = frozenset(
+ABSENT_ACTIONS = frozenset(
     {
         "request_thread_summary",
         "send_event_preview",
@@ -25,8 +25,8 @@ LATER_ACTIONS = frozenset(
         "update_session",
     }
 )
-LAST_ACTIONS = frozenset({"create_customer", "get_license_info", "list_customers"})
-LATER_PUSHES = frozenset(
+OWN_ACTIONS = frozenset({"create_customer", "get_license_info", "list_customers"})
+ABSENT_PUSHES = frozenset(
     {
         "customer_statistics_updated",
         "event_deleted",
@@ -40,7 +40,7 @@ LATER_PUSHES = frozenset(
         "ticket_deleted",
     }
 )
-LAST_PUSHES: frozenset[str] = frozenset()
+OWN_PUSHES: frozenset[str] = frozenset()
 
 
 def _without(value: Object, *names: str) -> Object:

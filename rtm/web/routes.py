@@ -75,7 +75,7 @@ class WebApi:
 
     async def _action(self, http: HttpRequest) -> Response:
         began = perf_counter()
-        caller = Caller(AGENT, WEB, versions.NEWEST)
+        caller = Caller(AGENT, WEB, versions.STABLE)
         action = http.path_params["action"]
         try:
             caller.version = _version(http)
@@ -136,7 +136,7 @@ class _MethodNotAllowed(ValidationError):
 
 
 def _version(http: HttpRequest) -> str:
-    version = http.path_params.get("version") or http.headers.get("x-api-version", versions.NEWEST)
+    version = http.path_params.get("version") or http.headers.get("x-api-version", versions.STABLE)
     if version not in versions.SERVED:
         raise UnsupportedVersion()
     return str(version)

@@ -97,10 +97,15 @@ async def test_a_request_may_name_a_newer_version_than_its_connection(world: Wor
 
     assert (await alice.refused("send_thinking_indicator", **thinking)).type == "not_found"
     await alice.call("send_thinking_indicator", envelope={"version": "3.6"}, **thinking)
+    assert "chats_summary" in await alice.call("list_chats")
+    assert "chats_info" in await alice.call("list_chats", envelope={"version": "3.7"})
     refusal = await alice.refused("ping", envelope={"version": "3.4"})
     assert refusal == Refused("validation", "`version` must not be older than the connection's, 3.5")
+    preview = await world.agent("alice", version="3.7")
+    refusal = await preview.refused("list_chats", envelope={"version": "3.6"})
+    assert refusal == Refused("validation", "`version` must not be older than the connection's, 3.7")
     refusal = await alice.refused("ping", envelope={"version": "2.0"})
-    assert refusal == Refused("unsupported_version", "`version` must be one of: 3.4, 3.5, 3.6")
+    assert refusal == Refused("unsupported_version", "`version` must be one of: 3.4, 3.5, 3.6, 3.7")
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
@@ -122,8 +127,9 @@ async def test_an_older_version_lets_an_agent_speak_as_a_bot(world: World, versi
     assert refusal == Refused("authorization", "Token lacks the scope: agents-bot--all:rw")
 
 
-async def test_the_newest_version_does_not(world: World) -> None:
-    alice = await world.agent("alice")
+@pytest.mark.parametrize("version", ["3.6", "3.7"])
+async def test_newer_versions_do_not(world: World, version: str) -> None:
+    alice = await world.agent("alice", version=version)
     chat = await world.chat(alice, group=0, users=["robin"])
     await alice.call("send_event", envelope={"author_id": world.id("robin")}, chat_id=chat.id, event=HELLO)
     assert (await alice.next_push("incoming_event"))["event"]["author_id"] == alice.id

@@ -13,8 +13,8 @@ from livechat.utils.structures import AccessToken, RtmResponse, TokenType
 
 from tests.running import PATIENCE_S, ServerProcess
 
-VERSIONS: Final = ["3.5", "3.6"]
-"""The SDK has these and 3.7."""
+VERSIONS: Final = ["3.5", "3.6", "3.7"]
+"""All that the SDK has."""
 
 SMITH, JONES = "smith@example.com", "jones@example.com"
 
@@ -49,6 +49,12 @@ def done(response: RtmResponse) -> Any:
     return response.payload
 
 
+def listed(version: str, payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chats of a list, by the version's name for them."""
+    chats: list[dict[str, Any]] = payload["chats_info" if version == "3.7" else "chats_summary"]
+    return chats
+
+
 def refused(response: RtmResponse) -> str:
     """The type of the error in a response."""
     assert not response.success, response.payload
@@ -73,7 +79,7 @@ class Conversation:
         """The summary of the customer's chat, which was there before."""
         found: list[dict[str, Any]] = [
             chat
-            for chat in self.logins[SMITH]["chats_summary"]
+            for chat in listed(self.version, self.logins[SMITH])
             if "customer" in {user["type"] for user in chat["users"]}
         ]
         assert len(found) == 1
@@ -97,7 +103,8 @@ def test_login(conversation: Conversation, server: ServerProcess) -> None:
     answer = conversation.logins[SMITH]
     assert answer["license"]["organization_id"] == server.credentials["organization_id"]
     assert (answer["my_profile"]["id"], answer["my_profile"]["routing_status"]) == (SMITH, "accepting_chats")
-    assert conversation.demo_chat["last_thread_summary"]["active"]
+    last_thread = "last_thread_info" if conversation.version == "3.7" else "last_thread_summary"
+    assert conversation.demo_chat[last_thread]["active"]
 
 
 def test_the_other_agent_hears_of_the_chat(conversation: Conversation) -> None:
@@ -143,10 +150,10 @@ def test_seen_events(conversation: Conversation) -> None:
 def test_reading_chats(conversation: Conversation) -> None:
     rtm = conversation.smith.rtm
     page = done(rtm.list_chats(limit=1))
-    assert [chat["id"] for chat in page["chats_summary"]] == [conversation.chat_id]
+    assert [chat["id"] for chat in listed(conversation.version, page)] == [conversation.chat_id]
     older = done(rtm.list_chats(page_id=page["next_page_id"]))
     assert older["found_chats"] == page["found_chats"]
-    assert conversation.chat_id not in [chat["id"] for chat in older["chats_summary"]]
+    assert conversation.chat_id not in [chat["id"] for chat in listed(conversation.version, older)]
 
     threads = done(rtm.list_threads(chat_id=conversation.chat_id, sort_order="asc"))
     assert [thread["id"] for thread in threads["threads"]] == [conversation.thread_id]
@@ -213,7 +220,7 @@ def test_multicast(conversation: Conversation) -> None:
     assert refused(conversation.smith.rtm.multicast(recipients={}, content="nobody")) == "validation"
 
 
-@pytest.mark.parametrize("conversation", ["3.6"], indirect=True)
+@pytest.mark.parametrize("conversation", ["3.6", "3.7"], indirect=True)
 def test_what_3_6_has_more(conversation: Conversation, server: ServerProcess) -> None:
     rtm, chat_id = conversation.smith.rtm, conversation.chat_id
     done(rtm.send_event_preview(chat_id=chat_id, event={"type": "message", "text": "I am wri"}))

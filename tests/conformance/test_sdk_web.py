@@ -9,7 +9,7 @@ from httpx import Response
 from livechat.agent import AgentWeb
 from livechat.utils.structures import AccessToken, TokenType
 
-from tests.conformance.test_sdk_rtm import JONES, SMITH, VERSIONS
+from tests.conformance.test_sdk_rtm import JONES, SMITH, VERSIONS, listed
 from tests.running import ServerProcess
 
 
@@ -66,13 +66,13 @@ def test_events(smith: Any, chat: dict[str, Any]) -> None:
 
 def test_reading_chats(smith: Any, chat: dict[str, Any], version: str) -> None:
     page = done(smith.list_chats(limit=1))
-    assert [summary["id"] for summary in page["chats_summary"]] == [chat["chat_id"]]
+    assert [summary["id"] for summary in listed(version, page)] == [chat["chat_id"]]
     following = done(smith.list_chats(page_id=page["next_page_id"]))
-    assert chat["chat_id"] not in [summary["id"] for summary in following["chats_summary"]]
+    assert chat["chat_id"] not in [summary["id"] for summary in listed(version, following)]
 
     done(smith.deactivate_chat(id=chat["chat_id"]))
     inactive = {"include_active": False} if version == "3.5" else {"active": False}
-    summaries = done(smith.list_chats(filters=inactive))["chats_summary"]
+    summaries = listed(version, done(smith.list_chats(filters=inactive)))
     assert chat["chat_id"] in [summary["id"] for summary in summaries]
 
     threads = done(smith.list_threads(chat_id=chat["chat_id"]))

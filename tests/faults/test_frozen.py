@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.cluster.conftest import Cluster, cluster_of_two
 from tests.running import ServerProcess
-from tests.world import NEWEST, Client, Web
+from tests.world import STABLE, Client, Web
 
 OWNER, SMITH, JONES = "owner@example.com", "smith@example.com", "jones@example.com"
 HELLO = {"type": "message", "text": "Hello"}
@@ -82,7 +82,7 @@ class Scene:
         return watcher
 
     async def web(self, server: ServerProcess, agent_id: str) -> Web:
-        web = Web(server.port, NEWEST, f"Bearer {self._cluster.here.token(agent_id)}")
+        web = Web(server.port, STABLE, f"Bearer {self._cluster.here.token(agent_id)}")
         self._stack.push_async_callback(web.close)
         return web
 

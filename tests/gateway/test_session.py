@@ -29,7 +29,7 @@ async def test_a_handshake_that_leads_nowhere(world: World, version: str, query:
     assert refused.value.response.status_code == status
 
 
-@pytest.mark.parametrize("version", ["2.0", "3.7"])
+@pytest.mark.parametrize("version", ["2.0", "3.8"])
 async def test_a_version_that_is_not_served_is_told_so(world: World, version: str) -> None:
     client = await world.socket(version)
     assert await client.next_frame("agent_disconnected") == {

@@ -1,4 +1,4 @@
-"""What older versions have otherwise than the newest."""
+"""What other versions have otherwise than 3.6."""
 
 from typing import Any
 
@@ -80,29 +80,70 @@ PUSHES = [
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
-@pytest.mark.parametrize(("action", "newest", "older"), RESPONSES)
-def test_responses_speak_the_older_version(version: str, action: str, newest: Any, older: Any) -> None:
-    before = repr(newest)
-    assert versions.downgrade_response(version, action, newest) == older
-    assert versions.downgrade_response("3.6", action, newest) is newest
-    assert repr(newest) == before
+@pytest.mark.parametrize(("action", "ours", "older"), RESPONSES)
+def test_responses_speak_the_older_version(version: str, action: str, ours: Any, older: Any) -> None:
+    before = repr(ours)
+    assert versions.response_for(version, action, ours) == older
+    assert versions.response_for(versions.STABLE, action, ours) is ours
+    assert repr(ours) == before
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
-@pytest.mark.parametrize(("name", "newest", "older"), PUSHES)
-def test_pushes_speak_the_older_version(version: str, name: str, newest: Any, older: Any) -> None:
-    before = repr(newest)
+@pytest.mark.parametrize(("name", "ours", "older"), PUSHES)
+def test_pushes_speak_the_older_version(version: str, name: str, ours: Any, older: Any) -> None:
+    before = repr(ours)
     assert versions.changes_push(version, name)
-    assert versions.downgrade_push(version, name, newest) == older
-    assert repr(newest) == before
+    assert versions.push_for(version, name, ours) == older
+    assert repr(ours) == before
+
+
+LAST_EVENTS = {
+    "message": {"thread_id": "THREAD0002", "thread_created_at": "2026-01-01T00:00:00.000000Z", "event": EVENT},
+    "rich_message": {"thread_id": "THREAD0001", "thread_created_at": "2025-01-01T00:00:00.000000Z", "event": PRODUCTS},
+}
+CHAT_INFOS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (
+        {"id": "P", "last_event_per_type": LAST_EVENTS, "last_thread_summary": {"id": "THREAD0002", "active": True}},
+        {
+            "id": "P",
+            "last_thread_info": {
+                "id": "THREAD0002",
+                "active": True,
+                "last_event_per_type": {"message": {"event": EVENT}},
+            },
+        },
+    ),
+    (
+        {"id": "P", "last_event_per_type": LAST_EVENTS, "last_thread_summary": {"id": "THREAD0003"}},
+        {"id": "P", "last_thread_info": {"id": "THREAD0003", "last_event_per_type": {}}},
+    ),
+    ({"id": "P", "last_event_per_type": {}, "users": [CUSTOMER]}, {"id": "P", "users": [CUSTOMER]}),
+]
+
+
+@pytest.mark.parametrize("action", ["list_chats", "login"])
+@pytest.mark.parametrize(("summary", "info"), CHAT_INFOS, ids=["active", "of an earlier thread", "without threads"])
+def test_a_chat_info_of_3_7_has_the_last_events_of_its_last_thread(
+    action: str, summary: dict[str, Any], info: dict[str, Any]
+) -> None:
+    ours = {"license": {}, "chats_summary": [summary]}
+    before = repr(ours)
+    assert versions.response_for("3.7", action, ours) == {"license": {}, "chats_info": [info]}
+    assert repr(ours) == before
+
+
+@pytest.mark.parametrize(("name", "ours", "_older"), PUSHES)
+def test_pushes_of_3_7_are_those_of_3_6(name: str, ours: Any, _older: Any) -> None:
+    assert not versions.changes_push("3.7", name)
+    assert versions.push_for("3.7", name, ours) is ours
 
 
 def test_a_push_that_all_versions_share_is_not_touched() -> None:
     payload = {"chat_id": "P"}
     for version in versions.SERVED:
         assert not versions.changes_push(version, "chat_deactivated")
-        assert versions.downgrade_push(version, "chat_deactivated", payload) is payload
-    assert not versions.changes_push(versions.NEWEST, "incoming_chat")
+        assert versions.push_for(version, "chat_deactivated", payload) is payload
+    assert not versions.changes_push(versions.STABLE, "incoming_chat")
 
 
 def test_work_schedules_of_3_4_have_one_span_a_day() -> None:
@@ -111,11 +152,11 @@ def test_work_schedules_of_3_4_have_one_span_a_day() -> None:
         {"day": "monday", "enabled": True, "start": "13:30", "end": "16:30"},
         {"day": "friday", "enabled": False, "start": "07:30", "end": "21:30"},
     ]
-    newest = {"id": "a", "work_scheduler": {"timezone": "Europe/Warsaw", "schedule": spans}}
+    ours = {"id": "a", "work_scheduler": {"timezone": "Europe/Warsaw", "schedule": spans}}
     older = {"id": "a", "work_scheduler": {"monday": {"start": "08:30", "end": "16:30"}}}
-    assert versions.downgrade_push("3.4", "agent_updated", newest) == older
-    assert versions.downgrade_push("3.5", "agent_updated", newest) is newest
-    assert versions.downgrade_push("3.4", "agent_updated", {"id": "a"}) == {"id": "a"}
+    assert versions.push_for("3.4", "agent_updated", ours) == older
+    assert versions.push_for("3.5", "agent_updated", ours) is ours
+    assert versions.push_for("3.4", "agent_updated", {"id": "a"}) == {"id": "a"}
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
@@ -125,7 +166,7 @@ def test_work_schedules_of_3_4_have_one_span_a_day() -> None:
 )
 def test_include_active_becomes_active(version: str, include_active: dict[str, Any], active: bool | None) -> None:
     payload = {"filters": {"group_ids": [1], **include_active}}
-    filters = ListChats.parse(versions.upgrade_request(version, "list_chats", payload)).filters
+    filters = ListChats.parse(versions.request_from(version, "list_chats", payload)).filters
     assert filters is not None
     assert filters.active is active
     assert filters.group_ids == [1]
@@ -134,28 +175,28 @@ def test_include_active_becomes_active(version: str, include_active: dict[str, A
 @pytest.mark.parametrize("filters", [None, [], "active", 5])
 def test_what_cannot_be_upgraded_is_left_to_validation(filters: Any) -> None:
     payload = {"filters": filters}
-    assert versions.upgrade_request("3.5", "list_chats", payload) == payload
-    assert versions.upgrade_request("3.4", "list_archives", payload) == payload
+    assert versions.request_from("3.5", "list_chats", payload) == payload
+    assert versions.request_from("3.4", "list_archives", payload) == payload
 
 
 def test_include_active_must_be_a_boolean() -> None:
     with pytest.raises(ValidationError, match=r"`filters\.include_active` must be a boolean"):
-        versions.upgrade_request("3.5", "list_chats", {"filters": {"include_active": 1}})
+        versions.request_from("3.5", "list_chats", {"filters": {"include_active": 1}})
 
 
 def test_surveys_of_3_4_are_forms() -> None:
     payload = {"filters": {"surveys": [{"type": "pre_chat"}], "query": "a"}}
     upgraded = {"filters": {"forms": [{"type": "pre_chat"}], "query": "a"}}
-    assert versions.upgrade_request("3.4", "list_archives", payload) == upgraded
-    assert versions.upgrade_request("3.5", "list_archives", payload) is payload
+    assert versions.request_from("3.4", "list_archives", payload) == upgraded
+    assert versions.request_from("3.5", "list_archives", payload) is payload
 
 
 @pytest.mark.parametrize(
     ("action", "served"),
     [
-        ("send_event", ["3.4", "3.5", "3.6"]),
-        ("send_event_preview", ["3.6"]),
-        ("update_session", ["3.6"]),
+        ("send_event", ["3.4", "3.5", "3.6", "3.7"]),
+        ("send_event_preview", ["3.6", "3.7"]),
+        ("update_session", ["3.6", "3.7"]),
         ("list_customers", ["3.4", "3.5"]),
         ("get_license_info", ["3.5"]),
         ("change_push_notifications", ["3.4"]),
@@ -168,9 +209,10 @@ def test_actions_come_and_go(action: str, served: list[str]) -> None:
 @pytest.mark.parametrize(
     ("push", "served"),
     [
-        ("incoming_event", ["3.4", "3.5", "3.6"]),
-        ("incoming_thinking_indicator", ["3.6"]),
-        ("tag_created", ["3.5", "3.6"]),
+        ("incoming_event", ["3.4", "3.5", "3.6", "3.7"]),
+        ("incoming_thinking_indicator", ["3.6", "3.7"]),
+        ("tag_created", ["3.5", "3.6", "3.7"]),
+        ("canned_response_created", ["3.7"]),
         ("auto_access_added", ["3.4"]),
     ],
 )
@@ -188,4 +230,4 @@ def test_parameters_have_their_version_s_names() -> None:
 
 
 def test_bots_are_named_in_older_versions_only() -> None:
-    assert [versions.bots_by_author_id(version) for version in versions.SERVED] == [True, True, False]
+    assert [versions.bots_by_author_id(version) for version in versions.SERVED] == [True, True, False, False]

@@ -199,13 +199,17 @@ async def test_the_version_may_be_named_in_a_header(world: World) -> None:
     chat = await world.chat(alice)
     path, body = "/agent/action/send_thinking_indicator", f'{{"chat_id": "{chat.id}"}}'
     assert (await alice.request("POST", path, content=body)).status_code == 200
+    preview = await alice.request("POST", "/agent/action/list_chats", headers={"X-API-Version": "3.7"})
+    assert set(preview.json()) == {"chats_info", "found_chats"}
+    stable = await alice.request("POST", "/agent/action/list_chats")
+    assert set(stable.json()) == {"chats_summary", "found_chats"}
     older = await alice.request("POST", path, content=body, headers={"X-API-Version": "3.5"})
     assert older.status_code == 404
     unknown = await alice.request("POST", path, content=body, headers={"X-API-Version": "2.0"})
     assert unknown.json()["error"]["type"] == "unsupported_version"
 
 
-@pytest.mark.parametrize(("version", "speaks_as_bot"), [("3.4", True), ("3.5", True), ("3.6", False)])
+@pytest.mark.parametrize(("version", "speaks_as_bot"), [("3.4", True), ("3.5", True), ("3.6", False), ("3.7", False)])
 async def test_an_author_is_named_in_the_versions_that_have_it(world: World, version: str, speaks_as_bot: bool) -> None:
     alice = await world.web("alice", version=version)
     chat = await world.chat(alice, group=0, users=["robin"])

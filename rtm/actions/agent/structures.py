@@ -1,4 +1,4 @@
-"""Chats, threads and users as clients see them, in the newest version's vocabulary.
+"""Chats, threads and users as clients see them, in 3.6's vocabulary.
 
 Source: the public reference, "Data structures".
 """

@@ -1,4 +1,4 @@
-"""The payload of each action, in the vocabulary of the newest version; `Payload.parse` checks one.
+"""The payload of each action, in the vocabulary of 3.6; `Payload.parse` checks one.
 
 chats.py     chats, their threads and their users
 events.py    what is said, typed, thought and seen in a chat, and multicast
