@@ -215,6 +215,24 @@ async def test_without_redis_each_process_serves_by_its_own_count(redis_server: 
         assert spent(later) == 0
 
 
+async def test_what_nobody_has_foreseen_does_not_end_the_telling(
+    redis_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with processes(1, redis_url, clock) as ((quota, tally),):
+        failed = asyncio.Event()
+        whole = tally._counters.incr
+
+        async def fail(*_: object) -> int:
+            failed.set()
+            monkeypatch.setattr(tally._counters, "incr", whole)
+            raise RuntimeError
+
+        monkeypatch.setattr(tally._counters, "incr", fail)
+        spent(quota, 2 * PORTION)
+        await failed.wait()
+        await news(partial(is_told, quota, 2 * PORTION))
+
+
 async def test_a_redis_that_says_nothing_holds_nobody_up(redis_server: RedisServer, clock: Clock) -> None:
     async with processes(2, redis_server.url, clock) as ((here, _), (there, _)):
         spent(here, 2 * PORTION)
