@@ -60,6 +60,8 @@ _CUSTOMERS: dict[str, dict[str, Any]] = {
     "grace": {},
 }
 _GROUPS = ["General", "Sales", "Support"]
+TAGS = {"order": [SALES], "refund": [SALES, SUPPORT], "bug": [SUPPORT]}
+"""The groups that each tag is for."""
 _license_ids = itertools.count(1000)
 
 
@@ -196,6 +198,7 @@ class World:
             await connection.execute(insert(tables.groups), group_rows(self.license_id, _GROUPS))
             await connection.execute(insert(tables.group_agents), memberships)
             await connection.execute(insert(tables.customers), customers)
+            await connection.execute(insert(tables.tags), [self._tag(*tag) for tag in TAGS.items()])
 
     async def close(self) -> None:
         """Hang up everywhere."""
@@ -327,6 +330,15 @@ class World:
         version = tables.licenses.c.directory_version
         of_license = tables.licenses.c.id == self.license_id
         await connection.execute(update(tables.licenses).where(of_license).values(directory_version=version + 1))
+
+    def _tag(self, name: str, group_ids: list[int]) -> dict[str, Any]:
+        return {
+            "license_id": self.license_id,
+            "name": name,
+            "group_ids": group_ids,
+            "author_id": _email("olivia"),
+            "created_at": "2026-01-01T00:00:00.000000Z",
+        }
 
     def _agent(self, name: str) -> Any:
         of_agent = tables.agents.c.license_id == self.license_id, tables.agents.c.id == self.id(name)

@@ -53,7 +53,7 @@ def conversation(license_id: int, customer_id: str) -> tuple[Chat, list[NewEvent
 
 async def store(connection: AsyncConnection, chat: Chat, history: list[NewEvent]) -> None:
     """Write the rows of a chat that is not in the database yet."""
-    all_threads = [*chat.closed_threads, chat.active_thread()]
+    all_threads = [*chat.changed_threads.values(), chat.active_thread()]
     await connection.execute(
         insert(chats),
         {

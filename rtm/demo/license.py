@@ -24,7 +24,7 @@ LICENSE_ID = 1
 """`rtm init` numbers from 2 on."""
 
 _GROUPS = ["General", "Sales", "Support"]
-_TAGS = {"order": [1], "refund": [1, 2], "bug": [2]}
+_TAGS = {"order": [0, 1], "refund": [1, 2], "bug": [2]}
 _CUSTOMERS = {"Ada": "ada@example.net", "Grace": "grace@example.net"}
 _AGENTS = {
     "owner@example.com": ("Olivia Owner", "owner", (1, 2)),

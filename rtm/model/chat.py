@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Self
 import orjson
 
 from rtm.model.audience import Audience
-from rtm.protocol.errors import ChatInactive, ValidationError
+from rtm.protocol.errors import ChatInactive, LimitReached, ValidationError
 from rtm.protocol.identifiers import event_id, new_chat_id, new_thread_id
 
 UserType = Literal["agent", "customer"]
@@ -22,8 +22,8 @@ Visibility = Literal["all", "agents"]
 Properties = dict[str, dict[str, Any]]
 EventBody = dict[str, Any]
 
-MAX_PROPERTIES_BYTES = 1 << 18
-"""All properties of a chat together: each request has its own bounds, but they add up."""
+MAX_TAGS = 100
+"""On one thread; the state of its chat holds them."""
 
 
 @dataclass(slots=True)
@@ -63,6 +63,14 @@ class NewEvent(NamedTuple):
     """Also of an event that is shown without an author."""
 
 
+class ChangedEvent(NamedTuple):
+    """An event that a command changed."""
+
+    thread_id: str
+    number: int
+    body: EventBody
+
+
 @dataclass(slots=True)
 class Chat:
     """A chat with its last thread."""
@@ -81,8 +89,8 @@ class Chat:
     """By event type: thread_id, thread_created_at and the event, as `last_event_per_type` shows them."""
     revision: int = 0
     """How often it has changed since it was loaded."""
-    closed_threads: list[Thread] = field(default_factory=list)
-    """Earlier threads that changed since it was loaded."""
+    changed_threads: dict[str, Thread] = field(default_factory=dict)
+    """Earlier threads that changed since it was loaded, by id."""
     shape_changed: bool = False
     """Whether access or threads changed since it was loaded, not events only."""
     changed_users: dict[str, None] = field(default_factory=dict)
@@ -138,7 +146,7 @@ class Chat:
         """It is in the database as it stands."""
         self.revision = 0
         self.shape_changed = False
-        self.closed_threads.clear()
+        self.changed_threads.clear()
         self.changed_users.clear()
 
     def _changed(self, *user_ids: str, shape: bool = False) -> None:
@@ -161,6 +169,12 @@ class Chat:
         if self.thread is None or not self.thread.active:
             raise ChatInactive()
         return self.thread
+
+    def find_thread(self, thread_id: str) -> Thread | None:
+        """The last thread, or an earlier one that has changed, if it is of this id."""
+        if self.thread is not None and self.thread.id == thread_id:
+            return self.thread
+        return self.changed_threads.get(thread_id)
 
     def member(self, user_id: str) -> ChatUser | None:
         """The user, if present now."""
@@ -236,7 +250,7 @@ class Chat:
         )
         if previous is not None:
             previous.next_thread_id = self.thread.id
-            self.closed_threads.append(previous)
+            self.changed_threads[previous.id] = previous
         self._changed(*self.users, *self.followers, shape=True)
         self.followers.clear()
         return self.thread
@@ -311,14 +325,44 @@ class Chat:
         self._changed(agent_id)
         return True
 
-    def merge_properties(self, properties: Properties) -> None:
-        """Set these properties and keep the others. Raises ValidationError past MAX_PROPERTIES_BYTES."""
-        merged = {namespace: dict(values) for namespace, values in self.properties.items()}
-        for namespace, values in properties.items():
-            merged.setdefault(namespace, {}).update(values)
-        if len(orjson.dumps(merged)) > MAX_PROPERTIES_BYTES:
-            raise ValidationError(f"Properties of a chat must be at most {MAX_PROPERTIES_BYTES} bytes long")
-        self.properties = merged
+    def set_properties(self, properties: Properties) -> None:
+        """Have these properties and no others."""
+        self.properties = properties
+        self._changed()
+
+    def set_thread_properties(self, thread: Thread, properties: Properties) -> None:
+        """Let a thread of the chat, the last or an earlier one, have these properties and no others."""
+        thread.properties = properties
+        self._thread_changed(thread)
+
+    def tag(self, thread: Thread, tag: str) -> bool:
+        """Tag a thread of the chat; False for one that has the tag. Raises LimitReached."""
+        if tag in thread.tags:
+            return False
+        if len(thread.tags) >= MAX_TAGS:
+            raise LimitReached(f"A thread has at most {MAX_TAGS} tags")
+        thread.tags = [*thread.tags, tag]
+        self._thread_changed(thread)
+        return True
+
+    def untag(self, thread: Thread, tag: str) -> bool:
+        """Take the tag from a thread of the chat; False for one without it."""
+        if tag not in thread.tags:
+            return False
+        thread.tags = [each for each in thread.tags if each != tag]
+        self._thread_changed(thread)
+        return True
+
+    def _thread_changed(self, thread: Thread) -> None:
+        if thread is not self.thread:
+            self.changed_threads[thread.id] = thread
+        self._changed(shape=True)
+
+    def event_changed(self, body: EventBody) -> None:
+        """An event of one of the threads is like this now."""
+        last = self.last_events.get(body["type"])
+        if last is not None and last["event"]["id"] == body["id"]:
+            last["event"] = body
         self._changed()
 
     def mark_seen(self, user_id: str, up_to: str) -> bool:

@@ -1,15 +1,23 @@
 """Properties: namespace -> name -> value, on chats, threads and events.
 
 Values are strings, integers and booleans; numbers with a fraction are let through. The reference states no bounds.
+Properties are never changed in place: what is shown to others, or read anew from a request, may share them.
 
 Source: the public reference, "Configuration API", "Properties".
 """
 
-from typing import Annotated
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, Field
 
 from rtm.model.payload import AtMost, Expected, Text
+from rtm.protocol.errors import ValidationError
 
 MAX_STRING_LENGTH = 16 * 1024
+MAX_PROPERTIES_BYTES = 1 << 18
+"""All properties of a chat, a thread or an event: each request has its own bounds, but they add up."""
 
 PropertyName = Annotated[str, Text(128, least=1)]
 PropertyValue = Annotated[
@@ -17,3 +25,46 @@ PropertyValue = Annotated[
     Expected(f"must be a boolean, a number or a string of at most {MAX_STRING_LENGTH} characters"),
 ]
 Properties = Annotated[dict[PropertyName, Annotated[dict[PropertyName, PropertyValue], AtMost(100)]], AtMost(100)]
+
+
+def _without_empty(namespaces: dict[str, Any]) -> dict[str, Any]:
+    return {namespace: content for namespace, content in namespaces.items() if content}
+
+
+PropertiesToSet = Annotated[Properties, AfterValidator(_without_empty)]
+PropertiesToDelete = Annotated[
+    dict[PropertyName, Annotated[list[PropertyName], Field(max_length=100)]],
+    AtMost(100),
+    AfterValidator(_without_empty),
+]
+"""Namespace -> names."""
+
+Stored = dict[str, dict[str, Any]]
+
+
+def merged(stored: Stored, given: Mapping[str, Mapping[str, Any]], field: str = "properties") -> Stored:
+    """All that are stored, with those given set. Raises ValidationError past MAX_PROPERTIES_BYTES, about `field`."""
+    both = dict(stored)
+    for namespace, values in given.items():
+        both[namespace] = {**stored.get(namespace, {}), **values}
+    if len(orjson.dumps(both)) > MAX_PROPERTIES_BYTES:
+        raise ValidationError(f"`{field}` must be at most {MAX_PROPERTIES_BYTES} bytes long with those that are there")
+    return both
+
+
+def deletable(stored: Stored, named: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Those of the names that there are."""
+    found = {
+        namespace: [name for name in dict.fromkeys(names) if name in stored.get(namespace, {})]
+        for namespace, names in named.items()
+    }
+    return _without_empty(found)
+
+
+def without(stored: Stored, named: Mapping[str, Collection[str]]) -> Stored:
+    """All that are stored but those named."""
+    left = {
+        namespace: {name: value for name, value in values.items() if name not in named.get(namespace, ())}
+        for namespace, values in stored.items()
+    }
+    return _without_empty(left)

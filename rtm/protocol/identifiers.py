@@ -1,5 +1,6 @@
 """Ids in the protocol's forms: chats and threads are 10 upper-case letters and digits, events `<thread>_<n>`."""
 
+import re
 import secrets
 import string
 
@@ -23,3 +24,9 @@ new_thread_id = new_chat_id
 def event_id(thread_id: str, number: int) -> str:
     """The id of a thread's event; `number` counts from 1."""
     return f"{thread_id}_{number}"
+
+
+def event_number(thread_id: str, event_id: str) -> int | None:
+    """The inverse of `event_id`; None for what is no id of an event of this thread."""
+    of_thread, _, number = event_id.rpartition("_")
+    return int(number) if of_thread == thread_id and re.fullmatch("[1-9][0-9]{0,8}", number) else None

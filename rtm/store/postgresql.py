@@ -11,13 +11,21 @@ from collections.abc import Iterable, Sequence
 import asyncpg
 import orjson
 
-from rtm.model.chat import Chat
+from rtm.model.chat import Chat, Thread
 from rtm.model.customer import Customer
 from rtm.store import rows
 from rtm.store.database import CONNECT_TIMEOUT_S, open_postgresql
 from rtm.store.kept_chats import KeptChats
 from rtm.store.outage import StoreUnavailable, reason
-from rtm.store.work import Command, Loaded, custom_ids_needed, customers_needed, threads_needed
+from rtm.store.work import (
+    Command,
+    Loaded,
+    custom_ids_needed,
+    customers_needed,
+    earlier_threads_needed,
+    events_needed,
+    threads_needed,
+)
 from rtm.store.writer import Changes
 
 COMMAND_TIMEOUT_S = 10.0
@@ -43,7 +51,14 @@ _LOAD_CUSTOMERS = """
     SELECT c.id, c.license_id, c.name, c.email, c.created_at, c.state::text
     FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)
 """
-_LOAD_EVENTS = "SELECT thread_id, body::text FROM events WHERE thread_id = ANY($1::text[]) ORDER BY thread_id, number"
+_LOAD_EVENTS = """
+    SELECT thread_id, number, body::text FROM events WHERE thread_id = ANY($1::text[]) ORDER BY thread_id, number
+"""
+_LOAD_THREADS = "SELECT chat_id, id, state::text FROM threads WHERE id = ANY($1::text[])"
+_LOAD_SINGLE_EVENTS = """
+    SELECT e.thread_id, e.number, e.body::text
+    FROM events e JOIN unnest($1::text[], $2::int[]) AS k(thread_id, number) USING (thread_id, number)
+"""
 _LOAD_CUSTOM_IDS = """
     SELECT e.thread_id, e.custom_id, e.author_id, e.number
     FROM event_custom_ids e JOIN unnest($1::text[], $2::text[]) AS k(thread_id, custom_id) USING (thread_id, custom_id)
@@ -62,6 +77,11 @@ _UPSERT_THREADS = """
         AS r(id, chat_id, license_id, active, created_at, state)
     ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,
         chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END
+"""
+_UPDATE_EVENTS = """
+    UPDATE events SET body = r.body::jsonb
+    FROM unnest($1::text[], $2::int[], $3::text[]) AS r(thread_id, number, body)
+    WHERE events.thread_id = r.thread_id AND events.number = r.number
 """
 _INSERT_GROUPS = """
     INSERT INTO chat_groups (chat_id, group_id, license_id)
@@ -192,6 +212,11 @@ class PostgresqlStore:
                 batch.chats[chat_id] = chat
                 if license_id in batch.sequences:
                     self._kept.keep(chat)
+        await self._load_more(commands, batch)
+        return batch
+
+    async def _load_more(self, commands: Sequence[Command], batch: Loaded) -> None:
+        """What the commands need besides chats."""
         keys = customers_needed(commands, batch)
         if keys:
             for id_, license_id, name, email, created_at, state in await self._db.fetch(
@@ -201,13 +226,20 @@ class PostgresqlStore:
                 batch.customers[license_id, id_] = customer
         threads = threads_needed(commands, batch)
         if threads:
-            for thread_id, body in await self._db.fetch(_LOAD_EVENTS, threads):
-                batch.events.setdefault(thread_id, []).append(orjson.loads(body))
+            for thread_id, number, body in await self._db.fetch(_LOAD_EVENTS, threads):
+                batch.events.setdefault(thread_id, {})[number] = orjson.loads(body)
+        earlier_threads = earlier_threads_needed(commands, batch)
+        if earlier_threads:
+            for chat_id, thread_id, state in await self._db.fetch(_LOAD_THREADS, earlier_threads):
+                batch.threads[chat_id, thread_id] = Thread(**orjson.loads(state))
+        events = events_needed(commands)
+        if events:
+            for thread_id, number, body in await self._db.fetch(_LOAD_SINGLE_EVENTS, *zip(*events, strict=True)):
+                batch.events.setdefault(thread_id, {}).setdefault(number, orjson.loads(body))
         named = custom_ids_needed(commands, batch)
         if named:
             for *key, number in await self._db.fetch(_LOAD_CUSTOM_IDS, *zip(*named, strict=True)):
                 batch.custom_ids[tuple(key)] = number
-        return batch
 
     def _find_kept(self, commands: Iterable[Command], batch: Loaded) -> list[str]:
         """Take what is kept of the licenses that are locked; ids of the chats that must be read."""
@@ -234,6 +266,7 @@ class PostgresqlStore:
             await self._db.execute("DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])", shaped_ids)
             await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
         await self._insert(_UPSERT_USERS, rows.of_users(chats))
+        await self._insert(_UPDATE_EVENTS, [rows.of_event(event) for event in changes.changed_events])
         license_ids = dict.fromkeys([*(chat.license_id for chat in chats), *changes.sequences])
         return [
             (license_id, version)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import orjson
 
 from rtm.bus.base import Envelope
-from rtm.model.chat import Chat, NewEvent, Thread
+from rtm.model.chat import ChangedEvent, Chat, NewEvent, Thread
 from rtm.store.writer import Changes
 
 Row = tuple[object, ...]
@@ -34,7 +34,7 @@ def of_thread(chat: Chat, thread: Thread) -> Row:
     return (thread.id, chat.id, chat.license_id, thread.active, thread.created_at, json(thread))
 
 
-def of_event(event: NewEvent) -> Row:
+def of_event(event: NewEvent | ChangedEvent) -> Row:
     """thread_id, number, body"""
     return (event.thread_id, event.number, json(event.body))
 
@@ -62,7 +62,7 @@ def of_threads(chats: Iterable[Chat]) -> list[Row]:
     """The threads of these chats that changed."""
     rows = []
     for chat in chats:
-        rows += [of_thread(chat, thread) for thread in chat.closed_threads]
+        rows += [of_thread(chat, thread) for thread in chat.changed_threads.values()]
         if chat.thread is not None:
             rows.append(of_thread(chat, chat.thread))
     return rows

@@ -15,11 +15,19 @@ from typing import TypeVar
 
 import orjson
 
-from rtm.model.chat import Chat, EventBody
+from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.customer import Customer
 from rtm.store import rows
 from rtm.store.outage import StoreUnavailable
-from rtm.store.work import Command, Loaded, custom_ids_needed, customers_needed, threads_needed
+from rtm.store.work import (
+    Command,
+    Loaded,
+    custom_ids_needed,
+    customers_needed,
+    earlier_threads_needed,
+    events_needed,
+    threads_needed,
+)
 from rtm.store.writer import Changes
 
 _T = TypeVar("_T")
@@ -78,6 +86,13 @@ class SqliteStore:
         threads = threads_needed(commands, batch)
         if threads:
             batch.events = await self._run(lambda: self._load_events(threads))
+        earlier_threads = earlier_threads_needed(commands, batch)
+        if earlier_threads:
+            batch.threads = await self._run(lambda: self._load_threads(earlier_threads))
+        events = events_needed(commands)
+        if events:
+            for (thread_id, number), body in (await self._run(lambda: self._load_single_events(events))).items():
+                batch.events.setdefault(thread_id, {}).setdefault(number, body)
         custom_ids = custom_ids_needed(commands, batch)
         if custom_ids:
             batch.custom_ids = await self._run(lambda: self._load_custom_ids(custom_ids))
@@ -151,12 +166,34 @@ class SqliteStore:
                 found[license_id, id_] = Customer(id_, license_id, name, email, created_at, orjson.loads(state))
         return found
 
-    def _load_events(self, thread_ids: list[str]) -> dict[str, list[EventBody]]:
-        found: dict[str, list[EventBody]] = {}
+    def _load_events(self, thread_ids: list[str]) -> dict[str, dict[int, EventBody]]:
+        found: dict[str, dict[int, EventBody]] = {}
         for part in _parts(thread_ids):
-            query = f"SELECT thread_id, body FROM events WHERE thread_id IN ({_marks(part)}) ORDER BY thread_id, number"
-            for thread_id, body in self._db.execute(query, part):
-                found.setdefault(thread_id, []).append(orjson.loads(body))
+            query = (
+                f"SELECT thread_id, number, body FROM events WHERE thread_id IN ({_marks(part)})"
+                " ORDER BY thread_id, number"
+            )
+            for thread_id, number, body in self._db.execute(query, part):
+                found.setdefault(thread_id, {})[number] = orjson.loads(body)
+        return found
+
+    def _load_threads(self, thread_ids: list[str]) -> dict[tuple[str, str], Thread]:
+        found = {}
+        for part in _parts(thread_ids):
+            query = f"SELECT chat_id, id, state FROM threads WHERE id IN ({_marks(part)})"
+            for chat_id, thread_id, state in self._db.execute(query, part):
+                found[chat_id, thread_id] = Thread(**orjson.loads(state))
+        return found
+
+    def _load_single_events(self, keys: list[tuple[str, int]]) -> dict[tuple[str, int], EventBody]:
+        found = {}
+        for part in _parts(keys):
+            query = (
+                "SELECT thread_id, number, body FROM events"
+                f" WHERE (thread_id, number) IN (VALUES {', '.join(['(?, ?)'] * len(part))})"
+            )
+            for thread_id, number, body in self._db.execute(query, [x for key in part for x in key]):
+                found[thread_id, number] = orjson.loads(body)
         return found
 
     def _load_custom_ids(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
@@ -213,6 +250,10 @@ def _statements(changes: Changes) -> list[Statement]:
             "chat_users (chat_id, user_id, license_id, present, follows)",
             rows.of_users(chats),
             " ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows",
+        ),
+        *(
+            ("UPDATE events SET body = ? WHERE thread_id = ? AND number = ?", (body, thread_id, number))
+            for thread_id, number, body in map(rows.of_event, changes.changed_events)
         ),
         *_insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
         *_insert("event_custom_ids (thread_id, custom_id, author_id, number)", rows.of_custom_ids(changes.events)),

@@ -12,10 +12,10 @@ import orjson
 
 from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
-from rtm.model.chat import Chat, EventBody, NewEvent
+from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, Thread
 from rtm.model.customer import Customer
 from rtm.protocol.errors import NotFound
-from rtm.protocol.identifiers import event_id
+from rtm.protocol.identifiers import event_id, event_number
 
 
 class Needs(NamedTuple):
@@ -29,6 +29,10 @@ class Needs(NamedTuple):
     """Also the events of the chats' last threads."""
     custom_ids: tuple[str, ...] = ()
     """Also which events with these custom ids the chats' last threads have."""
+    thread_ids: tuple[str, ...] = ()
+    """Also these threads of the chats, however old."""
+    event_ids: tuple[str, ...] = ()
+    """Also these events of those threads."""
 
 
 @dataclass(slots=True)
@@ -37,10 +41,10 @@ class Loaded:
 
     chats: dict[str, Chat] = field(default_factory=dict)
     customers: dict[tuple[int, str], Customer] = field(default_factory=dict)
-    events: dict[str, list[EventBody]] = field(default_factory=dict)
-    """By thread, in order, as they were before the batch."""
-    added: dict[str, list[EventBody]] = field(default_factory=dict)
-    """By thread, what earlier commands of the batch have added."""
+    threads: dict[tuple[str, str], Thread] = field(default_factory=dict)
+    """By chat and id, those that commands name, but for the chats' last ones."""
+    events: dict[str, dict[int, EventBody]] = field(default_factory=dict)
+    """By thread and number, in order: those that commands need, and those that the batch has added."""
     custom_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """Numbers of events by thread, custom id and author: those that commands need, and those of the batch."""
     sequences: dict[int, int] = field(default_factory=dict)
@@ -91,6 +95,24 @@ def threads_needed(commands: Iterable[Command], batch: Loaded) -> list[str]:
     return list({chat.thread.id for chat in chats if chat is not None and chat.thread is not None})
 
 
+def earlier_threads_needed(commands: Iterable[Command], batch: Loaded) -> list[str]:
+    """Ids of the threads that the commands name; the chats' last ones have come with their chats."""
+    named = {thread_id for command in commands for thread_id in command.needs.thread_ids}
+    return list(named - {chat.thread.id for chat in batch.chats.values() if chat.thread is not None}) if named else []
+
+
+def events_needed(commands: Iterable[Command]) -> list[tuple[str, int]]:
+    """Thread and number of the events that the commands name."""
+    needed: dict[tuple[str, int], None] = {}
+    for command in commands:
+        for named in command.needs.event_ids:
+            for thread_id in command.needs.thread_ids:
+                number = event_number(thread_id, named)
+                if number is not None:
+                    needed[thread_id, number] = None
+    return list(needed)
+
+
 def custom_ids_needed(commands: Iterable[Command], batch: Loaded) -> list[tuple[str, str]]:
     """Ids of the last threads and the custom ids to look for in them."""
     needed: dict[tuple[str, str], None] = {}
@@ -119,12 +141,23 @@ class Clock:
 class Work:
     """What one command sees (`chat`, `customer`, `now`) and changes (`add`, `append`, `push`)."""
 
-    __slots__ = ("_loaded", "_now", "_revisions", "events", "license_id", "new_chats", "origin", "pushes")
+    __slots__ = (
+        "_loaded",
+        "_now",
+        "_revisions",
+        "changed_events",
+        "events",
+        "license_id",
+        "new_chats",
+        "origin",
+        "pushes",
+    )
 
     def __init__(self, command: Command, loaded: Loaded, now: Callable[[], str]) -> None:
         self.license_id = command.license_id
         self.origin = command.origin
         self.events: list[NewEvent] = []
+        self.changed_events: list[ChangedEvent] = []
         self.pushes: list[Envelope] = []
         self.new_chats: list[Chat] = []
         self._loaded = loaded
@@ -143,6 +176,21 @@ class Work:
         self._revisions.setdefault(chat_id, chat.revision)
         return chat
 
+    def thread(self, chat: Chat, thread_id: str) -> Thread:
+        """A thread of the chat, for a command that needs it. Raises NotFound."""
+        thread = chat.find_thread(thread_id) or self._loaded.threads.get((chat.id, thread_id))
+        if thread is None:
+            raise NotFound("Thread not found")
+        return thread
+
+    def event(self, thread: Thread, event_id: str) -> EventBody:
+        """An event of the thread, for a command that needs it. Raises NotFound."""
+        number = event_number(thread.id, event_id)
+        body = None if number is None else self._loaded.events.get(thread.id, {}).get(number)
+        if body is None:
+            raise NotFound("Event not found")
+        return body
+
     def customer(self, customer_id: str) -> Customer:
         """A customer of the requester's license. Raises NotFound."""
         customer = self.find_customer(customer_id)
@@ -156,7 +204,7 @@ class Work:
 
     def events_of(self, thread_id: str) -> list[EventBody]:
         """The events of a chat's last thread, for a command that needs them."""
-        return [*self._loaded.events.get(thread_id, ()), *self._loaded.added.get(thread_id, ())]
+        return list(self._loaded.events.get(thread_id, {}).values())
 
     def find_event(self, chat: Chat, author_id: str, custom_id: str | None) -> str | None:
         """Id of the author's event with this custom id in the chat's last thread, for a command that needs it."""
@@ -174,11 +222,18 @@ class Work:
         """Store an event in the chat's last thread; its id."""
         event = chat.append(body, author_id)
         self.events.append(event)
-        self._loaded.added.setdefault(event.thread_id, []).append(body)
+        self._loaded.events.setdefault(event.thread_id, {})[event.number] = body
         custom_id = body.get("custom_id")
         if custom_id is not None:
             self._loaded.custom_ids[event.thread_id, custom_id, author_id] = event.number
         return str(event.body["id"])
+
+    def event_changed(self, chat: Chat, thread: Thread, body: EventBody) -> None:
+        """Store an event of the chat as it is now; `body` is what `event` gave."""
+        number = event_number(thread.id, body["id"])
+        assert number is not None
+        chat.event_changed(body)
+        self.changed_events.append(ChangedEvent(thread.id, number, body))
 
     def push(self, name: str, payload: Any, to: Audience, *, stored: bool = True) -> None:
         """Tell the audience, once this is committed; what is not stored takes no place in the license's sequence."""

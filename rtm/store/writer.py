@@ -19,7 +19,7 @@ import structlog
 from prometheus_client import Histogram
 
 from rtm.bus.base import Envelope
-from rtm.model.chat import Chat, NewEvent
+from rtm.model.chat import ChangedEvent, Chat, NewEvent
 from rtm.protocol import timestamps
 from rtm.protocol.errors import ApiError, InternalError, RequestTimeout, ServiceUnavailable
 from rtm.store.outage import Outage, StoreUnavailable
@@ -38,6 +38,8 @@ class Changes:
     new_chats: list[Chat] = field(default_factory=list)
     changed_chats: list[Chat] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
+    changed_events: list[ChangedEvent] = field(default_factory=list)
+    """To be written before the new ones, as some may be among those, which are as they are to be."""
     outbox: list[Envelope] = field(default_factory=list)
     sequences: dict[int, int] = field(default_factory=dict)
     at: str = ""
@@ -176,6 +178,7 @@ class Writer:
         for _, work, _ in works:
             changes.new_chats += work.new_chats
             changes.events += work.events
+            changes.changed_events += work.changed_events
             new.update(chat.id for chat in work.new_chats)
             for envelope in work.pushes:
                 if envelope.sequence:

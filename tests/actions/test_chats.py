@@ -310,10 +310,10 @@ async def test_a_chat_that_is_not_resumed_keeps_its_groups(
     alice = await either_world.agent("alice")
     chat = await either_world.chat(alice)
     await alice.call("deactivate_chat", id=chat.id)
-    monkeypatch.setattr("rtm.model.chat.MAX_PROPERTIES_BYTES", 10)
+    monkeypatch.setattr("rtm.model.properties.MAX_PROPERTIES_BYTES", 10)
 
     wanted = {"id": chat.id, "access": {"group_ids": [SUPPORT]}, "properties": PROPERTIES}
-    assert (await alice.refused("resume_chat", chat=wanted)).message.startswith("Properties of a chat")
+    assert (await alice.refused("resume_chat", chat=wanted)).message.startswith("`chat.properties` must be at most")
 
     await alice.call("follow_chat", id=chat.id)
     assert (await alice.call("get_chat", chat_id=chat.id))["access"] == {"group_ids": [SALES]}

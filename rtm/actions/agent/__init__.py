@@ -4,6 +4,8 @@ structures.py  chats, threads and users as clients see them
 chats.py       starting, resuming, ending and following
 users.py       who takes part
 events.py      what is said, typed, thought and seen
+threads.py     threads of any age, and their tags
+properties.py  what integrations keep on chats, threads and events
 lists.py       reading chats and threads, page by page
 sessions.py    logging in and out
 statuses.py    who accepts chats

@@ -10,6 +10,7 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
+from rtm.model.properties import merged
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
     DeactivateChat,
@@ -30,6 +31,13 @@ EVERYBODY = 0
 def key_change(chat: Chat, visibility: Visibility = "all") -> Audience:
     """Who hears of a key change: users and followers of the chat, and every agent with access to its groups."""
     return replace(chat.audience(visibility), groups=tuple(chat.group_ids))
+
+
+def listeners(context: Context, chat: Chat, visibility: Visibility = "all") -> Audience:
+    """Who hears of any other change: users and followers, and who asked for it, though there may be neither."""
+    audience = chat.audience(visibility)
+    agent_id = context.identity.agent_id
+    return audience if agent_id in audience.agents else replace(audience, agents=(*audience.agents, agent_id))
 
 
 def _needs_of_start(payload: StartChat) -> Needs:
@@ -77,7 +85,7 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, 
         raise ValidationError("`chat.users` must not name a second customer")
     _check_authors(wanted, users)
     if wanted.properties:
-        chat.merge_properties(wanted.properties)
+        chat.set_properties(merged(chat.properties, wanted.properties, "chat.properties"))
     chat.group_ids = group_ids  # nothing is refused from here on
     if payload.continuous is not None:
         chat.continuous = payload.continuous

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rtm.access.chats import check_reach, reaches, readable, scopes_for
+from rtm.access.chats import check_reach, reaches_thread, readable, scopes_for
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
@@ -132,10 +132,7 @@ def _shown(context: Context, chat: Chat, threads: list[ThreadWithEvents]) -> lis
 
 
 def _thread_is_readable(context: Context, chat: Chat, thread: Thread) -> bool:
-    """An earlier thread keeps the groups it had."""
-    if reaches(context.identity, "chats", "ro", chat, ()):  # by `all`, or as a user of the chat
-        return True
-    return not context.group_ids.isdisjoint(thread.group_ids)
+    return reaches_thread(context.identity, "ro", chat, thread, context.group_ids)
 
 
 def _asked(context: Context, kind: str, payload: ListChats | ListThreads) -> tuple[dict[str, Any], Cursor | None]:

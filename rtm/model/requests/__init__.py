@@ -1,8 +1,9 @@
 """The payload of each action, in the vocabulary of 3.6; `Payload.parse` checks one.
 
-chats.py     chats, their threads and their users
-events.py    what is said, typed, thought and seen in a chat, and multicast
-sessions.py  connections and routing statuses
+chats.py       chats, their threads and their users
+events.py      what is said, typed, thought and seen in a chat, and multicast
+properties.py  properties of chats, threads and events, and tags of threads
+sessions.py    connections and routing statuses
 
 Source: the public reference, "Methods" of the Agent Chat API.
 """

@@ -1,0 +1,66 @@
+"""Threads of any age and their events, as commands change them; the tags of threads."""
+
+from typing import Any
+
+from rtm.access.chats import check_reach, reaches_thread, scopes_for
+from rtm.actions.agent.chats import listeners
+from rtm.actions.context import Context
+from rtm.actions.registry import AGENT, action
+from rtm.model.chat import Chat, EventBody, Thread
+from rtm.model.requests.properties import OfEvent, OfThread, TagThread, UntagThread
+from rtm.protocol.errors import MissingAccess, NotFound, ValidationError
+from rtm.store.work import Needs, Work
+
+
+def of_thread(payload: OfThread) -> Needs:
+    """What a command about a thread needs."""
+    return Needs((payload.chat_id,), thread_ids=(payload.thread_id,))
+
+
+def of_event(payload: OfEvent) -> Needs:
+    """What a command about an event needs."""
+    return Needs((payload.chat_id,), thread_ids=(payload.thread_id,), event_ids=(payload.event_id,))
+
+
+def changeable(context: Context, work: Work, payload: OfThread) -> tuple[Chat, Thread]:
+    """The thread, if the requester may change it. Raises NotFound, MissingAccess."""
+    chat = work.chat(payload.chat_id)
+    check_reach(context.identity, "chats", "rw", chat, context.group_ids)
+    thread = work.thread(chat, payload.thread_id)
+    if not reaches_thread(context.identity, "rw", chat, thread, context.group_ids):
+        raise MissingAccess("Requester has no access to the thread")
+    return chat, thread
+
+
+def changeable_event(context: Context, work: Work, payload: OfEvent) -> tuple[Chat, Thread, EventBody]:
+    """The event, if the requester may change it. Raises NotFound, MissingAccess."""
+    chat, thread = changeable(context, work, payload)
+    return chat, thread, work.event(thread, payload.event_id)
+
+
+@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("thread_tagged",), needs=of_thread)
+def tag_thread(context: Context, work: Work, payload: TagThread) -> dict[str, Any]:
+    """Put a tag of the license on a thread; nothing new for one that has it. Customers are not told."""
+    chat, thread = changeable(context, work, payload)
+    group_ids = context.directory.tags.get(payload.tag)
+    if group_ids is None:
+        raise NotFound("Tag not found")
+    if group_ids.isdisjoint(thread.group_ids):
+        raise ValidationError("`tag` must have a group in common with the thread")
+    if chat.tag(thread, payload.tag):
+        _tell(context, work, "thread_tagged", chat, payload)
+    return {}
+
+
+@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("thread_untagged",), needs=of_thread)
+def untag_thread(context: Context, work: Work, payload: UntagThread) -> dict[str, Any]:
+    """Take a tag from a thread, also one that the license no longer has; nothing new for a thread without it."""
+    chat, thread = changeable(context, work, payload)
+    if chat.untag(thread, payload.tag):
+        _tell(context, work, "thread_untagged", chat, payload)
+    return {}
+
+
+def _tell(context: Context, work: Work, push: str, chat: Chat, payload: TagThread) -> None:
+    shown = {"chat_id": chat.id, "thread_id": payload.thread_id, "tag": payload.tag}
+    work.push(push, shown, listeners(context, chat, "agents"))
