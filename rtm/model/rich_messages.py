@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rtm.model.payload import Between, Id, Payload, Text, Url, check_together
+from rtm.protocol.errors import LimitReached, ValidationError
 from rtm.protocol.validation import refusal
 
 MAX_ELEMENTS = 10
 MAX_BUTTONS = 13
+MAX_BUTTON_USERS = 100
 
 Label = Annotated[str, Text(1024)]
 Words = Annotated[str, Text(4096)]
@@ -38,7 +40,7 @@ class Button(Payload):
     value: Words | None = None
     webview_height: Literal["compact", "full", "tall"] | None = None
     postback_id: Id
-    user_ids: Annotated[list[Id], Field(max_length=100, default_factory=list)]
+    user_ids: Annotated[list[Id], Field(max_length=MAX_BUTTON_USERS, default_factory=list)]
     target: Literal["new", "current"] | None = None
 
     @model_validator(mode="after")
@@ -95,3 +97,25 @@ class Element(Payload):
     def body(self) -> dict[str, Any]:
         """The fields that were given, and `user_ids` of every button."""
         return self.model_dump(exclude_none=True)
+
+
+def toggle(body: dict[str, Any], postback_id: str, user_id: str, *, toggled: bool) -> bool:
+    """Let a user have the buttons of this postback pressed or not; False for who has. Raises an ApiError.
+
+    `body` is that of a rich message, and is changed in place.
+    """
+    pressed = [
+        button
+        for element in body.get("elements", ())
+        for button in element.get("buttons", ())
+        if button["postback_id"] == postback_id
+    ]
+    if not pressed:
+        raise ValidationError("`postback.id` must be the `postback_id` of a button of the event")
+    changed = [button for button in pressed if (user_id in button["user_ids"]) != toggled]
+    if toggled and any(len(button["user_ids"]) >= MAX_BUTTON_USERS for button in changed):
+        raise LimitReached(f"A button has at most {MAX_BUTTON_USERS} users")
+    for button in changed:
+        others = [each for each in button["user_ids"] if each != user_id]
+        button["user_ids"] = [*others, user_id] if toggled else others
+    return bool(changed)

@@ -65,7 +65,18 @@ def _list_chats_parameters(names: list[str]) -> list[str]:
     return ["filters.include_active" if name == "filters.active" else name for name in names]
 
 
+def _postback_request(payload: Object) -> Object:
+    return _with_postback(payload) if isinstance(payload.get("postback"), dict) else payload
+
+
+def _postback_parameters(names: list[str]) -> list[str]:
+    later = {f"postback.{name}" for name in _LATER_IN_POSTBACKS}
+    return [name for name in names if not name.startswith("postback.ecommerce.") and name not in later]
+
+
 # Structures
+
+_LATER_IN_POSTBACKS = ("button_type", "button_value", "ecommerce")
 
 
 def _user(user: Object) -> Object:
@@ -142,11 +153,11 @@ def _with_event(payload: Object) -> Object:
 
 
 def _with_postback(payload: Object) -> Object:
-    return payload | {"postback": _without(payload["postback"], "button_type", "button_value", "ecommerce")}
+    return payload | {"postback": _without(payload["postback"], *_LATER_IN_POSTBACKS)}
 
 
-REQUESTS = {"list_chats": _list_chats_request}
-PARAMETERS = {"list_chats": _list_chats_parameters}
+REQUESTS = {"list_chats": _list_chats_request, "send_rich_message_postback": _postback_request}
+PARAMETERS = {"list_chats": _list_chats_parameters, "send_rich_message_postback": _postback_parameters}
 RESPONSES = {
     "get_chat": _chat,
     "get_customer": _customer,

@@ -19,6 +19,10 @@ VERSIONS: Final = ["3.5", "3.6", "3.7"]
 SMITH, JONES = "smith@example.com", "jones@example.com"
 
 
+BUTTON = {"text": "Yes", "postback_id": "yes"}
+CARDS = {"type": "rich_message", "template_id": "cards", "elements": [{"title": "Well?", "buttons": [BUTTON]}]}
+
+
 class Agent:
     """One client of the SDK."""
 
@@ -186,6 +190,38 @@ def test_members(conversation: Conversation) -> None:
     done(conversation.smith.rtm.add_user_to_chat(**jones, visibility="all"))
     added = conversation.jones.heard("user_added_to_chat", lambda payload: payload["user"]["id"] == JONES)
     assert added["payload"].items() >= {"chat_id": conversation.chat_id, "requester_id": SMITH}.items()
+
+
+def test_properties_and_tags(conversation: Conversation) -> None:
+    rtm, chat_id = conversation.smith.rtm, conversation.chat_id
+    sent = done(rtm.send_event(chat_id=chat_id, event=CARDS))
+    places = {"chat": {"chat_id": chat_id}, "thread": {"chat_id": chat_id, "thread_id": conversation.thread_id}}
+    places["event"] = {**places["thread"], **sent}
+    for of, place in places.items():
+        update, delete = getattr(rtm, f"update_{of}_properties"), getattr(rtm, f"delete_{of}_properties")
+        at = {"id": chat_id} if of == "chat" else place
+        done(update(**at, properties={"ns": {"kept": 1, "gone": True}}))
+        updated = {**place, "properties": {"ns": {"kept": 1, "gone": True}}}
+        assert conversation.jones.heard(f"{of}_properties_updated", updated.__eq__)
+        done(delete(**at, properties={"ns": ["gone"]}))
+        deleted = {**place, "properties": {"ns": ["gone"]}}
+        assert conversation.jones.heard(f"{of}_properties_deleted", deleted.__eq__)
+        assert refused(update(**at, properties={"ns": 1})) == "validation"
+        assert refused(delete(**at, properties={"ns": {}})) == "validation"
+
+    thread = places["thread"]
+    done(rtm.tag_thread(**thread, tag="order"))
+    assert conversation.jones.heard("thread_tagged", lambda payload: payload == {**thread, "tag": "order"})
+    assert refused(rtm.tag_thread(**thread, tag="nonsense")) == "not_found"
+    done(rtm.untag_thread(**thread, tag="order"))
+    assert conversation.jones.heard("thread_untagged", lambda payload: payload == {**thread, "tag": "order"})
+    assert refused(rtm.untag_thread(chat_id=chat_id, thread_id="NOSUCH", tag="order")) == "not_found"
+
+    postback = {"id": "yes", "toggled": True}
+    done(rtm.send_rich_message_postback(**places["event"], postback=postback))
+    pressed = {"user_id": SMITH, **places["event"], "postback": postback}
+    assert conversation.jones.heard("incoming_rich_message_postback", pressed.__eq__)
+    assert refused(rtm.send_rich_message_postback(**places["event"], postback={})) == "validation"
 
 
 def test_routing_statuses(conversation: Conversation) -> None:

@@ -9,7 +9,7 @@ from httpx import Response
 from livechat.agent import AgentWeb
 from livechat.utils.structures import AccessToken, TokenType
 
-from tests.conformance.test_sdk_rtm import JONES, SMITH, VERSIONS, listed
+from tests.conformance.test_sdk_rtm import CARDS, JONES, SMITH, VERSIONS, listed
 from tests.running import ServerProcess
 
 
@@ -102,6 +102,32 @@ def test_small_things(smith: Any, chat: dict[str, Any], version: str) -> None:
     if version != "3.5":
         assert done(smith.send_event_preview(chat_id=chat_id, event={"type": "message", "text": "H"})) == {}
         assert done(smith.send_thinking_indicator(chat_id=chat_id, title="Looking")) == {}
+
+
+def test_properties_and_tags(smith: Any, chat: dict[str, Any]) -> None:
+    chat_id, thread_id = chat["chat_id"], chat["thread_id"]
+    sent = done(smith.send_event(chat_id=chat_id, event=CARDS))
+    places = {"chat": {"id": chat_id}, "thread": {"chat_id": chat_id, "thread_id": thread_id}}
+    places["event"] = {**places["thread"], **sent}
+    for of, place in places.items():
+        update, delete = getattr(smith, f"update_{of}_properties"), getattr(smith, f"delete_{of}_properties")
+        assert done(update(**place, properties={"ns": {"kept": 1, "gone": True}})) == {}
+        assert done(delete(**place, properties={"ns": ["gone"]})) == {}
+        assert refused(update(**place, properties={"ns": 1})) == (400, "validation")
+        assert refused(delete(**place, properties={"ns": {}})) == (400, "validation")
+    assert done(smith.tag_thread(**places["thread"], tag="order")) == {}
+    assert refused(smith.tag_thread(**places["thread"], tag="nonsense")) == (404, "not_found")
+    postback = {"id": "yes", "toggled": True}
+    assert done(smith.send_rich_message_postback(**places["event"], postback=postback)) == {}
+    assert refused(smith.send_rich_message_postback(**places["event"], postback={})) == (400, "validation")
+
+    read = done(smith.get_chat(chat_id=chat_id))
+    event = read["thread"]["events"][0]
+    assert [each["properties"] for each in (read, read["thread"], event)] == [{"ns": {"kept": 1}}] * 3
+    assert event["elements"][0]["buttons"][0]["user_ids"] == [SMITH]
+    assert read["thread"]["tags"] == ["order"]
+    assert done(smith.untag_thread(**places["thread"], tag="order")) == {}
+    assert refused(smith.untag_thread(chat_id=chat_id, thread_id="NOSUCH", tag="order")) == (404, "not_found")
 
 
 def test_following(server: ServerProcess, version: str, chat: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 SECRET = "dal:a-secret-that-nobody-repeats"
 LONG = "a" * 257
 NO_CHAT = ("not_found", "Chat not found")
+NO_THREAD = ("not_found", "Thread not found")
+NO_EVENT = ("not_found", "Event not found")
 NO_AGENT = ("not_found", "Agent not found")
 NO_CUSTOMER = ("not_found", "Customer not found")
 INACTIVE = ("chat_inactive", "Chat is inactive")
@@ -72,6 +74,16 @@ def filtered(**filters: Any) -> dict[str, Any]:
 
 def by_property(condition: Any) -> dict[str, Any]:
     return filtered(properties={"ns": {"name": condition}})
+
+
+def thread(**more: Any) -> dict[str, Any]:
+    """The payload of an action on a thread."""
+    return {"chat_id": "$chat", "thread_id": "$thread"} | more
+
+
+def postback(**fields: Any) -> dict[str, Any]:
+    """The payload of send_rich_message_postback."""
+    return thread(event_id="x", postback={"id": "yes", "toggled": True} | fields)
 
 
 PROPERTY = "must be a boolean, a number or a string of at most 16384 characters"
@@ -220,6 +232,100 @@ CASES: dict[str, Case] = {
         start(properties={"ns": {str(number): 1 for number in range(101)}}),
         wrong("`chat.properties.ns` must have at most 100 elements"),
     ),
+    "update a chat's properties by another name of its id": (
+        "update_chat_properties",
+        {"chat_id": "$chat", "properties": {}},
+        wrong("`id` is required"),
+    ),
+    "update no properties": ("update_chat_properties", {"id": "$chat"}, wrong("`properties` is required")),
+    "update properties to nothing": (
+        "update_chat_properties",
+        {"id": "$chat", "properties": {"ns": {"name": None}}},
+        wrong(f"`properties.ns.name` {PROPERTY}"),
+    ),
+    "update properties of a chat of another license": (
+        "update_chat_properties",
+        {"id": "$foreign", "properties": {"ns": {"name": 1}}},
+        NO_CHAT,
+    ),
+    "delete properties by value": (
+        "delete_chat_properties",
+        {"id": "$chat", "properties": {"ns": {"name": 1}}},
+        wrong("`properties.ns` must be an array"),
+    ),
+    "delete 101 properties": (
+        "delete_chat_properties",
+        {"id": "$chat", "properties": {"ns": ["x"] * 101}},
+        wrong("`properties.ns` must have at most 100 elements"),
+    ),
+    "delete a property with U+0000": (
+        "delete_chat_properties",
+        {"id": "$chat", "properties": {"ns": ["a\0b"]}},
+        wrong("`properties.ns[0]` must not contain the character U+0000"),
+    ),
+    "delete properties of 101 namespaces": (
+        "delete_thread_properties",
+        thread(properties={str(number): [] for number in range(101)}),
+        wrong("`properties` must have at most 100 elements"),
+    ),
+    "update properties of a thread of another license": (
+        "update_thread_properties",
+        thread(thread_id="$foreign_thread", properties={"ns": {"name": 1}}),
+        NO_THREAD,
+    ),
+    "delete properties of a thread of nowhere": (
+        "delete_thread_properties",
+        thread(thread_id="' OR 1=1 --", properties={"ns": ["name"]}),
+        NO_THREAD,
+    ),
+    "update properties of an event beyond 32 bits": (
+        "update_event_properties",
+        thread(event_id="X_99999999999", properties={}),
+        NO_EVENT,
+    ),
+    "delete properties of an event of nowhere": (
+        "delete_event_properties",
+        thread(event_id="%", properties={}),
+        NO_EVENT,
+    ),
+    "update properties of an event of another license": (
+        "update_event_properties",
+        thread(thread_id="$foreign_thread", event_id="x", properties={}),
+        NO_THREAD,
+    ),
+    # tag_thread, untag_thread
+    "tag of nothing": ("tag_thread", thread(tag=""), wrong("`tag` must not be empty")),
+    "tag of 257 characters": ("tag_thread", thread(tag=LONG), wrong("`tag` must be at most 256 characters long")),
+    "tag that is not": ("tag_thread", thread(tag="nonsense"), ("not_found", "Tag not found")),
+    "tag for another group": (
+        "tag_thread",
+        thread(tag="bug"),
+        wrong("`tag` must have a group in common with the thread"),
+    ),
+    "tag on a thread of another license": ("tag_thread", thread(thread_id="$foreign_thread", tag="order"), NO_THREAD),
+    "untag with a list": ("untag_thread", thread(tag=["order"]), wrong("`tag` must be a string")),
+    "untag a thread of another license": (
+        "untag_thread",
+        thread(thread_id="$foreign_thread", tag="order"),
+        NO_THREAD,
+    ),
+    # send_rich_message_postback
+    "postback on a button of nothing": (
+        "send_rich_message_postback",
+        thread(event_id="x"),
+        wrong("`postback` is required"),
+    ),
+    "postback neither on nor off": (
+        "send_rich_message_postback",
+        postback(toggled="yes"),
+        wrong("`postback.toggled` must be a boolean"),
+    ),
+    "postback of no product": (
+        "send_rich_message_postback",
+        postback(ecommerce={}),
+        wrong("`postback.ecommerce.product_id` is required"),
+    ),
+    "postback on an event that is not": ("send_rich_message_postback", postback(), NO_EVENT),
     # resume_chat, deactivate_chat, follow_chat, unfollow_chat
     "resume without a chat": ("resume_chat", {}, wrong("`chat` is required")),
     "resume without an id": ("resume_chat", {"chat": {}}, wrong("`chat.id` is required")),

@@ -20,8 +20,19 @@ from rtm.model.requests.events import (
     Multicast,
     SendEvent,
     SendEventPreview,
+    SendRichMessagePostback,
     SendThinkingIndicator,
     SendTypingIndicator,
+)
+from rtm.model.requests.properties import (
+    DeleteChatProperties,
+    DeleteEventProperties,
+    DeleteThreadProperties,
+    TagThread,
+    UntagThread,
+    UpdateChatProperties,
+    UpdateEventProperties,
+    UpdateThreadProperties,
 )
 from rtm.model.requests.sessions import (
     ListRoutingStatuses,
@@ -115,6 +126,17 @@ CHAT = {
     "thread": {"events": list(EVENTS.values()), "properties": PROPERTIES},
 }
 
+NAMES = {"0805e283233042b37f460ed8fbf22160": ["string_property"]}
+OF_THREAD = {"chat_id": "Q1GZ3FNAT9", "thread_id": "Q1GZ3FNAU9"}
+OF_EVENT = OF_THREAD | {"event_id": "Q1GZ3FNAU9_1"}
+TOGGLED = {
+    "id": "action_yes",
+    "toggled": True,
+    "button_type": "url",
+    "button_value": "https://www.example.com",
+    "ecommerce": {"product_id": "12345", "option_id": "red-xl", "quantity": 1},
+}
+
 PAYLOADS: dict[type[Payload], dict[str, Any]] = {
     AddUserToChat: {
         "chat_id": "PW94SJTGW6",
@@ -172,6 +194,15 @@ PAYLOADS: dict[type[Payload], dict[str, Any]] = {
         "custom_id": "31-0C",
     },
     SendTypingIndicator: {"chat_id": "PJ0MRSHTDG", "visibility": "agents", "is_typing": True},
+    DeleteChatProperties: {"id": "Q1VZR7AJCE", "properties": NAMES},
+    DeleteEventProperties: OF_EVENT | {"properties": NAMES},
+    DeleteThreadProperties: OF_THREAD | {"properties": NAMES},
+    UpdateChatProperties: {"id": "Q1VZR7AJCE", "properties": PROPERTIES},
+    UpdateEventProperties: OF_EVENT | {"properties": PROPERTIES},
+    UpdateThreadProperties: OF_THREAD | {"properties": PROPERTIES},
+    TagThread: OF_THREAD | {"tag": "support"},
+    UntagThread: OF_THREAD | {"tag": "support"},
+    SendRichMessagePostback: OF_EVENT | {"postback": TOGGLED},
     SetAwayStatus: {"away": True},
     SetRoutingStatus: {"status": "not_accepting_chats", "agent_id": "smith@example.com"},
     StartChat: {"chat": CHAT, "active": False, "continuous": True},

@@ -7,6 +7,7 @@ import pytest
 from rtm import versions
 from rtm.model.payload import parameters
 from rtm.model.requests.chats import ListChats
+from rtm.model.requests.events import SendRichMessagePostback
 from rtm.model.requests.sessions import Login
 from rtm.protocol.errors import ValidationError
 
@@ -182,6 +183,21 @@ def test_what_cannot_be_upgraded_is_left_to_validation(filters: Any) -> None:
 def test_include_active_must_be_a_boolean() -> None:
     with pytest.raises(ValidationError, match=r"`filters\.include_active` must be a boolean"):
         versions.request_from("3.5", "list_chats", {"filters": {"include_active": 1}})
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+def test_postbacks_of_older_versions_know_less(version: str) -> None:
+    payload = {"chat_id": "P", "postback": {"id": "a", "toggled": True, "button_type": 1, "ecommerce": []}}
+    upgraded = {"chat_id": "P", "postback": {"id": "a", "toggled": True}}
+    assert versions.request_from(version, "send_rich_message_postback", payload) == upgraded
+    for wrong in ({}, {"postback": None}, {"postback": ["ecommerce"]}):
+        assert versions.request_from(version, "send_rich_message_postback", wrong) == wrong
+    names = versions.parameters(version, "send_rich_message_postback", parameters(SendRichMessagePostback))
+    assert [name for name in names if name.startswith("postback")] == [
+        "postback",
+        "postback.id",
+        "postback.toggled",
+    ]
 
 
 def test_surveys_of_3_4_are_forms() -> None:

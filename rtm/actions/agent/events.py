@@ -3,6 +3,8 @@
 from typing import Any
 
 from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.actions.agent.chats import listeners
+from rtm.actions.agent.threads import changeable_event, of_event
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
@@ -11,10 +13,12 @@ from rtm.model.requests.events import (
     MarkEventsAsSeen,
     SendEvent,
     SendEventPreview,
+    SendRichMessagePostback,
     SendThinkingIndicator,
     SendTypingIndicator,
 )
-from rtm.protocol.errors import AuthorizationError
+from rtm.model.rich_messages import toggle
+from rtm.protocol.errors import AuthorizationError, ValidationError
 from rtm.protocol.timestamps import to_seconds
 from rtm.store.work import Needs, Work
 
@@ -75,6 +79,30 @@ def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, An
         chat.audience(event.visibility),
     )
     return {"event_id": event_id}
+
+
+@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_rich_message_postback",), needs=of_event)
+def send_rich_message_postback(context: Context, work: Work, payload: SendRichMessagePostback) -> dict[str, Any]:
+    """Press or release a button of a rich message; told only while its thread is open."""
+    chat, thread, event = changeable_event(context, work, payload)
+    if event["type"] != "rich_message":
+        raise ValidationError("`event_id` must be the id of a rich message")
+    postback, user_id = payload.postback, context.identity.agent_id
+    if toggle(event, postback.id, user_id, toggled=postback.toggled):
+        work.event_changed(chat, thread, event)
+    if thread.active:
+        work.push(
+            "incoming_rich_message_postback",
+            {
+                "user_id": user_id,
+                "chat_id": chat.id,
+                "thread_id": thread.id,
+                "event_id": event["id"],
+                "postback": postback.model_dump(exclude_none=True),
+            },
+            listeners(context, chat, event["visibility"]),
+        )
+    return {}
 
 
 @action(AGENT, scopes=_CONVERSATION, needs=_of_chat, stores=False)

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from rtm.model.chat import Visibility
-from rtm.model.events import Message, NewEvent, visible_to_all
+from rtm.model.events import ChosenProduct, Message, NewEvent, visible_to_all
 from rtm.model.payload import GroupId, Id, Json, Payload, Text, Timestamp
+from rtm.model.requests.properties import OfEvent
 from rtm.protocol.validation import refusal
 
 
@@ -23,6 +24,22 @@ class SendEventPreview(Payload):
 
     chat_id: Id
     event: Annotated[Message, AfterValidator(visible_to_all)]
+
+
+class ToggledButton(Payload):
+    """A button of a rich message by its `postback_id`, and whether the requester has it pressed now."""
+
+    id: Id
+    toggled: bool
+    button_type: Annotated[str, Text(256)] | None = None
+    button_value: Annotated[str, Text(4096)] | None = None
+    ecommerce: ChosenProduct | None = None
+
+
+class SendRichMessagePostback(OfEvent):
+    """`send_rich_message_postback`"""
+
+    postback: ToggledButton
 
 
 class SendTypingIndicator(Payload):
