@@ -64,7 +64,7 @@ class Caller:
 def answer_to(error: Exception, **context: Any) -> ApiError:
     """What a client is told of an exception; `context` goes to the log with what it is not told."""
     if isinstance(error, ApiError):
-        return error
+        return error.with_traceback(None)  # whose frames hold the outcome, which is the error
     if isinstance(error, TimeoutError):
         return RequestTimeout()
     if isinstance(error, DBAPIError | PoolTimeoutError | OSError):
@@ -230,6 +230,7 @@ class Dispatcher:
         if not isinstance(outcome, ApiError):
             for follow_up in context.after_reply:
                 follow_up()
+        context.after_reply.clear()  # they hold the context
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

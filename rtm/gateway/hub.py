@@ -63,8 +63,16 @@ class Backlog(Cork):
         super().__init__([], 0)
         self._room = room
         self._kept: list[tuple[int, bytes]] = []
-        self.pending: Cork | None = self
         self.write: Callable[[bytes], int] | None = None
+
+    @property
+    def pending(self) -> Cork | None:
+        """Always here; not kept, as an object that refers to itself waits for the garbage collector."""
+        return self
+
+    @pending.setter
+    def pending(self, place: Cork | None) -> None:
+        """`then` leads nowhere else."""
 
     def then(self, frame: bytes) -> "Backlog":
         """Keep the frame."""

@@ -157,7 +157,7 @@ class Writer:
             try:
                 outcome = command.apply(work)
             except ApiError as error:
-                outcome = error
+                outcome = error.with_traceback(None)  # whose frames hold the outcome, and with it the batch
             except Exception:
                 request_id = command.origin.request_id if command.origin is not None else None
                 log.exception("command_failed", license_id=command.license_id, request_id=request_id)

@@ -1,14 +1,22 @@
 """A session's limits on time and number, its token, and how it ends."""
 
 import asyncio
+import gc
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from rtm.actions.context import Context
+from rtm.gateway.hub import Backlog
+from rtm.gateway.session import Session
+from rtm.gateway.wire import Wire
+from rtm.protocol.errors import ApiError
 from rtm.settings import Limits
 from rtm.store.queries import Queries
+from rtm.store.work import Command
 from tests.world import SALES, Client, Refused, World
 
 WorldWith = Callable[..., Awaitable[World]]
@@ -357,3 +365,30 @@ async def test_a_server_that_stops_says_so(world_with: WorldWith) -> None:
         # Of the contract's reasons, one at which clients are to come back.
         assert await client.ended() == ({"reason": "internal_error"}, 1001)
     await stopping
+
+
+async def test_sessions_and_refusals_leave_nothing_to_the_garbage_collector(world: World) -> None:
+    """It comes by seldom: what waited for it made a process grow with every client that came and went."""
+
+    def alive() -> Counter[str]:
+        kinds = (Session, Wire, Backlog, Context, Command, ApiError)
+        return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
+
+    async def visit() -> None:
+        erin = await world.agent("erin")
+        await erin.refused("send_event", chat_id="AAAAAAAAAA", event={"type": "message", "text": "hello"})
+        await erin.refused("list_chats", limit=0)
+        await erin.close()
+
+    await visit()
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        for _ in range(3):
+            await visit()
+        async with asyncio.timeout(10):
+            while alive() != before:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
