@@ -71,7 +71,7 @@ async def list_routing_statuses(context: Context, payload: ListRoutingStatuses) 
     return [{"agent_id": agent_id, "status": status} for agent_id, status in statuses.items()]
 
 
-@action(AGENT, scopes=("agents--my:rw",), transports=("rtm",), ordered=True)
+@action(AGENT, scopes=("agents--my:rw",), pushes=("routing_status_set",), transports=("rtm",), ordered=True)
 async def set_away_status(context: Context, payload: SetAwayStatus) -> dict[str, Any]:
     """Mark this connection as away; when all of the agent's are, the agent accepts no chats."""
     session = context.require_session()

@@ -76,9 +76,17 @@ def thread(of: Thread, events: list[EventBody]) -> dict[str, Any]:
 
 
 def thread_summary(of: Thread) -> dict[str, Any]:
-    """A thread without its events."""
-    shown = thread(of, [])
-    del shown["events"]
+    """A thread in brief: neither its events nor its neighbours."""
+    shown: dict[str, Any] = {
+        "id": of.id,
+        "created_at": of.created_at,
+        "active": of.active,
+        "user_ids": of.user_ids,
+        "properties": of.properties,
+        "access": access(of.group_ids),
+    }
+    if of.tags:
+        shown["tags"] = of.tags
     return shown
 
 
