@@ -139,7 +139,7 @@ class Clock:
 
 
 class Work:
-    """What one command sees (`chat`, `customer`, `now`) and changes (`add`, `append`, `push`)."""
+    """What one command sees (`chat`, `customer`, `now`) and changes (`add`, `append`, `event_changed`, `push`)."""
 
     __slots__ = (
         "_loaded",

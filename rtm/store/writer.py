@@ -39,7 +39,7 @@ class Changes:
     changed_chats: list[Chat] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
     changed_events: list[ChangedEvent] = field(default_factory=list)
-    """To be written before the new ones, as some may be among those, which are as they are to be."""
+    """To be written before `events`: what the batch has added is there in its last form, and in no table yet."""
     outbox: list[Envelope] = field(default_factory=list)
     sequences: dict[int, int] = field(default_factory=dict)
     at: str = ""

@@ -17,6 +17,7 @@ from rtm.access.founding import license_row
 from rtm.bus.base import Envelope
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser
+from rtm.model.properties import merged
 from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
 from rtm.settings import Settings
 from rtm.store import sqlite, tables
@@ -83,6 +84,7 @@ class Process:
         *,
         chat: str | None = None,
         custom_id: str | None = None,
+        event: str | None = None,
         stores: bool = True,
         license_id: int | None = None,
     ) -> "asyncio.Future[Any]":
@@ -93,7 +95,12 @@ class Process:
             self.said.append(("answer", outcome))
             answer.set_result(outcome)
 
-        needs = Needs((chat,) if chat else (), custom_ids=(custom_id,) if custom_id else ())
+        needs = Needs(
+            (chat,) if chat else (),
+            custom_ids=(custom_id,) if custom_id else (),
+            thread_ids=(event.partition("_")[0],) if event else (),
+            event_ids=(event,) if event else (),
+        )
         self.writer.submit(Command(license_id or self._license_id, needs, apply, done, stores=stores))
         return answer
 
@@ -146,6 +153,33 @@ def say_once(chat_id: str, custom_id: str) -> Callable[[Work], str]:
         chat = work.chat(chat_id)
         body = {"custom_id": custom_id, "type": "message", "text": custom_id, "created_at": work.now()}
         return work.find_event(chat, "alice", custom_id) or work.append(chat, body, "alice")
+
+    return apply
+
+
+def mark(chat_id: str, event_id: str, name: str, error: Exception | None = None) -> Callable[[Work], None]:
+    """Give an event and its thread a property more, and then fail if there is an error."""
+
+    def apply(work: Work) -> None:
+        chat = work.chat(chat_id)
+        thread = work.thread(chat, event_id.partition("_")[0])
+        body = work.event(thread, event_id)
+        body["properties"] = merged(body.get("properties", {}), {"marks": {name: True}})
+        work.event_changed(chat, thread, body)
+        chat.set_thread_properties(thread, merged(thread.properties, {"marks": {name: True}}))
+        if error is not None:
+            raise error
+
+    return apply
+
+
+def reopen(chat_id: str) -> Callable[[Work], None]:
+    """Close the chat's thread and begin another."""
+
+    def apply(work: Work) -> None:
+        chat = work.chat(chat_id)
+        chat.close_thread()
+        chat.open_thread(at=work.now(), users=[ChatUser("alice", "agent")], properties={}, active=True)
 
     return apply
 
@@ -392,6 +426,37 @@ async def test_a_refused_command_leaves_no_trace_and_harms_nobody(
     assert process.sequences == list(range(3, 13))
     assert await data.sequences() == list(range(1, 13))
     assert sum(kind == "answer" for kind, _ in process.said) == 11  # each is answered once
+
+
+@pytest.mark.parametrize("when", ["before", "amid", "after"])
+async def test_events_and_threads_are_changed_once_while_the_chat_goes_on(
+    process: Process, data: Data, when: str
+) -> None:
+    """The thread is the chat's last one all along, becomes an earlier one within the batch, or is one before it."""
+    chat_id = await process.start_chat()
+    event_id = await process.submit(say(chat_id), chat=chat_id)
+    thread_id = event_id.partition("_")[0]
+    if when == "after":
+        await process.submit(reopen(chat_id), chat=chat_id)
+    process.said.clear()
+
+    pending = []
+    for number in range(6):
+        if number == 3 and when == "amid":
+            pending.append(process.submit(reopen(chat_id), chat=chat_id))
+        error = ChatInactive() if number in (1, 4) else None
+        pending.append(process.submit(mark(chat_id, event_id, str(number), error), chat=chat_id, event=event_id))
+    outcomes = await asyncio.gather(*pending)
+
+    assert sum(isinstance(outcome, ChatInactive) for outcome in outcomes) == 2
+    found = await Queries(data.database).thread(chat_id, thread_id)
+    assert found is not None
+    marks = {"marks": dict.fromkeys("0235", True)}
+    assert found.thread.properties == found.events[0]["properties"] == marks
+    assert (found.thread.next_thread_id is None) == (when == "before")
+    chat = await Queries(data.database).chat(data.license_id, chat_id)
+    assert chat is not None
+    assert chat.last_events["message"]["event"] == found.events[0]
 
 
 async def test_many_refused_commands_in_one_batch(process: Process, data: Data) -> None:
@@ -650,6 +715,25 @@ async def test_what_another_process_has_changed_without_a_push_is_not_undone(dat
     assert chat is not None
     assert list(chat.followers) == ["bob"]
     assert await data.sequences() == [1, 2, 3]
+
+
+async def test_an_event_that_two_processes_change_keeps_both_changes(data_on_postgresql: Data) -> None:
+    data = data_on_postgresql
+    async with running(data) as one, running(data) as two:
+        chat_id = await one.start_chat()
+        event_id = await one.submit(say(chat_id), chat=chat_id)
+        await two.submit(reopen(chat_id), chat=chat_id)
+
+        async def change(process: Process, name: str) -> None:
+            for number in range(10):
+                await process.submit(mark(chat_id, event_id, f"{name}{number}"), chat=chat_id, event=event_id)
+
+        await asyncio.gather(change(one, "one"), change(two, "two"))
+
+    found = await Queries(data.database).thread(chat_id, event_id.partition("_")[0])
+    assert found is not None
+    marks = {f"{name}{number}": True for name in ("one", "two") for number in range(10)}
+    assert found.thread.properties == found.events[0]["properties"] == {"marks": marks}
 
 
 async def test_an_event_that_two_processes_are_asked_for_at_once_is_stored_once(data_on_postgresql: Data) -> None:
