@@ -248,6 +248,22 @@ def test_requests_are_the_samples_of_the_reference(row: Row) -> None:
     assert list(differences("3.6", contract("3.6", "requests")[row.action], row.payload)) == []
 
 
+def test_what_is_missing_is_found_and_so_is_what_nobody_knows() -> None:
+    customer = {"id": "C", "type": "customer", "last_visit": {"started_at": "now", "ip": "10.0.0.1", "color": "red"}}
+    push = {"reason": "manual", "user": customer, "size": 1}
+    shape = contract("3.6", "pushes")["user_added_to_chat"]
+    assert list(differences("3.6", shape, push)) == [
+        ".chat_id is missing",
+        ".user.last_visit is unknown",
+        ".size is unknown",
+    ]
+    assert list(differences("3.5", shape, push)) == [
+        ".chat_id is missing",
+        ".user.last_visit.color is unknown",
+        ".size is unknown",
+    ]
+
+
 def test_every_action_has_a_row_and_tells_what_the_reference_says() -> None:
     known = contract("3.6", "responses")
     catalogue = {row["action"] for row in registry.listing() if row["version"] == "3.6"}
