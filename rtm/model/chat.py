@@ -87,6 +87,8 @@ class Chat:
     """Agents who follow without being members, in the order they came."""
     last_events: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By event type: thread_id, thread_created_at and the event, as `last_event_per_type` shows them."""
+    written_at: dict[UserType, str] = field(default_factory=dict)
+    """When an agent last added an event to it, and when a customer did."""
     revision: int = 0
     """How often it has changed since it was loaded."""
     changed_threads: dict[str, Thread] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class Chat:
             thread=Thread(**thread) if thread else None,
             followers=dict.fromkeys(state["followers"]),
             last_events=state["last_events"],
+            written_at=state.get("written_at", {}),
         )
 
     def state(self) -> bytes:
@@ -128,6 +131,7 @@ class Chat:
                 "thread": self.thread,
                 "followers": self._encoded_followers(),
                 "last_events": self.last_events,
+                "written_at": self.written_at,
             }
         )
 
@@ -269,7 +273,7 @@ class Chat:
         }
         author = self.users.get(author_id)
         if author is not None:
-            author.events_seen_up_to = body["created_at"]
+            author.events_seen_up_to = self.written_at[author.type] = body["created_at"]
         self._changed()
         return NewEvent(thread.id, thread.events_count, body, author_id)
 

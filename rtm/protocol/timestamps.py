@@ -1,7 +1,7 @@
 """RFC 3339 with microseconds, UTC: `2026-11-21T09:30:00.000001Z`. Text in this form sorts as time does."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -21,6 +21,12 @@ def _to_the_second(seconds: int) -> str:
 def to_seconds(timestamp: str) -> int:
     """Whole seconds since 1970 of a time in the protocol's form."""
     return int(datetime.fromisoformat(timestamp).timestamp())
+
+
+def days_after(timestamp: str, days: int) -> str:
+    """The time so many days after one in the protocol's form."""
+    later = datetime.fromisoformat(timestamp) + timedelta(days=days)
+    return later.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse(text: str) -> str:

@@ -92,6 +92,19 @@ _UPSERT_USERS = """
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::bool[])
     ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows
 """
+_UPSERT_CUSTOMERS = """
+    INSERT INTO customers (license_id, id, name, email, created_at, state)
+    SELECT license_id, id, name, email, created_at, state::jsonb
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+        AS r(license_id, id, name, email, created_at, state)
+    ON CONFLICT (license_id, id) DO UPDATE SET name = excluded.name, email = excluded.email, state = excluded.state
+"""
+_UPSERT_BANS = """
+    INSERT INTO customer_bans (license_id, customer_id, ip, agent_id, created_at, expires_at)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    ON CONFLICT (license_id, customer_id) DO UPDATE SET ip = excluded.ip, agent_id = excluded.agent_id,
+        created_at = excluded.created_at, expires_at = excluded.expires_at
+"""
 # Reads the same moment throughout, so nothing in it may depend on the rest; foreign keys are checked at its end.
 # The row's version is PostgreSQL's own, the transaction that wrote it.
 _WRITE = f"""
@@ -267,6 +280,8 @@ class PostgresqlStore:
             await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
         await self._insert(_UPSERT_USERS, rows.of_users(chats))
         await self._insert(_UPDATE_EVENTS, [rows.of_event(event) for event in changes.changed_events])
+        await self._insert(_UPSERT_CUSTOMERS, [rows.of_customer(customer) for customer in changes.customers])
+        await self._insert(_UPSERT_BANS, [rows.of_ban(ban) for ban in changes.bans])
         license_ids = dict.fromkeys([*(chat.license_id for chat in chats), *changes.sequences])
         return [
             (license_id, version)

@@ -42,6 +42,10 @@ MAX_SNAPSHOT_CHATS = 500
 """Chats in the answer to `login`; an agent has some dozens at most."""
 
 
+MAX_CUSTOMERS_CHATS = 100
+"""Chats that a customer is shown with; most customers have one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Which chats somebody may see: all (`group_ids` None), or those of groups, and those they take part in."""
@@ -107,6 +111,15 @@ class Snapshot:
     customers: Mapping[str, Customer]
 
 
+@dataclass(frozen=True, slots=True)
+class CustomersChats:
+    """A customer's chats, the newest first and at most MAX_CUSTOMERS_CHATS of them, and how many there are in all."""
+
+    newest: list[Chat]
+    chats_count: int
+    threads_count: int
+
+
 class Queries:
     """Reads on connections of their own, beside the writer's."""
 
@@ -127,6 +140,34 @@ class Queries:
         """The customers of these chats, by id."""
         async with self._engine.connect() as connection:
             return await self._customers(connection, license_id, of)
+
+    async def customer(self, license_id: int, customer_id: str) -> Customer | None:
+        """One customer of the license."""
+        statement = select(customers).where(customers.c.license_id == license_id, customers.c.id == customer_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+        return _customer(row) if row is not None else None
+
+    async def chats_of_customer(self, license_id: int, customer_id: str) -> CustomersChats:
+        """The chats that the customer takes or took part in."""
+        theirs = chat_users.c.license_id == license_id, chat_users.c.user_id == customer_id
+        of_theirs = chat_users.join(chats, chats.c.id == chat_users.c.chat_id)
+        newest = (
+            select(chats)
+            .select_from(of_theirs)
+            .where(*theirs)
+            .order_by(chats.c.sorted_at.desc(), chats.c.id.desc())
+            .limit(MAX_CUSTOMERS_CHATS)
+        )
+        all_chats = select(func.count()).select_from(chat_users).where(*theirs)
+        of_threads = chat_users.join(threads, threads.c.chat_id == chat_users.c.chat_id)
+        all_threads = select(func.count()).select_from(of_threads).where(*theirs)
+        async with self._engine.connect() as connection:
+            return CustomersChats(
+                [_chat(row) for row in await connection.execute(newest)],
+                (await connection.execute(all_chats)).scalar_one(),
+                (await connection.execute(all_threads)).scalar_one(),
+            )
 
     async def thread(self, chat_id: str, thread_id: str) -> ThreadWithEvents | None:
         """One thread of the chat with its events."""
@@ -203,10 +244,7 @@ class Queries:
         if not ids:
             return {}
         statement = select(customers).where(customers.c.license_id == license_id, customers.c.id.in_(ids))
-        return {
-            row.id: Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
-            for row in await connection.execute(statement)
-        }
+        return {row.id: _customer(row) for row in await connection.execute(statement)}
 
     async def _with_events(self, connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[ThreadWithEvents]:
         by_thread: dict[str, list[EventBody]] = {row.id: [] for row in rows}
@@ -283,6 +321,10 @@ def _snapshot() -> Select[Any]:
 
 
 _SNAPSHOT = _snapshot()  # made once: that takes longer than to run it
+
+
+def _customer(row: Row[Any]) -> Customer:
+    return Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
 
 
 def _chat(row: Row[Any]) -> Chat:

@@ -6,6 +6,7 @@ import orjson
 
 from rtm.bus.base import Envelope
 from rtm.model.chat import ChangedEvent, Chat, NewEvent, Thread
+from rtm.model.customer import Customer, CustomerBan
 from rtm.store.writer import Changes
 
 Row = tuple[object, ...]
@@ -46,6 +47,23 @@ def of_custom_ids(events: Iterable[NewEvent]) -> list[Row]:
         for event in events
         if (custom_id := event.body.get("custom_id")) is not None
     ]
+
+
+def of_customer(customer: Customer) -> Row:
+    """license_id, id, name, email, created_at, state"""
+    return (
+        customer.license_id,
+        customer.id,
+        customer.name,
+        customer.email,
+        customer.created_at,
+        json(customer.state),
+    )
+
+
+def of_ban(ban: CustomerBan) -> Row:
+    """license_id, customer_id, ip, agent_id, created_at, expires_at"""
+    return (ban.license_id, ban.customer_id, ban.ip, ban.agent_id, ban.created_at, ban.expires_at)
 
 
 def of_envelope(envelope: Envelope, at: str) -> Row:

@@ -255,6 +255,18 @@ def _statements(changes: Changes) -> list[Statement]:
             ("UPDATE events SET body = ? WHERE thread_id = ? AND number = ?", (body, thread_id, number))
             for thread_id, number, body in map(rows.of_event, changes.changed_events)
         ),
+        *_insert(
+            "customers (license_id, id, name, email, created_at, state)",
+            [rows.of_customer(customer) for customer in changes.customers],
+            " ON CONFLICT (license_id, id) DO UPDATE SET"
+            " name = excluded.name, email = excluded.email, state = excluded.state",
+        ),
+        *_insert(
+            "customer_bans (license_id, customer_id, ip, agent_id, created_at, expires_at)",
+            [rows.of_ban(ban) for ban in changes.bans],
+            " ON CONFLICT (license_id, customer_id) DO UPDATE SET ip = excluded.ip, agent_id = excluded.agent_id,"
+            " created_at = excluded.created_at, expires_at = excluded.expires_at",
+        ),
         *_insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
         *_insert("event_custom_ids (thread_id, custom_id, author_id, number)", rows.of_custom_ids(changes.events)),
         *_insert(

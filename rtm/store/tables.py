@@ -112,6 +112,18 @@ customers = Table(
     Column("state", Json, nullable=False),  # avatar, session_fields, statistics, visit, ... as the reference has them
 )
 
+customer_bans = Table(
+    "customer_bans",
+    metadata,
+    Column("license_id", BigInteger, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("ip", Text),
+    Column("agent_id", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text, nullable=False),
+    ForeignKeyConstraint(["license_id", "customer_id"], ["customers.license_id", "customers.id"], ondelete="CASCADE"),
+)
+
 clients = Table(
     "clients",
     metadata,

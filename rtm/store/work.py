@@ -13,7 +13,7 @@ import orjson
 from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, Thread
-from rtm.model.customer import Customer
+from rtm.model.customer import Customer, CustomerBan
 from rtm.protocol.errors import NotFound
 from rtm.protocol.identifiers import event_id, event_number
 
@@ -41,6 +41,11 @@ class Loaded:
 
     chats: dict[str, Chat] = field(default_factory=dict)
     customers: dict[tuple[int, str], Customer] = field(default_factory=dict)
+    """By license and id."""
+    changed_customers: dict[tuple[int, str], Customer] = field(default_factory=dict)
+    """Those of them that commands of the batch have changed."""
+    bans: dict[tuple[int, str], CustomerBan] = field(default_factory=dict)
+    """By license and customer, what commands of the batch have added."""
     threads: dict[tuple[str, str], Thread] = field(default_factory=dict)
     """By chat and id, those that commands name, but for the chats' last ones."""
     events: dict[str, dict[int, EventBody]] = field(default_factory=dict)
@@ -139,9 +144,13 @@ class Clock:
 
 
 class Work:
-    """What one command sees (`chat`, `customer`, `now`) and changes (`add`, `append`, `event_changed`, `push`)."""
+    """What one command sees (`chat`, `thread`, `event`, `customer`, `now`) and changes.
+
+    It changes by `add`, `append`, `event_changed`, `save`, `ban` and `push`.
+    """
 
     __slots__ = (
+        "_changed",
         "_loaded",
         "_now",
         "_revisions",
@@ -163,6 +172,7 @@ class Work:
         self._loaded = loaded
         self._now = now
         self._revisions: dict[str, int] = {}
+        self._changed = False
 
     def now(self) -> str:
         """The time, later at each call, in the protocol's form."""
@@ -201,6 +211,17 @@ class Work:
     def find_customer(self, customer_id: str) -> Customer | None:
         """A customer of the requester's license, if it was loaded."""
         return self._loaded.customers.get((self.license_id, customer_id))
+
+    def save(self, customer: Customer) -> None:
+        """Store a customer as it is now."""
+        key = (self.license_id, customer.id)
+        self._loaded.customers[key] = self._loaded.changed_customers[key] = customer
+        self._changed = True
+
+    def ban(self, ban: CustomerBan) -> None:
+        """Store the ban of a customer, in place of an earlier one."""
+        self._loaded.bans[self.license_id, ban.customer_id] = ban
+        self._changed = True
 
     def events_of(self, thread_id: str) -> list[EventBody]:
         """The events of a chat's last thread, for a command that needs them."""
@@ -244,5 +265,7 @@ class Work:
         self.pushes.append(envelope)
 
     def changed_before_failing(self) -> bool:
-        """Whether the command had changed a chat when it was refused, so that the batch must forget it."""
-        return any(self._loaded.chats[chat_id].revision != revision for chat_id, revision in self._revisions.items())
+        """Whether the command had changed something when it was refused, so that the batch must forget it."""
+        return self._changed or any(
+            self._loaded.chats[chat_id].revision != revision for chat_id, revision in self._revisions.items()
+        )

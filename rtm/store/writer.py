@@ -20,6 +20,7 @@ from prometheus_client import Histogram
 
 from rtm.bus.base import Envelope
 from rtm.model.chat import ChangedEvent, Chat, NewEvent
+from rtm.model.customer import Customer, CustomerBan
 from rtm.protocol import timestamps
 from rtm.protocol.errors import ApiError, InternalError, RequestTimeout, ServiceUnavailable
 from rtm.store.outage import Outage, StoreUnavailable
@@ -40,12 +41,14 @@ class Changes:
     events: list[NewEvent] = field(default_factory=list)
     changed_events: list[ChangedEvent] = field(default_factory=list)
     """To be written before `events`: what the batch has added is there in its last form, and in no table yet."""
+    customers: list[Customer] = field(default_factory=list)
+    bans: list[CustomerBan] = field(default_factory=list)
     outbox: list[Envelope] = field(default_factory=list)
     sequences: dict[int, int] = field(default_factory=dict)
     at: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.new_chats or self.changed_chats or self.outbox)
+        return bool(self.new_chats or self.changed_chats or self.customers or self.bans or self.outbox)
 
 
 class WriteStore(Protocol):
@@ -173,7 +176,9 @@ class Writer:
         return works, None
 
     def _changes(self, works: Iterable[tuple[Command, Work, Any]], loaded: Loaded) -> Changes:
-        changes = Changes(at=self._now())
+        changes = Changes(
+            at=self._now(), customers=list(loaded.changed_customers.values()), bans=list(loaded.bans.values())
+        )
         new: set[str] = set()
         for _, work, _ in works:
             changes.new_chats += work.new_chats

@@ -43,6 +43,9 @@ ABSENT_PUSHES = frozenset(
 OWN_PUSHES: frozenset[str] = frozenset()
 
 
+_LATER_OF_CUSTOMER = ("phone_number", "address", "cart", "carts", "omnichannel", "tickets")
+
+
 def _without(value: Object, *names: str) -> Object:
     return {name: item for name, item in value.items() if name not in names}
 
@@ -74,6 +77,14 @@ def _postback_parameters(names: list[str]) -> list[str]:
     return [name for name in names if not name.startswith("postback.ecommerce.") and name not in later]
 
 
+def _update_customer_request(payload: Object) -> Object:
+    return _without(payload, *_LATER_OF_CUSTOMER)
+
+
+def _update_customer_parameters(names: list[str]) -> list[str]:
+    return [name for name in names if name.partition(".")[0] not in _LATER_OF_CUSTOMER]
+
+
 # Structures
 
 _LATER_IN_POSTBACKS = ("button_type", "button_value", "ecommerce")
@@ -84,7 +95,7 @@ def _user(user: Object) -> Object:
 
 
 def _customer(customer: Object) -> Object:
-    older = _without(customer, "visit", "phone_number", "address", "cart", "carts", "omnichannel", "tickets")
+    older = _without(customer, "visit", *_LATER_OF_CUSTOMER)
     if "visit" in customer:
         older["last_visit"] = customer["visit"]
     if "statistics" in customer:
@@ -156,8 +167,16 @@ def _with_postback(payload: Object) -> Object:
     return payload | {"postback": _without(payload["postback"], *_LATER_IN_POSTBACKS)}
 
 
-REQUESTS = {"list_chats": _list_chats_request, "send_rich_message_postback": _postback_request}
-PARAMETERS = {"list_chats": _list_chats_parameters, "send_rich_message_postback": _postback_parameters}
+REQUESTS = {
+    "list_chats": _list_chats_request,
+    "send_rich_message_postback": _postback_request,
+    "update_customer": _update_customer_request,
+}
+PARAMETERS = {
+    "list_chats": _list_chats_parameters,
+    "send_rich_message_postback": _postback_parameters,
+    "update_customer": _update_customer_parameters,
+}
 RESPONSES = {
     "get_chat": _chat,
     "get_customer": _customer,

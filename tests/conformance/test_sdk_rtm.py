@@ -130,6 +130,20 @@ def test_an_event_and_its_push(conversation: Conversation) -> None:
     )
 
 
+def test_customers(conversation: Conversation, server: ServerProcess) -> None:
+    smith, customer_id = conversation.smith.rtm, server.credentials["customers"][1]["id"]
+    assert done(smith.update_customer(id=customer_id, name="Grace H")) == {}
+    push = conversation.jones.heard("customer_updated", lambda payload: payload["id"] == customer_id)
+    assert push["payload"]["name"] == "Grace H"
+    assert done(smith.get_customer(id=customer_id))["name"] == "Grace H"
+    assert done(smith.ban_customer(id=customer_id, ban={"days": 1})) == {}
+    push = conversation.jones.heard("customer_banned", lambda payload: payload["customer_id"] == customer_id)
+    assert push["payload"]["ban"] == {"days": 1}
+    assert refused(smith.get_customer(id="nobody")) == "not_found"
+    assert refused(smith.update_customer(id=customer_id)) == "validation"
+    assert refused(smith.ban_customer(id=customer_id)) == "validation"
+
+
 def test_a_refused_event(conversation: Conversation) -> None:
     rtm = conversation.smith.rtm
     assert refused(rtm.send_event(chat_id="NOSUCHCHAT", event={"type": "message", "text": "?"})) == "not_found"

@@ -139,6 +139,16 @@ def test_following(server: ServerProcess, version: str, chat: dict[str, Any]) ->
         assert not done(owner.get_chat(chat_id=chat["chat_id"]))["is_followed"]
 
 
+def test_customers(server: ServerProcess, smith: Any) -> None:
+    customer_id = server.credentials["customers"][1]["id"]
+    assert done(smith.update_customer(id=customer_id, name="Grace H", session_fields=[{"a": "b"}])) == {}
+    shown = done(smith.get_customer(id=customer_id))
+    assert (shown["name"], shown["session_fields"]) == ("Grace H", [{"a": "b"}])
+    assert done(smith.ban_customer(id=customer_id, ban={"days": 1})) == {}
+    for call in (smith.get_customer, smith.update_customer, smith.ban_customer):
+        assert refused(call()) == (400, "validation")
+
+
 def test_routing_statuses(smith: Any) -> None:
     assert done(smith.set_routing_status(status="not_accepting_chats")) == {}
     assert {"agent_id": SMITH, "status": "not_accepting_chats"} in done(smith.list_routing_statuses())

@@ -57,6 +57,11 @@ def rich(**element: Any) -> dict[str, Any]:
     return send(type="rich_message", template_id="cards", elements=[element])
 
 
+def updating(fields: Any) -> dict[str, Any]:
+    """The payload of update_customer."""
+    return {"id": "$customer", **fields}
+
+
 def button(**fields: Any) -> dict[str, Any]:
     return rich(buttons=[{"text": "yes", "postback_id": "yes"} | fields])
 
@@ -615,6 +620,95 @@ CASES: dict[str, Case] = {
         wrong("`description` must be at most 4096 characters long"),
     ),
     "thinking elsewhere": ("send_thinking_indicator", {"chat_id": "$foreign"}, NO_CHAT),
+    # customers
+    "customer without an id": ("get_customer", {}, wrong("`id` is required")),
+    "customer of nobody": ("get_customer", {"id": "nobody"}, NO_CUSTOMER),
+    "customer with U+0000": ("get_customer", {"id": "a\0b"}, wrong("`id` must not contain the character U+0000")),
+    "update of no customer's id": (
+        "update_customer",
+        {"id": "nobody", "name": "x"},
+        wrong("`id` must be a UUID v4"),
+    ),
+    "update of an id and a line": (
+        "update_customer",
+        {"id": "9a4f2d5e-7a55-4a9c-8d3e-2f7b6c1d0e9f\n", "name": "x"},
+        wrong("`id` must be a UUID v4"),
+    ),
+    "update of nobody": (
+        "update_customer",
+        {"id": "9a4f2d5e-7a55-4a9c-8d3e-2f7b6c1d0e9f", "name": "x"},
+        NO_CUSTOMER,
+    ),
+    **{
+        f"update {name}": ("update_customer", updating(given), wrong(message))
+        for name, given, message in (
+            (
+                "of nothing",
+                {"name": None},
+                "`name` is required, or one of: email, avatar, phone_number, session_fields, omnichannel, address",
+            ),
+            ("of a name too long", {"name": LONG}, "`name` must be at most 256 characters long"),
+            ("of a name with U+0000", {"name": "\0"}, "`name` must not contain the character U+0000"),
+            ("of an e-mail that is a number", {"email": 1}, "`email` must be a string"),
+            (
+                "of an avatar that is a program",
+                {"avatar": "javascript:alert(1)"},
+                "`avatar` must be a URL that begins with https:// or http://",
+            ),
+            *(
+                (
+                    f"of the phone number {number}",
+                    {"phone_number": number},
+                    "`phone_number` must be a phone number in E.164 form, such as +14155552671",
+                )
+                for number in ("", "4155552671", "+0155552671", "+1415555267100000", "+1 415", "+1415\n", "+٤١٥", 5)
+            ),
+            ("of session fields that are no list", {"session_fields": {}}, "`session_fields` must be an array"),
+            (
+                "of a session field that is no text",
+                {"session_fields": [{"a": "b"}, {"a": 1}]},
+                "`session_fields[1].a` must be a string",
+            ),
+            (
+                "of a session field without a name",
+                {"session_fields": [{"": "b"}]},
+                "`session_fields[0]` has a name that must not be empty",
+            ),
+            (
+                "of 101 session fields",
+                {"session_fields": [{}] * 101},
+                "`session_fields` must have at most 100 elements",
+            ),
+            (
+                "of session fields of 65,537 bytes",
+                {"session_fields": [{str(number): "x" * 4096} for number in range(17)]},
+                "`session_fields` must be at most 65536 bytes long",
+            ),
+            (
+                "of a messenger without an id",
+                {"omnichannel": {"fbmessenger": {"name": "x"}}},
+                "`omnichannel.fbmessenger.id` is required",
+            ),
+            (
+                "of a telephone without a number",
+                {"omnichannel": {"twilio": {}}},
+                "`omnichannel.twilio.phone_number` is required",
+            ),
+            ("of an address that is a text", {"address": "Paris"}, "`address` must be an object"),
+            ("of a city that is a number", {"address": {"city": 1}}, "`address.city` must be a string"),
+        )
+    },
+    "ban of nobody": ("ban_customer", {"id": "nobody", "ban": {"days": 1}}, NO_CUSTOMER),
+    "ban without an end": ("ban_customer", {"id": "$customer"}, wrong("`ban` is required")),
+    "ban for no days": ("ban_customer", {"id": "$customer", "ban": {}}, wrong("`ban.days` is required")),
+    **{
+        f"ban for {days!r} days": (
+            "ban_customer",
+            {"id": "$customer", "ban": {"days": days}},
+            wrong("`ban.days` must be an integer from 1 to 36500"),
+        )
+        for days in (0, -1, 36_501, 1 << 64, 0.5, "3", True, None)
+    },
     # mark_events_as_seen
     **{
         f"seen at {time}": (

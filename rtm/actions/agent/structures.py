@@ -9,8 +9,23 @@ from typing import Any
 from rtm.access.directory import AgentRecord, Directory
 from rtm.model.chat import Chat, ChatUser, EventBody, Thread
 from rtm.model.customer import Customer
+from rtm.store.queries import CustomersChats
 
 FindCustomer = Callable[[str], Customer | None]
+
+_FB_MESSENGER = {
+    "id": "ID",
+    "name": "Name",
+    "first_name": "FirstName",
+    "last_name": "LastName",
+    "profile_pic": "ProfilePicURL",
+    "gender": "Gender",
+    "locale": "Locale",
+    "is_verified_user": "IsVerifiedUser",
+}
+_NOT_COUNTED = dict.fromkeys(
+    ("visits_count", "page_views_count", "greetings_shown_count", "greetings_accepted_count", "tickets_count"), 0
+)
 
 
 def user(of: ChatUser, directory: Directory, customer: FindCustomer) -> dict[str, Any]:
@@ -41,13 +56,46 @@ def _customer(of: ChatUser, record: Customer | None) -> dict[str, Any]:
     shown: dict[str, Any] = {"id": of.id, "type": "customer", "present": of.present}
     if of.events_seen_up_to is not None:
         shown["events_seen_up_to"] = of.events_seen_up_to
-    if record is None:
-        return shown
-    if record.name is not None:
-        shown["name"] = record.name
-    if record.email is not None:
-        shown["email"] = record.email
-    return {**shown, "created_at": record.created_at, **record.state}
+    return shown if record is None else shown | customer(record)
+
+
+def customer(of: Customer) -> dict[str, Any]:
+    """A customer apart from any chat."""
+    shown: dict[str, Any] = {"id": of.id, "type": "customer"}
+    if of.name is not None:
+        shown["name"] = of.name
+    if of.email is not None:
+        shown["email"] = of.email
+    shown.update(created_at=of.created_at, **of.state)
+    if "omnichannel" in of.state:
+        shown["omnichannel"] = _omnichannel(of.state["omnichannel"])
+    return shown
+
+
+def _omnichannel(channels: dict[str, Any]) -> dict[str, Any]:
+    """The structure has other names than the push `customer_updated`, and files phones under their numbers."""
+    shown: dict[str, Any] = {}
+    if "fb_messenger" in channels:
+        shown["fb_messenger"] = [
+            {_FB_MESSENGER[name]: value for name, value in contact.items()} for contact in channels["fb_messenger"]
+        ]
+    if "twilio" in channels:
+        shown["twilio"] = [{contact["phone_number"]: contact} for contact in channels["twilio"]]
+    return shown
+
+
+def customer_with_chats(of: Customer, chats: CustomersChats) -> dict[str, Any]:
+    """A customer with what their chats tell; nobody counts visits, greetings and tickets yet."""
+    shown = customer(of)
+    counted = {"chats_count": chats.chats_count, "threads_count": chats.threads_count}
+    shown["statistics"] = {**_NOT_COUNTED, **shown.get("statistics", {}), **counted}
+    for writer in ("agent", "customer"):
+        written_at = [chat.written_at[writer] for chat in chats.newest if writer in chat.written_at]
+        if written_at:
+            shown[f"{writer}_last_event_created_at"] = max(written_at)
+    if chats.newest:
+        shown["chat_ids"] = [chat.id for chat in chats.newest]
+    return shown
 
 
 def access(group_ids: Iterable[int]) -> dict[str, Any]:

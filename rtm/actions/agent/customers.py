@@ -1,0 +1,74 @@
+"""Who customers are, and keeping them away.
+
+What is told of a customer is told to every agent who may read customers.
+"""
+
+from typing import Any
+
+from rtm.actions.agent import structures
+from rtm.actions.context import Context
+from rtm.actions.registry import AGENT, action
+from rtm.model.audience import Audience
+from rtm.model.customer import Customer, CustomerBan
+from rtm.model.requests.customers import BanCustomer, GetCustomer, UpdateCustomer
+from rtm.protocol.errors import NotFound
+from rtm.protocol.timestamps import days_after
+from rtm.store.work import Needs, Work
+
+_EVERYONE = Audience(everyone=True)
+
+
+@action(AGENT, scopes=("customers:ro",))
+async def get_customer(context: Context, payload: GetCustomer) -> dict[str, Any]:
+    """All that is known of a customer."""
+    license_id, queries = context.identity.license_id, context.services.queries
+    customer = await queries.customer(license_id, payload.id)
+    if customer is None:
+        raise NotFound("Customer not found")
+    return structures.customer_with_chats(customer, await queries.chats_of_customer(license_id, customer.id))
+
+
+def _by_id(payload: UpdateCustomer | BanCustomer) -> Needs:
+    return Needs(customer_ids=(payload.id,))
+
+
+@action(AGENT, scopes=("customers:rw",), pushes=("customer_updated",), needs=_by_id)
+def update_customer(context: Context, work: Work, payload: UpdateCustomer) -> dict[str, Any]:
+    """Change some of a customer's fields; the push has those, each as it is now."""
+    customer = work.customer(payload.id)
+    changed = _changed(customer, payload)
+    work.save(customer.updated(changed))
+    work.push("customer_updated", {"id": customer.id, "type": "customer", **changed}, _EVERYONE)
+    return {}
+
+
+def _changed(customer: Customer, payload: UpdateCustomer) -> dict[str, Any]:
+    changed: dict[str, Any] = payload.model_dump(exclude={"id", "omnichannel"}, exclude_none=True)
+    if payload.omnichannel is not None:
+        given = payload.omnichannel.model_dump(exclude_none=True)
+        named = {"fbmessenger": "fb_messenger", "twilio": "twilio"}
+        channels = {named[channel]: [contact] for channel, contact in given.items()}
+        changed["omnichannel"] = customer.state.get("omnichannel", {}) | channels
+    if payload.address is not None:
+        address = customer.state.get("address", {}) | changed["address"]
+        changed["address"] = {part: text for part, text in address.items() if text}
+    return changed
+
+
+@action(AGENT, scopes=("customers.ban:rw",), pushes=("customer_banned",), needs=_by_id)
+def ban_customer(context: Context, work: Work, payload: BanCustomer) -> dict[str, Any]:
+    """Keep a customer away for some days from now; chats stay as they are."""
+    customer = work.customer(payload.id)
+    now = work.now()
+    work.ban(
+        CustomerBan(
+            license_id=customer.license_id,
+            customer_id=customer.id,
+            ip=customer.state.get("visit", {}).get("ip"),
+            agent_id=context.identity.agent_id,
+            created_at=now,
+            expires_at=days_after(now, payload.ban.days),
+        )
+    )
+    work.push("customer_banned", {"customer_id": customer.id, "ban": {"days": payload.ban.days}}, _EVERYONE)
+    return {}
