@@ -181,6 +181,38 @@ async def test_a_chat_shows_its_customer_as_updated(world: World) -> None:
     assert (customer["name"], customer["session_fields"]) == ("Grace H", SESSION_FIELDS)
 
 
+async def test_a_customer_is_created_in_the_older_versions(either_world: World) -> None:
+    world = either_world
+    alice = await world.agent("alice", version="3.5", scopes=["customers:rw"])
+    carol = await world.agent("carol")
+    erin = await world.agent("erin", scopes=["chats--access:rw"])
+    fields = {"name": "Joan", "avatar": "https://example.com/joan.png", "session_fields": SESSION_FIELDS}
+
+    created = await alice.call("create_customer", **fields, email="", phone_number="+14155552671")
+
+    customer = {"id": created["customer_id"], "type": "customer", "created_at": TIME, **fields}
+    assert await alice.next_push("incoming_customer") == customer
+    assert await carol.next_push("incoming_customer") == customer
+    await erin.hears_nothing_more()
+    shown = await carol.call("get_customer", id=created["customer_id"])
+    assert shown == customer | {"statistics": STATISTICS}
+    assert (await carol.refused("create_customer", **fields)).type == "not_found"  # there is no such method any more
+    await carol.call("start_chat", chat={"users": [{"id": created["customer_id"], "type": "customer"}]})
+
+
+async def test_nothing_need_be_known_of_a_customer(world: World, enter: Enter) -> None:
+    alice = await enter("alice", version="3.4")
+    created = [(await alice.call("create_customer"))["customer_id"] for _ in range(2)]
+    assert created[0] != created[1]
+    await alice.call("update_customer", id=created[0], name="Joan")  # by an id of the form that it takes
+    assert (await alice.call("get_customer", id=created[0]))["name"] == "Joan"
+    bob = await enter("bob", version="3.4", scopes=["customers:ro"])
+    refusal = await bob.refused("create_customer")
+    assert refusal == Refused("authorization", "Token lacks the scope: customers:rw")
+    refusal = await alice.refused("create_customer", session_fields=[{"a": None}])
+    assert refusal == Refused("validation", "`session_fields[0].a` must be a string")
+
+
 async def test_a_ban_is_kept_and_told(either_world: World) -> None:
     world = either_world
     alice, bob = await world.agents("alice", "bob")

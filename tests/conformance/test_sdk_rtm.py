@@ -142,6 +142,11 @@ def test_customers(conversation: Conversation, server: ServerProcess) -> None:
     assert refused(smith.get_customer(id="nobody")) == "not_found"
     assert refused(smith.update_customer(id=customer_id)) == "validation"
     assert refused(smith.ban_customer(id=customer_id)) == "validation"
+    if conversation.version == "3.5":
+        created = done(smith.create_customer(name="Joan"))["customer_id"]
+        push = conversation.jones.heard("incoming_customer", lambda payload: payload["id"] == created)
+        assert push["payload"]["name"] == "Joan"
+        assert refused(smith.create_customer(name="Joan" * 100)) == "validation"
 
 
 def test_a_refused_event(conversation: Conversation) -> None:

@@ -139,12 +139,15 @@ def test_following(server: ServerProcess, version: str, chat: dict[str, Any]) ->
         assert not done(owner.get_chat(chat_id=chat["chat_id"]))["is_followed"]
 
 
-def test_customers(server: ServerProcess, smith: Any) -> None:
+def test_customers(server: ServerProcess, smith: Any, version: str) -> None:
     customer_id = server.credentials["customers"][1]["id"]
     assert done(smith.update_customer(id=customer_id, name="Grace H", session_fields=[{"a": "b"}])) == {}
     shown = done(smith.get_customer(id=customer_id))
     assert (shown["name"], shown["session_fields"]) == ("Grace H", [{"a": "b"}])
     assert done(smith.ban_customer(id=customer_id, ban={"days": 1})) == {}
+    if version == "3.5":
+        assert done(smith.get_customer(id=done(smith.create_customer(name="Joan"))["customer_id"]))["name"] == "Joan"
+        assert refused(smith.create_customer(name="Joan" * 100)) == (400, "validation")
     for call in (smith.get_customer, smith.update_customer, smith.ban_customer):
         assert refused(call()) == (400, "validation")
 

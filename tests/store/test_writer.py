@@ -17,6 +17,7 @@ from rtm.access.founding import license_row
 from rtm.bus.base import Envelope
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser
+from rtm.model.customer import Customer
 from rtm.model.properties import merged
 from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
 from rtm.settings import Settings
@@ -85,6 +86,7 @@ class Process:
         chat: str | None = None,
         custom_id: str | None = None,
         event: str | None = None,
+        customer: str | None = None,
         stores: bool = True,
         license_id: int | None = None,
     ) -> "asyncio.Future[Any]":
@@ -97,6 +99,7 @@ class Process:
 
         needs = Needs(
             (chat,) if chat else (),
+            (customer,) if customer else (),
             custom_ids=(custom_id,) if custom_id else (),
             thread_ids=(event.partition("_")[0],) if event else (),
             event_ids=(event,) if event else (),
@@ -169,6 +172,26 @@ def mark(chat_id: str, event_id: str, name: str, error: Exception | None = None)
         chat.set_thread_properties(thread, merged(thread.properties, {"marks": {name: True}}))
         if error is not None:
             raise error
+
+    return apply
+
+
+def add_customer(work: Work) -> str:
+    """A customer without a name."""
+    customer = Customer("ada", work.license_id, None, None, work.now(), {})
+    work.save(customer)
+    return customer.id
+
+
+def rename(customer_id: str, name: str, error: Exception | None = None) -> Callable[[Work], str | None]:
+    """Give the customer another name, and then fail if there is an error; the name before."""
+
+    def apply(work: Work) -> str | None:
+        customer = work.customer(customer_id)
+        work.save(customer.updated({"name": name}))
+        if error is not None:
+            raise error
+        return customer.name
 
     return apply
 
@@ -457,6 +480,19 @@ async def test_events_and_threads_are_changed_once_while_the_chat_goes_on(
     chat = await Queries(data.database).chat(data.license_id, chat_id)
     assert chat is not None
     assert chat.last_events["message"]["event"] == found.events[0]
+
+
+async def test_a_customer_is_changed_amid_refusals(process: Process, data: Data) -> None:
+    ada = await process.submit(add_customer)
+    changes = [rename(ada, "A"), rename(ada, "B", NotFound()), rename(ada, "C", ValueError()), rename(ada, "D")]
+
+    before = [process.submit(change, customer=ada) for change in changes]
+
+    first, refused, failed, last = await asyncio.gather(*before)
+    assert (first, type(refused), type(failed), last) == (None, NotFound, InternalError, "A")
+    customer = await Queries(data.database).customer(data.license_id, ada)
+    assert customer is not None
+    assert customer.name == "D"
 
 
 async def test_many_refused_commands_in_one_batch(process: Process, data: Data) -> None:

@@ -4,13 +4,14 @@ What is told of a customer is told to every agent who may read customers.
 """
 
 from typing import Any
+from uuid import uuid4
 
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
 from rtm.model.customer import Customer, CustomerBan
-from rtm.model.requests.customers import BanCustomer, GetCustomer, UpdateCustomer
+from rtm.model.requests.customers import BanCustomer, CreateCustomer, GetCustomer, UpdateCustomer
 from rtm.protocol.errors import NotFound
 from rtm.protocol.timestamps import days_after
 from rtm.store.work import Needs, Work
@@ -26,6 +27,20 @@ async def get_customer(context: Context, payload: GetCustomer) -> dict[str, Any]
     if customer is None:
         raise NotFound("Customer not found")
     return structures.customer_with_chats(customer, await queries.chats_of_customer(license_id, customer.id))
+
+
+def _nobody(payload: CreateCustomer) -> Needs:
+    return Needs()
+
+
+@action(AGENT, scopes=("customers:rw",), pushes=("incoming_customer",), needs=_nobody)
+def create_customer(context: Context, work: Work, payload: CreateCustomer) -> dict[str, Any]:
+    """Add a customer, in the versions before 3.6."""
+    unknown = Customer(str(uuid4()), context.identity.license_id, None, None, work.now(), {})
+    customer = unknown.updated(payload.model_dump(exclude_none=True))
+    work.save(customer)
+    work.push("incoming_customer", structures.customer(customer), _EVERYONE)
+    return {"customer_id": customer.id}
 
 
 def _by_id(payload: UpdateCustomer | BanCustomer) -> Needs:

@@ -36,6 +36,15 @@ class GetCustomer(Payload):
     id: Id
 
 
+class CreateCustomer(Payload):
+    """`create_customer`, of the versions before 3.6."""
+
+    name: ShortText | None = None
+    email: ShortText | None = None
+    avatar: Url | None = None
+    session_fields: SessionFields | None = None
+
+
 class FbMessenger(Payload):
     """The customer on Facebook Messenger."""
 
