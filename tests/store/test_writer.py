@@ -196,6 +196,15 @@ def rename(customer_id: str, name: str, error: Exception | None = None) -> Calla
     return apply
 
 
+def describe(customer_id: str, name: str) -> Callable[[Work], None]:
+    """Give the customer a field more."""
+
+    def apply(work: Work) -> None:
+        work.save(work.customer(customer_id).updated({name: True}))
+
+    return apply
+
+
 def reopen(chat_id: str) -> Callable[[Work], None]:
     """Close the chat's thread and begin another."""
 
@@ -770,6 +779,22 @@ async def test_an_event_that_two_processes_change_keeps_both_changes(data_on_pos
     assert found is not None
     marks = {f"{name}{number}": True for name in ("one", "two") for number in range(10)}
     assert found.thread.properties == found.events[0]["properties"] == {"marks": marks}
+
+
+async def test_a_customer_that_two_processes_change_keeps_both_changes(data_on_postgresql: Data) -> None:
+    data = data_on_postgresql
+    async with running(data) as one, running(data) as two:
+        ada = await one.submit(add_customer)
+
+        async def change(process: Process, name: str) -> None:
+            for number in range(10):
+                await process.submit(describe(ada, f"{name}{number}"), customer=ada)
+
+        await asyncio.gather(change(one, "one"), change(two, "two"))
+
+    customer = await Queries(data.database).customer(data.license_id, ada)
+    assert customer is not None
+    assert customer.state.keys() == {f"{name}{number}" for name in ("one", "two") for number in range(10)}
 
 
 async def test_an_event_that_two_processes_are_asked_for_at_once_is_stored_once(data_on_postgresql: Data) -> None:
