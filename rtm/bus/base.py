@@ -32,6 +32,7 @@ class Envelope:
     sequence: int = 0
     """Its place among the license's stored pushes, from 1 and without gaps; 0 for one that is not stored."""
     origin: Origin | None = field(default=None, compare=False)
+    _encoded: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     @classmethod
     def ephemeral(
@@ -41,7 +42,12 @@ class Envelope:
         return cls(license_id, name, orjson.dumps(payload), audience, origin=origin)
 
     def encode(self) -> bytes:
-        """One JSON object, the form of the outbox and of the bus."""
+        """One JSON object, the form of the outbox and of the bus: made for the one and used for both."""
+        if self._encoded is None:
+            self._encoded = self._encode()
+        return self._encoded
+
+    def _encode(self) -> bytes:
         document: dict[str, Any] = {
             "license_id": self.license_id,
             "name": self.name,
