@@ -112,10 +112,11 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class CustomersChats:
-    """A customer's chats, the newest first and at most MAX_CUSTOMERS_CHATS of them, and how many there are in all."""
+class CustomerWithChats:
+    """A customer with their chats, the newest first and at most MAX_CUSTOMERS_CHATS, and how many there are in all."""
 
-    newest: list[Chat]
+    customer: Customer
+    newest_chats: list[Chat]
     chats_count: int
     threads_count: int
 
@@ -141,33 +142,28 @@ class Queries:
         async with self._engine.connect() as connection:
             return await self._customers(connection, license_id, of)
 
-    async def customer(self, license_id: int, customer_id: str) -> Customer | None:
-        """One customer of the license."""
-        statement = select(customers).where(customers.c.license_id == license_id, customers.c.id == customer_id)
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        return _customer(row) if row is not None else None
-
-    async def chats_of_customer(self, license_id: int, customer_id: str) -> CustomersChats:
-        """The chats that the customer takes or took part in."""
+    async def customer(self, license_id: int, customer_id: str) -> CustomerWithChats | None:
+        """One customer of the license, with the chats that they take or took part in."""
         theirs = chat_users.c.license_id == license_id, chat_users.c.user_id == customer_id
-        of_theirs = chat_users.join(chats, chats.c.id == chat_users.c.chat_id)
+        of_threads = chat_users.join(threads, threads.c.chat_id == chat_users.c.chat_id)
+        found = select(
+            customers,
+            select(func.count()).select_from(chat_users).where(*theirs).scalar_subquery().label("chats_count"),
+            select(func.count()).select_from(of_threads).where(*theirs).scalar_subquery().label("threads_count"),
+        ).where(customers.c.license_id == license_id, customers.c.id == customer_id)
         newest = (
             select(chats)
-            .select_from(of_theirs)
+            .join(chat_users, chat_users.c.chat_id == chats.c.id)
             .where(*theirs)
             .order_by(chats.c.sorted_at.desc(), chats.c.id.desc())
             .limit(MAX_CUSTOMERS_CHATS)
         )
-        all_chats = select(func.count()).select_from(chat_users).where(*theirs)
-        of_threads = chat_users.join(threads, threads.c.chat_id == chat_users.c.chat_id)
-        all_threads = select(func.count()).select_from(of_threads).where(*theirs)
         async with self._engine.connect() as connection:
-            return CustomersChats(
-                [_chat(row) for row in await connection.execute(newest)],
-                (await connection.execute(all_chats)).scalar_one(),
-                (await connection.execute(all_threads)).scalar_one(),
-            )
+            row = (await connection.execute(found)).one_or_none()
+            if row is None:
+                return None
+            shown = [_chat(each) for each in await connection.execute(newest)]
+            return CustomerWithChats(_customer(row), shown, row.chats_count, row.threads_count)
 
     async def thread(self, chat_id: str, thread_id: str) -> ThreadWithEvents | None:
         """One thread of the chat with its events."""

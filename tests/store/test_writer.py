@@ -499,9 +499,9 @@ async def test_a_customer_is_changed_amid_refusals(process: Process, data: Data)
 
     first, refused, failed, last = await asyncio.gather(*before)
     assert (first, type(refused), type(failed), last) == (None, NotFound, InternalError, "A")
-    customer = await Queries(data.database).customer(data.license_id, ada)
-    assert customer is not None
-    assert customer.name == "D"
+    found = await Queries(data.database).customer(data.license_id, ada)
+    assert found is not None
+    assert found.customer.name == "D"
 
 
 async def test_many_refused_commands_in_one_batch(process: Process, data: Data) -> None:
@@ -792,9 +792,9 @@ async def test_a_customer_that_two_processes_change_keeps_both_changes(data_on_p
 
         await asyncio.gather(change(one, "one"), change(two, "two"))
 
-    customer = await Queries(data.database).customer(data.license_id, ada)
-    assert customer is not None
-    assert customer.state.keys() == {f"{name}{number}" for name in ("one", "two") for number in range(10)}
+    found = await Queries(data.database).customer(data.license_id, ada)
+    assert found is not None
+    assert found.customer.state.keys() == {f"{name}{number}" for name in ("one", "two") for number in range(10)}
 
 
 async def test_an_event_that_two_processes_are_asked_for_at_once_is_stored_once(data_on_postgresql: Data) -> None:

@@ -22,11 +22,10 @@ _EVERYONE = Audience(everyone=True)
 @action(AGENT, scopes=("customers:ro",))
 async def get_customer(context: Context, payload: GetCustomer) -> dict[str, Any]:
     """All that is known of a customer."""
-    license_id, queries = context.identity.license_id, context.services.queries
-    customer = await queries.customer(license_id, payload.id)
-    if customer is None:
+    found = await context.services.queries.customer(context.identity.license_id, payload.id)
+    if found is None:
         raise NotFound("Customer not found")
-    return structures.customer_with_chats(customer, await queries.chats_of_customer(license_id, customer.id))
+    return structures.customer_with_chats(found)
 
 
 def _nobody(payload: CreateCustomer) -> Needs:

@@ -9,7 +9,7 @@ from typing import Any
 from rtm.access.directory import AgentRecord, Directory
 from rtm.model.chat import Chat, ChatUser, EventBody, Thread
 from rtm.model.customer import Customer
-from rtm.store.queries import CustomersChats
+from rtm.store.queries import CustomerWithChats
 
 FindCustomer = Callable[[str], Customer | None]
 
@@ -84,17 +84,17 @@ def _omnichannel(channels: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def customer_with_chats(of: Customer, chats: CustomersChats) -> dict[str, Any]:
+def customer_with_chats(of: CustomerWithChats) -> dict[str, Any]:
     """A customer with what their chats tell; nobody counts visits, greetings and tickets yet."""
-    shown = customer(of)
-    counted = {"chats_count": chats.chats_count, "threads_count": chats.threads_count}
+    shown = customer(of.customer)
+    counted = {"chats_count": of.chats_count, "threads_count": of.threads_count}
     shown["statistics"] = {**_NOT_COUNTED, **shown.get("statistics", {}), **counted}
     for writer in ("agent", "customer"):
-        written_at = [chat.written_at[writer] for chat in chats.newest if writer in chat.written_at]
+        written_at = [chat.written_at[writer] for chat in of.newest_chats if writer in chat.written_at]
         if written_at:
             shown[f"{writer}_last_event_created_at"] = max(written_at)
-    if chats.newest:
-        shown["chat_ids"] = [chat.id for chat in chats.newest]
+    if of.newest_chats:
+        shown["chat_ids"] = [chat.id for chat in of.newest_chats]
     return shown
 
 
