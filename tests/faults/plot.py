@@ -43,7 +43,7 @@ def draw(log: Log, title: str, path: Path) -> None:
     rates.set_title(title, fontsize=10)
     rates.set_ylabel("events a second")
     rates.set_ylim(bottom=0)
-    rates.legend(fontsize=8, loc="lower left")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=4)
     delays.set_yscale("log")
     delays.set_ylabel("delivered after the\nacknowledgement, ms")
     delays.set_xlabel("seconds")
