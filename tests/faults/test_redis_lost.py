@@ -8,6 +8,7 @@ import pytest
 from tests.faults.conftest import Plotted
 from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
 from tests.faults.proxy import Proxy
+from tests.running import PATIENCE_S
 from tests.servers import RedisCluster, RedisServer, RedisWithSentinel
 
 BETWEEN_S = 1.0
@@ -44,6 +45,12 @@ async def test_redis_killed(
         assert not drill.log.ended_by_server()
 
 
+def _cut_off_by(redis_server: RedisServer) -> int:
+    """How many connections Redis has ended because they were not read."""
+    count: int = redis_server.ask("INFO", "stats")["client_output_buffer_limit_disconnections"]
+    return count
+
+
 @pytest.mark.timeout(120)
 async def test_a_process_cut_off_from_redis(
     tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted
@@ -69,11 +76,12 @@ async def test_a_process_cut_off_from_redis(
                 proxy.mend()
             await asyncio.sleep(BETWEEN_S)
             with drill.log.fault("too slow"):
-                await asyncio.to_thread(redis_server.ask, "CONFIG SET", "client-output-buffer-limit", "pubsub 32kb 0 0")
+                await asyncio.to_thread(redis_server.ask, "CONFIG SET", "client-output-buffer-limit", "pubsub 8kb 0 0")
                 proxy.silence()
-                await asyncio.sleep(1.5)
+                async with asyncio.timeout(PATIENCE_S):
+                    while not await asyncio.to_thread(_cut_off_by, redis_server):
+                        await asyncio.sleep(0.1)
                 proxy.mend()
-            assert redis_server.ask("INFO", "stats")["client_output_buffer_limit_disconnections"] > 0
             for kind in ("pubsub", "normal") * 3:
                 await asyncio.sleep(BETWEEN_S / 3)
                 with drill.log.fault(f"{kind} connections killed"):
