@@ -10,11 +10,12 @@ know: two events are ordered if one was acknowledged before the other was asked 
 answered on one connection, or if a connection was told of both.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from tests.faults.log import Ask, Connection, History, Log, Stored, Told
 
@@ -64,6 +65,12 @@ class _Judge:
             if ask.event_id is not None and ask.answered_at is not None:
                 before = self._acknowledged_at.get(ask.event_id, ask.answered_at)
                 self._acknowledged_at[ask.event_id] = min(ask.answered_at, before)
+        self._first_acknowledged = {chat_id: self._firsts(of_chat) for chat_id, of_chat in history.items()}
+
+    def _firsts(self, of_chat: Sequence[Stored]) -> list[float]:
+        """For each place of a chat, when the first of the events from there on was acknowledged."""
+        times = (self._acknowledged_at.get(stored.event_id, math.inf) for stored in reversed(of_chat))
+        return [*accumulate(times, min, initial=math.inf)][::-1]
 
     # What is stored
 
@@ -172,26 +179,22 @@ class _Judge:
             else:
                 reached = place + 1
             seen.add(told.event_id)
-        yield from self._missing(connection, of_chat, (start, reached), seen, horizon)
+        yield from self._never_told(connection, of_chat[start:reached], seen)
+        firsts = self._first_acknowledged.get(chat_id, [math.inf])
+        if connection.end is None or firsts[reached] < horizon:  # else it had left before anybody knew of the rest
+            yield from self._left_behind(connection, of_chat[reached:], horizon)
 
-    def _missing(
-        self,
-        connection: Connection,
-        of_chat: Sequence[Stored],
-        covered: tuple[int, int],
-        seen: set[str],
-        horizon: float,
-    ) -> Iterator[Wrong]:
-        start, reached = covered
+    def _never_told(self, connection: Connection, covered: Iterable[Stored], seen: set[str]) -> Iterator[Wrong]:
         heard_any = False
-        for stored in of_chat[start:reached]:
+        for stored in covered:
             if stored.event_id in seen:
                 heard_any = True
             elif heard_any:
                 yield Wrong("b", f"{connection} was never told of {self._known(stored)}, but of what follows it")
             else:
                 yield Wrong("c", f"{connection} was neither shown at log-in nor told {self._known(stored)}")
-        left = of_chat[reached:]
+
+    def _left_behind(self, connection: Connection, left: Sequence[Stored], horizon: float) -> Iterator[Wrong]:
         if connection.end is not None:
             left = [each for each in left if self._acknowledged_at.get(each.event_id, horizon) < horizon]
         if left:

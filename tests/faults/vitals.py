@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,6 @@ signal.signal(signal.SIGUSR1, report)
 class Vitals:
     """At one moment; `tasks` by the name of their coroutine."""
 
-    at: float
     rss_bytes: int
     descriptors: int
     tasks: Counter[str]
@@ -63,4 +61,4 @@ class Watched:
             while not report.exists():
                 await asyncio.sleep(0.01)
         tasks = Counter(json.loads(report.read_text()))
-        return Vitals(time.monotonic(), process.memory_info().rss, process.num_fds(), tasks)
+        return Vitals(process.memory_info().rss, process.num_fds(), tasks)
