@@ -5,7 +5,8 @@ cork.py        frames that are written together
 session.py     one client: log-in, pings, requests, good-bye
 unsupported.py a client of a version that is not served
 interest.py    which pushes a session has asked for and may see
-hub.py         who is connected here; takes pushes to them
+hub.py         who is connected here, by license; the bus to other processes
+room.py        the sessions of one license; takes pushes to them
 fanout.py      what pushes cost
 feed.py        a license's stored pushes in order, each once
 drain.py       the end of a process, for its sockets

@@ -31,8 +31,9 @@ from rtm.actions.registry import AGENT, RTM
 from rtm.bus.base import Envelope, Origin
 from rtm.gateway import interest
 from rtm.gateway.cork import Corked
-from rtm.gateway.hub import Hub, Room
+from rtm.gateway.hub import Hub
 from rtm.gateway.interest import Interest
+from rtm.gateway.room import Room
 from rtm.gateway.wire import Wire
 from rtm.model.audience import Audience
 from rtm.model.requests.sessions import Login

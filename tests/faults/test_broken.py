@@ -10,7 +10,7 @@ import pytest
 
 from rtm.actions.agent import structures
 from rtm.bus.base import Envelope
-from rtm.gateway.hub import Backlog, Room
+from rtm.gateway.room import Backlog, Room
 from rtm.gateway.session import Session
 from rtm.model.chat import Thread
 from rtm.protocol.errors import ValidationError

@@ -18,7 +18,7 @@ from rtm.gateway import hub
 from rtm.gateway.cork import Flusher
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import Feed
-from rtm.gateway.hub import MAX_REMEMBERED_RECIPIENTS, Room
+from rtm.gateway.room import MAX_REMEMBERED_RECIPIENTS, Room
 from rtm.model.audience import Audience
 from rtm.store.queries import Queries, Snapshot
 from rtm.versions import v3_4

@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from rtm.actions.context import Context
-from rtm.gateway.hub import Backlog
+from rtm.gateway.room import Backlog
 from rtm.gateway.session import Session
 from rtm.gateway.wire import Wire
 from rtm.protocol.errors import ApiError

@@ -1,0 +1,329 @@
+"""The sessions of one license on this process, and the last part of a push's way to them.
+
+They are indexed by agent and group. A push is encoded once for each version; sessions with the same interest get the
+same frames. The session that asked gets frames of its own, with its `request_id`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from rtm import versions
+from rtm.access.directory import Directory
+from rtm.bus.base import Envelope
+from rtm.gateway.cork import Cork, Corked, Flusher
+from rtm.gateway.fanout import Fanout
+from rtm.gateway.feed import Feed, ReadOutbox
+from rtm.gateway.interest import Interest, is_about_chat
+from rtm.gateway.wire import encode_text_frame
+from rtm.model.audience import Audience
+from rtm.protocol.envelope import encode_push
+
+log = structlog.get_logger(__name__)
+
+
+class Subscriber(Protocol):
+    """A session as the hub sees it; `outlet` is its wire, or a `Backlog` while it is logging in."""
+
+    connection_id: str
+    interest: Interest
+    outlet: Corked
+    own_pushes: list[bytes] | None
+    """Frames about what it has asked for, while that is not answered; None when they may be sent."""
+
+    @property
+    def license_id(self) -> int: ...
+
+    @property
+    def agent_id(self) -> str: ...
+
+    @property
+    def token_id(self) -> str: ...
+
+    def directory_replaced(self, directory: Directory) -> None:
+        """The license's agents or groups have changed."""
+
+    def disconnect(self, reason: str, data: Mapping[str, Any] | None = None) -> None: ...
+
+
+class Backlog(Cork):
+    """Stands in for the wire of a session that is logging in, until it is known what its snapshot has shown."""
+
+    def __init__(self, room: "Room") -> None:
+        super().__init__([], 0)
+        self._room = room
+        self._kept: list[tuple[int, bytes]] = []
+        self.write: Callable[[bytes], int] | None = None
+
+    @property
+    def pending(self) -> Cork | None:
+        """Always here; not kept, as an object that refers to itself waits for the garbage collector."""
+        return self
+
+    @pending.setter
+    def pending(self, place: Cork | None) -> None:
+        """`then` leads nowhere else."""
+
+    def then(self, frame: bytes) -> "Backlog":
+        """Keep the frame."""
+        self._kept.append((self._room.delivering, frame))
+        return self
+
+    def flush(self) -> None:
+        """Nothing is written yet."""
+
+    def behind(self, rest: bytes) -> None:
+        """Nothing is written yet."""
+
+    def failed(self, error: Exception) -> None:
+        """Nothing is written yet."""
+
+    def after(self, sequence: int) -> Iterable[bytes]:
+        """What was not in the snapshot."""
+        return [frame for place, frame in self._kept if place == 0 or place > sequence]
+
+
+MAX_REMEMBERED_RECIPIENTS = 50_000
+"""Of all of a room's remembered audiences: the ids that name them and the sessions found, some 100 bytes each."""
+
+
+class Hearers:
+    """Sessions of one interest, the oldest first, and where their frames go."""
+
+    __slots__ = ("_outlets", "_sessions")
+
+    def __init__(self, sessions: Iterable[Subscriber] = ()) -> None:
+        self._sessions = dict.fromkeys(sessions)
+        self._outlets: list[Corked] | None = None
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        return iter(self._sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, session: Subscriber) -> bool:
+        return session in self._sessions
+
+    def add(self, session: Subscriber) -> None:
+        self._sessions[session] = None
+        self._outlets = None
+
+    def remove(self, session: Subscriber) -> None:
+        del self._sessions[session]
+        self._outlets = None
+
+    def outlets(self) -> list[Corked]:
+        """Kept until somebody comes or goes, for a thousand sessions are as many places in memory to look at."""
+        if self._outlets is None:
+            self._outlets = [session.outlet for session in self._sessions]
+        return self._outlets
+
+    def outlet_changed(self) -> None:
+        """One of the sessions has another outlet."""
+        self._outlets = None
+
+
+Recipients = dict[Interest, Hearers]
+
+
+class Room:
+    """The sessions of one license on this process."""
+
+    def __init__(self, license_id: int, read_outbox: ReadOutbox, flusher: Flusher, fanout: Fanout) -> None:
+        self.delivering = 0
+        """The place of the push that is being delivered."""
+        self._flusher = flusher
+        self._everyone: Recipients = {}
+        self._recipients: dict[Audience, Recipients] = {}
+        self._remembered = 0
+        self.feed = Feed(license_id, fanout.measured(self._deliver), read_outbox, self._give_up)
+        self.sessions: dict[Subscriber, frozenset[int]] = {}
+        self._by_connection: dict[str, Subscriber] = {}
+        self._by_agent: dict[str, list[Subscriber]] = {}
+        self._by_group: dict[int, dict[Subscriber, None]] = {}
+        self._catching_up: list[tuple[int, Subscriber, Corked]] = []
+
+    def of_agent(self, agent_id: str) -> Sequence[Subscriber]:
+        """The agent's sessions, the oldest first."""
+        return self._by_agent.get(agent_id, ())
+
+    def disconnect_some(self, connection_ids: Sequence[str], reason: str) -> list[str]:
+        """End these sessions; the ids that are not here."""
+        elsewhere = []
+        for connection_id in connection_ids:
+            session = self._by_connection.get(connection_id)
+            if session is None:
+                elsewhere.append(connection_id)
+            else:
+                session.disconnect(reason)
+        return elsewhere
+
+    def add(self, session: Subscriber, group_ids: frozenset[int]) -> None:
+        """Keep pushes for the session from now on; `release` lets them go."""
+        session.outlet = Backlog(self)
+        self._by_connection[session.connection_id] = session
+        self._by_agent.setdefault(session.agent_id, []).append(session)
+        self._everyone.setdefault(session.interest, Hearers()).add(session)
+        self._set_groups(session, group_ids)
+
+    def remove(self, session: Subscriber) -> None:
+        """Deliver nothing more to the session."""
+        del self._by_connection[session.connection_id]
+        of_agent = self._by_agent[session.agent_id]
+        of_agent.remove(session)
+        if not of_agent:
+            del self._by_agent[session.agent_id]
+        self._set_groups(session, frozenset())
+        self._forget_interest(session)
+        del self.sessions[session]
+
+    def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:
+        """Send on `wire` what came after this place in the sequence, now and from now on."""
+        assert self.feed.delivered is not None  # since before the session's snapshot was read: see `Hub.join`
+        if self.feed.delivered < sequence:  # the snapshot was ahead of the bus
+            self._catching_up.append((sequence, session, wire))
+            self.feed.expect(sequence)
+            return
+        backlog = session.outlet
+        session.outlet = wire
+        self._everyone[session.interest].outlet_changed()
+        self._forget_recipients()
+        if isinstance(backlog, Backlog):
+            for frame in backlog.after(sequence):
+                self._flusher.send_all((wire,), frame)
+
+    def regroup(self, directory: Directory) -> None:
+        """Agents have come into groups or left them."""
+        for session, group_ids in list(self.sessions.items()):
+            session.directory_replaced(directory)  # which ends some
+            if session in self.sessions and (current := directory.agents[session.agent_id].group_ids) != group_ids:
+                self._set_groups(session, current)
+
+    def disconnect(self, reason: str) -> None:
+        """End every session; the room ends with the last of them."""
+        for session in list(self.sessions):
+            session.disconnect(reason)
+
+    def _give_up(self) -> None:
+        self.disconnect("internal_error")
+
+    def set_interest(self, session: Subscriber, interest: Interest) -> None:
+        """The session wants, or may see, other pushes from now on."""
+        self._forget_interest(session)
+        session.interest = interest
+        self._everyone.setdefault(interest, Hearers()).add(session)
+        self._forget_recipients()
+
+    def _forget_interest(self, session: Subscriber) -> None:
+        of_interest = self._everyone[session.interest]
+        of_interest.remove(session)
+        if not of_interest:
+            del self._everyone[session.interest]
+
+    def _set_groups(self, session: Subscriber, group_ids: frozenset[int]) -> None:
+        self._forget_recipients()
+        before = self.sessions.get(session, frozenset())
+        for group_id in before - group_ids:
+            del self._by_group[group_id][session]
+        for group_id in group_ids - before:
+            self._by_group.setdefault(group_id, {})[session] = None
+        self.sessions[session] = group_ids
+
+    def _recipients_of(self, envelope: Envelope) -> Recipients:
+        """Who is to be told, by interest; remembered while nobody comes or goes: a chat's audience seldom changes."""
+        audience = envelope.audience
+        if audience.everyone or 0 in audience.groups:
+            return self._everyone
+        recipients = self._recipients.get(audience)
+        if recipients is None:
+            recipients = {}
+            found = 0
+            for session in self._look_up(audience):
+                recipients.setdefault(session.interest, Hearers()).add(session)
+                found += 1
+            if envelope.sequence:  # the audience of what is not stored may be anyone's whim, as in `multicast`
+                self._remember(audience, recipients, found)
+        return recipients
+
+    def _remember(self, audience: Audience, recipients: Recipients, found: int) -> None:
+        self._remembered += len(audience.agents) + len(audience.groups) + len(audience.customers) + found
+        if self._remembered > MAX_REMEMBERED_RECIPIENTS:
+            self._forget_recipients()
+        else:
+            self._recipients[audience] = recipients
+
+    def _forget_recipients(self) -> None:
+        self._recipients.clear()
+        self._remembered = 0
+
+    def _look_up(self, audience: Audience) -> Iterable[Subscriber]:
+        for agent_id in audience.agents:
+            yield from self._by_agent.get(agent_id, ())
+        for group_id in audience.groups:
+            yield from self._by_group.get(group_id, ())
+
+    def _deliver(self, envelope: Envelope) -> None:
+        self.delivering = envelope.sequence
+        asker = self._by_connection.get(envelope.origin.connection_id) if envelope.origin is not None else None
+        encoded: dict[str, bytes] = {}
+        for interest, hearers in self._recipients_of(envelope).items():
+            wanted = interest.versions(envelope.name)
+            if not wanted:
+                continue
+            if interest.own_chats_only and is_about_chat(envelope.name):
+                hearers = Hearers(each for each in hearers if each.agent_id in envelope.audience.agents)
+            try:
+                outlets = hearers.outlets()
+                if asker is not None and asker in hearers:
+                    self._answer(envelope, asker, wanted)
+                    outlets = [outlet for outlet in outlets if outlet is not asker.outlet]
+                for version in wanted:
+                    self._flusher.send_all(outlets, _encode(envelope, version, encoded))
+            except Exception:
+                log.exception("push_failed", license_id=envelope.license_id, push=envelope.name, versions=wanted)
+                if envelope.sequence:
+                    _end_soon(hearers)
+        if self._catching_up:
+            self._release_caught_up()
+
+    def _answer(self, envelope: Envelope, asker: Subscriber, wanted: Sequence[str]) -> None:
+        assert envelope.origin is not None
+        request_id: str | None = envelope.origin.request_id
+        for version in wanted:
+            frame = encode_text_frame(encode_push(version, envelope.name, _payload(envelope, version), request_id))
+            if asker.own_pushes is None:
+                self._flusher.send_all((asker.outlet,), frame)
+            else:
+                asker.own_pushes.append(frame)
+            request_id = None  # who takes a push in two versions is told once that it is theirs
+
+    def _release_caught_up(self) -> None:
+        waiting, self._catching_up = self._catching_up, []
+        for sequence, session, wire in waiting:
+            if session in self.sessions:
+                self.release(session, wire, sequence)
+
+
+def _end_soon(sessions: Iterable[Subscriber]) -> None:
+    """End sessions that have missed a push; not at once, as it is still on its way to others of the room."""
+    loop = asyncio.get_running_loop()
+    for session in sessions:
+        loop.call_soon(session.disconnect, "internal_error")
+
+
+def _encode(envelope: Envelope, version: str, encoded: dict[str, bytes]) -> bytes:
+    frame = encoded.get(version)
+    if frame is None:
+        push = encode_push(version, envelope.name, _payload(envelope, version))
+        frame = encoded[version] = encode_text_frame(push)
+    return frame
+
+
+def _payload(envelope: Envelope, version: str) -> bytes:
+    if not versions.changes_push(version, envelope.name):
+        return envelope.payload
+    return orjson.dumps(versions.push_for(version, envelope.name, orjson.loads(envelope.payload)))
