@@ -73,6 +73,11 @@ class Directory:
     tags: Mapping[str, frozenset[int]]
     """Each tag with the groups it is for."""
 
+    def name_of(self, agent_id: str) -> str:
+        """What people call the agent; the id of one that is gone."""
+        agent = self.agents.get(agent_id)
+        return agent_id if agent is None else agent.name
+
 
 OnReplaced = Callable[[Directory, Directory | None], None]
 

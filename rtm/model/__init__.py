@@ -1,12 +1,13 @@
 """What a chat is, and what clients may say about it; no I/O.
 
-chat.py           chats, threads and their users: the rules of their life
-customer.py       a customer, as far as commands need to know it
-payload.py        what the payloads of requests are made of
-requests/         the payload of each action
-events.py         events as clients send them, and the body that everybody then sees
-rich_messages.py  elements of rich messages: images, buttons, products
-forms.py          fields of forms, empty and filled
-files.py          what a file event says about its file
-properties.py     properties of chats, threads and events
+chat.py             chats, threads and their users: the rules of their life
+customer.py         a customer, as far as commands need to know it
+payload.py          what the payloads of requests are made of
+requests/           the payload of each action
+events.py           events as clients send them, and the body that everybody then sees
+system_messages.py  what the server itself says in a chat
+rich_messages.py    elements of rich messages: images, buttons, products
+forms.py            fields of forms, empty and filled
+files.py            what a file event says about its file
+properties.py       properties of chats, threads and events
 """

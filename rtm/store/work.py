@@ -146,7 +146,7 @@ class Clock:
 class Work:
     """What one command sees (`chat`, `thread`, `event`, `customer`, `now`) and changes.
 
-    It changes by `add`, `append`, `event_changed`, `save`, `ban` and `push`.
+    It changes by `add`, `append`, `post`, `event_changed`, `save`, `ban` and `push`.
     """
 
     __slots__ = (
@@ -248,6 +248,20 @@ class Work:
         if custom_id is not None:
             self._loaded.custom_ids[event.thread_id, custom_id, author_id] = event.number
         return str(event.body["id"])
+
+    def post(self, chat: Chat, body: EventBody, author_id: str = "") -> str:
+        """Store an event in the chat's last thread and tell who may see it (`incoming_event`); its id.
+
+        A system message has no author.
+        """
+        event_id = self.append(chat, body, author_id)
+        assert chat.thread is not None
+        self.push(
+            "incoming_event",
+            {"chat_id": chat.id, "thread_id": chat.thread.id, "event": body},
+            chat.audience(body["visibility"]),
+        )
+        return event_id
 
     def event_changed(self, chat: Chat, thread: Thread, body: EventBody) -> None:
         """Store an event of the chat as it is now; `body` is what `event` gave."""

@@ -72,13 +72,7 @@ def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, An
         return {"event_id": known_id}
     _check_writable(context, chat, event.visibility)
     body = event.body(author_id=author_id, created_at=work.now())
-    event_id = work.append(chat, body, author_id)
-    work.push(
-        "incoming_event",
-        {"chat_id": chat.id, "thread_id": chat.active_thread().id, "event": body},
-        chat.audience(event.visibility),
-    )
-    return {"event_id": event_id}
+    return {"event_id": work.post(chat, body, author_id)}
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_rich_message_postback",), needs=of_event)
