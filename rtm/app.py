@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from rtm import metrics, versions
 from rtm.access.attempts import Attempts
-from rtm.access.directory import Directories
+from rtm.access.directory import Directories, Directory
 from rtm.access.quota import Quota
 from rtm.access.tally import Tally
 from rtm.access.tokens import Authenticator
@@ -84,7 +84,13 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     bus, presence, tally = _among_processes(settings, lambda *too_many: hub.evict(*too_many))  # noqa: PLW0108 - there is no hub yet
     store = _write_store(settings, database)
     flusher = Flusher()
-    hub = Hub(bus, lambda *place: _settled(writer, queries.pushes_after(*place)), queries.sequences, flusher)
+    hub = Hub(
+        bus,
+        lambda *place: _settled(writer, queries.pushes_after(*place)),
+        queries.sequences,
+        lambda license_id: _statuses(directories, presence, license_id),
+        flusher,
+    )
     writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
     trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
@@ -184,6 +190,13 @@ def _attempts(limits: Limits, tally: Tally | None) -> Attempts:
 async def _settled(writer: Writer, pushes: Awaitable[Sequence[Envelope]]) -> Sequence[Envelope]:
     """What the outbox has, but for what the writer is about to answer and deliver itself."""
     return writer.settled(await pushes)
+
+
+async def _statuses(
+    directories: Directories, presence: Presence, license_id: int
+) -> tuple[Directory, Mapping[str, str]]:
+    directory = await directories.get(license_id)
+    return directory, await presence.statuses(license_id, directory.agents)
 
 
 def _write_store(settings: Settings, database: Database) -> SqliteStore | PostgresqlStore:

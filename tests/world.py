@@ -355,7 +355,7 @@ class Client:
         self.id = ""
         self.greeting: Any = None
         """What `login` was answered."""
-        self.noise = {"routing_status_set"}
+        self.noise = {"routing_status_set", "groups_status_updated"}
         self.connection = connection
         self._heard: deque[dict[str, Any]] = deque()
         self._request_ids = itertools.count(1)

@@ -14,6 +14,7 @@ from rtm.bus.base import DISCONNECT, Bus, Envelope, Lost
 from rtm.gateway.cork import Flusher
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import GIVE_UP_S, ReadOutbox
+from rtm.gateway.groups_status import ReadStatuses
 from rtm.gateway.room import Room, Subscriber
 from rtm.model.audience import Audience
 from rtm.store.outage import Outage
@@ -31,12 +32,20 @@ MAX_REMEMBERED_REVOCATIONS = 10_000
 class Hub:
     """The rooms of this process, and the bus to the others."""
 
-    def __init__(self, bus: Bus, read_outbox: ReadOutbox, read_sequences: ReadSequences, flusher: Flusher) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        read_outbox: ReadOutbox,
+        read_sequences: ReadSequences,
+        read_statuses: ReadStatuses,
+        flusher: Flusher,
+    ) -> None:
         self._bus = bus
         bus.listen(self._take)
         self._may_miss = asyncio.Event()
         self._read_outbox = read_outbox
         self._read_sequences = read_sequences
+        self._read_statuses = read_statuses
         self._flusher = flusher
         self.fanout = Fanout()
         self._rooms: dict[int, Room] = {}
@@ -126,7 +135,9 @@ class Hub:
         license_id = session.license_id
         room = self._rooms.get(license_id)
         if room is None:
-            room = self._rooms[license_id] = Room(license_id, self._read_outbox, self._flusher, self.fanout)
+            room = self._rooms[license_id] = Room(
+                license_id, self._read_outbox, self._read_statuses, self._flusher, self.fanout
+            )
             self._follow_room(license_id)
         elif room.feed.delivered is None and license_id not in self._subscribing:
             self._follow_room(license_id)  # the first attempt failed, and those who waited for it with it
@@ -190,6 +201,7 @@ class Hub:
             return
         if after is not None:
             room.regroup(after)
+            room.groups_status.read_again()
         else:
             room.disconnect("license_not_found")
 
@@ -206,6 +218,7 @@ class Hub:
                     await self._bus.subscribe(license_id)
                     # Not at the first snapshot that is shown: one that was read earlier may be shown later.
                     room.feed.start_at((await self._read_sequences([license_id]))[license_id])
+                    await room.groups_status.read()
                 else:
                     await self._bus.unsubscribe(license_id)
             finally:

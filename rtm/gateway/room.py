@@ -13,10 +13,11 @@ import structlog
 
 from rtm import versions
 from rtm.access.directory import Directory
-from rtm.bus.base import Envelope
+from rtm.bus.base import Envelope, Origin
 from rtm.gateway.cork import Cork, Corked, Flusher
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import Feed, ReadOutbox
+from rtm.gateway.groups_status import GROUPS_STATUS_UPDATED, ROUTING_STATUS_SET, GroupsStatus, ReadStatuses
 from rtm.gateway.interest import Interest, is_about_chat
 from rtm.gateway.wire import encode_text_frame
 from rtm.model.audience import Audience
@@ -133,7 +134,15 @@ Recipients = dict[Interest, Hearers]
 class Room:
     """The sessions of one license on this process."""
 
-    def __init__(self, license_id: int, read_outbox: ReadOutbox, flusher: Flusher, fanout: Fanout) -> None:
+    def __init__(
+        self,
+        license_id: int,
+        read_outbox: ReadOutbox,
+        read_statuses: ReadStatuses,
+        flusher: Flusher,
+        fanout: Fanout,
+    ) -> None:
+        self._license_id = license_id
         self.delivering = 0
         """The place of the push that is being delivered."""
         self._flusher = flusher
@@ -141,6 +150,7 @@ class Room:
         self._recipients: dict[Audience, Recipients] = {}
         self._remembered = 0
         self.feed = Feed(license_id, fanout.measured(self._deliver), read_outbox, self._give_up)
+        self.groups_status = GroupsStatus(license_id, read_statuses, self._tell_groups)
         self.sessions: dict[Subscriber, frozenset[int]] = {}
         self._by_connection: dict[str, Subscriber] = {}
         self._by_agent: dict[str, list[Subscriber]] = {}
@@ -287,8 +297,21 @@ class Room:
                 log.exception("push_failed", license_id=envelope.license_id, push=envelope.name, versions=wanted)
                 if envelope.sequence:
                     _end_soon(hearers)
+        if envelope.name == ROUTING_STATUS_SET:
+            self.groups_status.heard(envelope)
         if self._catching_up:
             self._release_caught_up()
+
+    def _tell_groups(self, changed: Mapping[int, str], origin: Origin | None) -> None:
+        """Tell every agent of those of its groups that are among these."""
+        concerned: dict[frozenset[int], dict[str, None]] = {}
+        for session, group_ids in self.sessions.items():
+            if not group_ids.isdisjoint(changed):
+                concerned.setdefault(group_ids.intersection(changed), {})[session.agent_id] = None
+        for group_ids, agent_ids in concerned.items():
+            told = {"groups": [{"id": group_id, "status": changed[group_id]} for group_id in sorted(group_ids)]}
+            audience = Audience(agents=tuple(agent_ids))
+            self.feed.offer(Envelope.ephemeral(self._license_id, GROUPS_STATUS_UPDATED, told, audience, origin))
 
     def _answer(self, envelope: Envelope, asker: Subscriber, wanted: Sequence[str]) -> None:
         assert envelope.origin is not None

@@ -282,7 +282,7 @@ async def test_an_error_of_ours_is_told_in_one_bland_sentence(
 
 async def test_changes_are_applied_in_the_order_they_were_sent(world: World) -> None:
     alice = await world.agent("alice")
-    alice.noise = set()
+    alice.noise = {"groups_status_updated"}
     chat = await world.chat(alice)
     expected: list[tuple[str, Any]] = []
     for number in range(20):

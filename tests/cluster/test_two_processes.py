@@ -86,15 +86,28 @@ async def events(agent: Client, count: int) -> list[dict[str, Any]]:
 
 async def test_a_routing_status_set_here_is_pushed_and_listed_there(cluster: Cluster) -> None:
     async with cluster.there.agent(JONES) as jones, cluster.here.agent(SMITH) as smith:
-        jones.noise = set()
+        jones.noise = {"groups_status_updated"}
         await smith.call("set_routing_status", status="not_accepting_chats")
         assert [await next_status(jones, SMITH) for _ in range(2)] == ["accepting_chats", "not_accepting_chats"]
         assert {"agent_id": SMITH, "status": "not_accepting_chats"} in await jones.call("list_routing_statuses")
 
 
+async def test_a_group_that_opens_here_is_open_there(cluster: Cluster) -> None:
+    async with cluster.there.agent(JONES) as jones:
+        await jones.call("set_routing_status", status="not_accepting_chats")
+        await jones.forget()
+        jones.noise = {"routing_status_set"}
+        async with cluster.here.agent(SMITH):
+            [opened] = (await jones.next_push("groups_status_updated"))["groups"]
+        assert opened["status"] == "accepting_chats"
+        [closed] = (await jones.next_push("groups_status_updated"))["groups"]
+        assert closed == {"id": opened["id"], "status": "not_accepting_chats"}
+        await jones.call("set_routing_status", status="accepting_chats")
+
+
 async def test_an_agent_is_offline_when_no_process_has_it(cluster: Cluster) -> None:
     async with cluster.there.agent(JONES) as jones:
-        jones.noise = set()
+        jones.noise = {"groups_status_updated"}
         async with cluster.here.agent(OWNER), cluster.there.agent(OWNER):
             assert await next_status(jones, OWNER) == "accepting_chats"
         assert await next_status(jones, OWNER) == "offline"

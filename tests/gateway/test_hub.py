@@ -13,6 +13,7 @@ import redis.asyncio
 from structlog.testing import capture_logs
 from websockets.frames import CloseCode
 
+from rtm.access.directory import Directory
 from rtm.bus.base import Envelope
 from rtm.gateway import hub
 from rtm.gateway.cork import Flusher
@@ -240,7 +241,10 @@ async def test_what_is_remembered_of_audiences_is_bounded(stored: bool) -> None:
     async def read_outbox(license_id: int, sequence: int, limit: int) -> list[Envelope]:
         return []
 
-    room = Room(1, read_outbox, Flusher(), Fanout())
+    async def read_statuses(license_id: int) -> tuple[Directory, dict[str, str]]:
+        raise NotImplementedError
+
+    room = Room(1, read_outbox, read_statuses, Flusher(), Fanout())
     room.feed.start_at(0)
     remembered: weakref.WeakSet[AgentId] = weakref.WeakSet()
     most = 0
