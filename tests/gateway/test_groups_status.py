@@ -52,7 +52,7 @@ async def test_who_changes_the_status_gets_the_push_by_request_id_after_the_answ
 
 async def test_a_group_has_another_status_when_agents_come_into_it(world: World) -> None:
     carol = listening(await world.agent("carol"))
-    assert await world.agent("dave")
+    await world.agent("dave")
     await world.set_groups("dave", SUPPORT)
     await world.set_groups("carol")
     await carol.call("set_routing_status", status="not_accepting_chats")
