@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -55,6 +55,7 @@ class GroupRecord:
     name: str
     language_code: str
     priorities: Mapping[str, str]
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -175,7 +176,10 @@ async def _read(connection: AsyncConnection, license_id: int) -> Directory | Non
         version=of_license.directory_version,
         agents=MappingProxyType({row.id: _agent(row, group_ids.get(row.id, {0})) for row in agent_rows}),
         groups=MappingProxyType(
-            {row.id: GroupRecord(row.id, row.name, row.language_code, priorities.get(row.id, {})) for row in group_rows}
+            {
+                row.id: GroupRecord(row.id, row.name, row.language_code, priorities.get(row.id, {}), row.properties)
+                for row in group_rows
+            }
         ),
         tags=MappingProxyType({row.name: frozenset(row.group_ids) for row in tag_rows}),
     )

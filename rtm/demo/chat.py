@@ -91,6 +91,7 @@ async def store(connection: AsyncConnection, chat: Chat, history: list[NewEvent]
                 "chat_id": chat.id,
                 "user_id": user.id,
                 "license_id": chat.license_id,
+                "type": user.type,
                 "present": user.present,
                 "follows": False,
             }

@@ -51,6 +51,8 @@ class Thread:
     previous_thread_id: str | None = None
     next_thread_id: str | None = None
     events_count: int = 0
+    queued_at: str | None = None
+    """In the queue since."""
 
 
 class NewEvent(NamedTuple):
@@ -89,12 +91,16 @@ class Chat:
     """By event type: thread_id, thread_created_at and the event, as `last_event_per_type` shows them."""
     written_at: dict[UserType, str] = field(default_factory=dict)
     """When an agent last added an event to it, and when a customer did."""
+    due_at: str | None = None
+    """The router need not look at it before; None if it never need. Events leave it alone: a look may be too early."""
     revision: int = 0
     """How often it has changed since it was loaded."""
     changed_threads: dict[str, Thread] = field(default_factory=dict)
     """Earlier threads that changed since it was loaded, by id."""
     shape_changed: bool = False
     """Whether access or threads changed since it was loaded, not events only."""
+    due_changed: bool = False
+    """Whether `due_at` changed since it was loaded."""
     changed_users: dict[str, None] = field(default_factory=dict)
     """Ids of those who came, left, followed or unfollowed since it was loaded."""
     _audiences: dict[Visibility, Audience] = field(default_factory=dict)
@@ -118,6 +124,7 @@ class Chat:
             followers=dict.fromkeys(state["followers"]),
             last_events=state["last_events"],
             written_at=state.get("written_at", {}),
+            due_at=state.get("due_at"),
         )
 
     def state(self) -> bytes:
@@ -132,6 +139,7 @@ class Chat:
                 "followers": self._encoded_followers(),
                 "last_events": self.last_events,
                 "written_at": self.written_at,
+                "due_at": self.due_at,
             }
         )
 
@@ -150,6 +158,7 @@ class Chat:
         """It is in the database as it stands."""
         self.revision = 0
         self.shape_changed = False
+        self.due_changed = False
         self.changed_threads.clear()
         self.changed_users.clear()
 
@@ -167,6 +176,11 @@ class Chat:
     def active(self) -> bool:
         """Whether its last thread is open."""
         return self.thread is not None and self.thread.active
+
+    @property
+    def queued_at(self) -> str | None:
+        """In the queue since; None if it is not."""
+        return self.thread.queued_at if self.thread else None
 
     def active_thread(self) -> Thread:
         """The open thread. Raises ChatInactive."""
@@ -281,6 +295,7 @@ class Chat:
         """End the open thread; its agents leave, a customer stays. Raises ChatInactive."""
         thread = self.active_thread()
         thread.active = False
+        thread.queued_at = None
         for user in self.users.values():
             if user.type == "agent":
                 user.present = False
@@ -300,6 +315,8 @@ class Chat:
         if user.id not in thread.user_ids:
             thread.user_ids.append(user.id)
         self.followers.pop(user.id, None)
+        if user.type == "agent":
+            thread.queued_at = None
         self._changed(user.id, shape=True)
 
     def remove_user(self, user_id: str) -> None:
@@ -310,6 +327,20 @@ class Chat:
             raise ValidationError("`user_id` is not an agent of the chat")
         user.present = False
         self._changed(user_id, shape=True)
+
+    def enqueue(self, at: str) -> None:
+        """Let the open thread wait for an agent, where it was if it waits already. Raises ChatInactive."""
+        thread = self.active_thread()
+        if thread.queued_at is None:
+            thread.queued_at = at
+            self._changed(shape=True)
+
+    def set_due(self, at: str | None) -> None:
+        """The router need not look at it before."""
+        if at != self.due_at:
+            self.due_at = at
+            self.due_changed = True
+            self._changed()
 
     def follow(self, agent_id: str) -> bool:
         """Hear every change from now on; False for who does already."""

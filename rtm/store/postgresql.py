@@ -6,7 +6,9 @@ has changed their license since. Each statement is a journey to the server and b
 little it does), so what most batches write is one statement.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import asyncpg
 import orjson
@@ -24,6 +26,7 @@ from rtm.store.work import (
     customers_needed,
     earlier_threads_needed,
     events_needed,
+    routing_needed,
     threads_needed,
 )
 from rtm.store.writer import Changes
@@ -51,6 +54,15 @@ _LOAD_CUSTOMERS = """
     SELECT c.id, c.license_id, c.name, c.email, c.created_at, c.state::text
     FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)
 """
+_LOAD_QUEUES = "SELECT license_id, id FROM chats WHERE license_id = ANY($1::bigint[]) AND queued_at IS NOT NULL"
+_LOAD_LOADS = """
+    SELECT busy.license_id, busy.user_id, count(*) FROM chat_users AS busy
+    WHERE busy.license_id = ANY($1::bigint[]) AND busy.present AND busy.type = 'agent'
+        AND busy.chat_id <> ALL($2::text[])
+        AND EXISTS (SELECT FROM chat_users AS c WHERE c.chat_id = busy.chat_id AND c.type = 'customer' AND c.present)
+    GROUP BY busy.license_id, busy.user_id
+"""
+_LOAD_TURNS = "SELECT license_id, agent_id, given_at FROM routing_turns WHERE license_id = ANY($1::bigint[])"
 _LOAD_EVENTS = """
     SELECT thread_id, number, body::text FROM events WHERE thread_id = ANY($1::text[]) ORDER BY thread_id, number
 """
@@ -64,10 +76,11 @@ _LOAD_CUSTOM_IDS = """
     FROM event_custom_ids e JOIN unnest($1::text[], $2::text[]) AS k(thread_id, custom_id) USING (thread_id, custom_id)
 """
 _INSERT_CHATS = """
-    INSERT INTO chats (id, license_id, active, last_thread_id, sorted_at, properties, state)
-    SELECT id, license_id, active, last_thread_id, sorted_at, properties::jsonb, state::jsonb
-    FROM unnest($1::text[], $2::bigint[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[])
-        AS r(id, license_id, active, last_thread_id, sorted_at, properties, state)
+    INSERT INTO chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)
+    SELECT id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties::jsonb, state::jsonb
+    FROM unnest($1::text[], $2::bigint[], $3::bool[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                $9::text[])
+        AS r(id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)
 """
 # A thread of another chat would get no `chat_id`, and is refused for that.
 _UPSERT_THREADS = """
@@ -88,8 +101,8 @@ _INSERT_GROUPS = """
     SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])
 """
 _UPSERT_USERS = """
-    INSERT INTO chat_users (chat_id, user_id, license_id, present, follows)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::bool[])
+    INSERT INTO chat_users (chat_id, user_id, license_id, type, present, follows)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bool[], $6::bool[])
     ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows
 """
 _UPSERT_CUSTOMERS = """
@@ -105,27 +118,33 @@ _UPSERT_BANS = """
     ON CONFLICT (license_id, customer_id) DO UPDATE SET ip = excluded.ip, agent_id = excluded.agent_id,
         created_at = excluded.created_at, expires_at = excluded.expires_at
 """
+_UPSERT_TURNS = """
+    INSERT INTO routing_turns (license_id, agent_id, given_at)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
+    ON CONFLICT (license_id, agent_id) DO UPDATE SET given_at = excluded.given_at
+"""
 # Reads the same moment throughout, so nothing in it may depend on the rest; foreign keys are checked at its end.
 # The row's version is PostgreSQL's own, the transaction that wrote it.
 _WRITE = f"""
     WITH written_chats AS (
         {_INSERT_CHATS}
         ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,
-            sorted_at = excluded.sorted_at, properties = excluded.properties, state = excluded.state
+            sorted_at = excluded.sorted_at, queued_at = excluded.queued_at, due_at = excluded.due_at,
+            properties = excluded.properties, state = excluded.state
     ), written_events AS (
         INSERT INTO events (thread_id, number, body)
         SELECT thread_id, number, body::jsonb
-        FROM unnest($8::text[], $9::int[], $10::text[]) AS r(thread_id, number, body)
+        FROM unnest($10::text[], $11::int[], $12::text[]) AS r(thread_id, number, body)
     ), written_custom_ids AS (
         INSERT INTO event_custom_ids (thread_id, custom_id, author_id, number)
-        SELECT * FROM unnest($11::text[], $12::text[], $13::text[], $14::int[])
+        SELECT * FROM unnest($13::text[], $14::text[], $15::text[], $16::int[])
     ), written_outbox AS (
         INSERT INTO outbox (license_id, sequence, created_at, envelope)
         SELECT license_id, sequence, created_at, envelope::jsonb
-        FROM unnest($15::bigint[], $16::bigint[], $17::text[], $18::text[])
+        FROM unnest($17::bigint[], $18::bigint[], $19::text[], $20::text[])
             AS r(license_id, sequence, created_at, envelope)
     )
-    UPDATE licenses SET sequence = r.sequence FROM unnest($19::bigint[], $20::bigint[]) AS r(id, sequence)
+    UPDATE licenses SET sequence = r.sequence FROM unnest($21::bigint[], $22::bigint[]) AS r(id, sequence)
     WHERE licenses.id = r.id
     RETURNING licenses.id, licenses.xmin::text
 """  # noqa: S608 - nothing but our own text
@@ -218,15 +237,27 @@ class PostgresqlStore:
             for license_id, sequence, version in await self._db.fetch(_LOCK_LICENSES, licenses):
                 batch.sequences[license_id] = sequence
                 self._kept.locked(license_id, version)
-        missing = self._find_kept(commands, batch)
+        routed = routing_needed(commands)
+        queued = await self._db.fetch(_LOAD_QUEUES, routed) if routed else []
+        missing = self._find_kept(commands, queued, batch)
         if missing:
             for chat_id, license_id, properties, state in await self._db.fetch(_LOAD_CHATS, missing):
                 chat = Chat.load(chat_id, license_id, orjson.loads(properties), orjson.loads(state))
                 batch.chats[chat_id] = chat
                 if license_id in batch.sequences:
                     self._kept.keep(chat)
+        if routed:
+            await self._load_routing(routed, batch)
         await self._load_more(commands, batch)
         return batch
+
+    async def _load_routing(self, license_ids: list[int], batch: Loaded) -> None:
+        for license_id in license_ids:
+            batch.loads[license_id], batch.turns[license_id] = Counter(), {}
+        for license_id, agent_id, chats in await self._db.fetch(_LOAD_LOADS, license_ids, list(batch.chats)):
+            batch.loads[license_id][agent_id] = chats
+        for license_id, agent_id, given_at in await self._db.fetch(_LOAD_TURNS, license_ids):
+            batch.turns[license_id][agent_id] = given_at
 
     async def _load_more(self, commands: Sequence[Command], batch: Loaded) -> None:
         """What the commands need besides chats."""
@@ -254,18 +285,17 @@ class PostgresqlStore:
             for *key, number in await self._db.fetch(_LOAD_CUSTOM_IDS, *zip(*named, strict=True)):
                 batch.custom_ids[tuple(key)] = number
 
-    def _find_kept(self, commands: Iterable[Command], batch: Loaded) -> list[str]:
+    def _find_kept(self, commands: Iterable[Command], queued: Iterable[tuple[int, str]], batch: Loaded) -> list[str]:
         """Take what is kept of the licenses that are locked; ids of the chats that must be read."""
         missing: dict[str, None] = {}
-        for command in commands:
-            for chat_id in command.needs.chat_ids:
-                if chat_id not in batch.chats:
-                    license_id = command.license_id
-                    chat = self._kept.find(license_id, chat_id) if license_id in batch.sequences else None
-                    if chat is None:
-                        missing[chat_id] = None
-                    else:
-                        batch.chats[chat_id] = chat
+        named = ((command.license_id, chat_id) for command in commands for chat_id in command.needs.chat_ids)
+        for license_id, chat_id in chain(named, queued):
+            if chat_id not in batch.chats:
+                chat = self._kept.find(license_id, chat_id) if license_id in batch.sequences else None
+                if chat is None:
+                    missing[chat_id] = None
+                else:
+                    batch.chats[chat_id] = chat
         return list(missing)
 
     async def _write(self, changes: Changes) -> list[tuple[int, str]]:
@@ -282,12 +312,13 @@ class PostgresqlStore:
         await self._insert(_UPDATE_EVENTS, [rows.of_event(event) for event in changes.changed_events])
         await self._insert(_UPSERT_CUSTOMERS, [rows.of_customer(customer) for customer in changes.customers])
         await self._insert(_UPSERT_BANS, [rows.of_ban(ban) for ban in changes.bans])
+        await self._insert(_UPSERT_TURNS, [rows.of_turn(turn) for turn in changes.turns])
         license_ids = dict.fromkeys([*(chat.license_id for chat in chats), *changes.sequences])
         return [
             (license_id, version)
             for license_id, version in await self._db.fetch(
                 _WRITE,
-                *_columns(7, [rows.of_chat(chat) for chat in changes.changed_chats]),
+                *_columns(9, [rows.of_chat(chat) for chat in changes.changed_chats]),
                 *_columns(3, [rows.of_event(event) for event in changes.events]),
                 *_columns(4, rows.of_custom_ids(changes.events)),
                 *_columns(4, [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox]),

@@ -7,6 +7,7 @@ import orjson
 from rtm.bus.base import Envelope
 from rtm.model.chat import ChangedEvent, Chat, NewEvent, Thread
 from rtm.model.customer import Customer, CustomerBan
+from rtm.store.work import Turn
 from rtm.store.writer import Changes
 
 Row = tuple[object, ...]
@@ -18,13 +19,15 @@ def json(value: object) -> str:
 
 
 def of_chat(chat: Chat) -> Row:
-    """id, license_id, active, last_thread_id, sorted_at, properties, state"""
+    """id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state"""
     return (
         chat.id,
         chat.license_id,
         chat.active,
         chat.thread.id if chat.thread else None,
         chat.sorted_at,
+        chat.queued_at,
+        chat.due_at,
         json(chat.properties),
         chat.state().decode(),
     )
@@ -92,9 +95,26 @@ def of_groups(chats: Iterable[Chat]) -> list[Row]:
 
 
 def of_users(chats: Iterable[Chat]) -> list[Row]:
-    """chat_id, user_id, license_id, present, follows; of those who came, left, followed or unfollowed."""
+    """chat_id, user_id, license_id, type, present, follows; of those who came, left, followed or unfollowed."""
     return [
-        (chat.id, user_id, chat.license_id, chat.member(user_id) is not None, user_id in chat.followers)
+        (
+            chat.id,
+            user_id,
+            chat.license_id,
+            _type(chat, user_id),
+            chat.member(user_id) is not None,
+            user_id in chat.followers,
+        )
         for chat in chats
         for user_id in chat.changed_users
     ]
+
+
+def _type(chat: Chat, user_id: str) -> str:
+    user = chat.users.get(user_id)
+    return user.type if user is not None else "agent"  # a follower
+
+
+def of_turn(turn: Turn) -> Row:
+    """license_id, agent_id, given_at"""
+    return (turn.license_id, turn.agent_id, turn.given_at)

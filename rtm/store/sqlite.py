@@ -7,6 +7,7 @@ the interpreter's lock, and a row at a time would hand it to and fro with the ev
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from rtm.store.work import (
     customers_needed,
     earlier_threads_needed,
     events_needed,
+    routing_needed,
     threads_needed,
 )
 from rtm.store.writer import Changes
@@ -46,7 +48,14 @@ _MESSAGES = {
 }
 """What clients are told, by SQLite's primary error code."""
 
-_CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, properties, state)"
+_CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)"
+_TURNS = "SELECT agent_id, given_at FROM routing_turns WHERE license_id = ?"
+_BUSY = """
+    SELECT user_id, chat_id FROM chat_users AS busy INDEXED BY ix_chat_users_busy
+    WHERE license_id = ? AND present AND type = 'agent' AND EXISTS (
+        SELECT 1 FROM chat_users WHERE chat_id = busy.chat_id AND type = 'customer' AND present
+    )
+"""
 
 
 class SqliteStore:
@@ -73,6 +82,9 @@ class SqliteStore:
     async def begin(self, commands: Sequence[Command]) -> Loaded:
         self._batch = batch = Loaded()
         wanted = {chat_id for command in commands for chat_id in command.needs.chat_ids}
+        routed = routing_needed(commands)
+        if routed:
+            wanted.update(await self._run(lambda: self._load_queues(routed)))
         licenses = {command.license_id for command in commands if command.stores}
         missing_chats = [chat_id for chat_id in wanted if chat_id not in self._chats]
         missing_licenses = [license_id for license_id in licenses if license_id not in self._sequences]
@@ -80,6 +92,8 @@ class SqliteStore:
             await self._run(lambda: self._load(missing_chats, missing_licenses))
         batch.chats = {chat_id: self._chats[chat_id] for chat_id in wanted if chat_id in self._chats}
         batch.sequences = {license_id: self._sequences[license_id] for license_id in licenses}
+        if routed:
+            await self._run(lambda: self._load_routing(routed, batch))
         customers = customers_needed(commands, batch)
         if customers:
             batch.customers = await self._run(lambda: self._load_customers(customers))
@@ -156,6 +170,17 @@ class SqliteStore:
             query = "SELECT id, sequence FROM licenses WHERE id = ?"
             self._sequences.update(self._db.execute(query, (license_id,)).fetchall())
 
+    def _load_queues(self, license_ids: list[int]) -> list[str]:
+        query = "SELECT id FROM chats WHERE license_id = ? AND queued_at IS NOT NULL"
+        return [chat_id for license_id in license_ids for (chat_id,) in self._db.execute(query, (license_id,))]
+
+    def _load_routing(self, license_ids: list[int], batch: Loaded) -> None:
+        for license_id in license_ids:
+            batch.turns[license_id] = dict(self._db.execute(_TURNS, (license_id,)).fetchall())
+            loads = batch.loads[license_id] = Counter()
+            for agent_id, chat_id in self._db.execute(_BUSY, (license_id,)):
+                loads[agent_id] += chat_id not in batch.chats
+
     def _load_customers(self, keys: list[tuple[int, str]]) -> dict[tuple[int, str], Customer]:
         found = {}
         for part in _parts(keys):
@@ -229,13 +254,22 @@ def _statements(changes: Changes) -> list[Statement]:
     """What stores the changes, with every value ready to be bound."""
     chats = [*changes.new_chats, *changes.changed_chats]
     shaped = rows.shaped(changes)
+    # What most changes leave alone is not written, and so its indexes are not.
+    keyed = [chat for chat in changes.changed_chats if chat.shape_changed or chat.due_changed]
+    others = [chat for chat in changes.changed_chats if not (chat.shape_changed or chat.due_changed)]
     return [
         *_insert(_CHATS, [rows.of_chat(chat) for chat in changes.new_chats]),
         *_insert(
             _CHATS,
-            [rows.of_chat(chat) for chat in changes.changed_chats],
+            [rows.of_chat(chat) for chat in keyed],
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,"
-            " sorted_at = excluded.sorted_at, properties = excluded.properties, state = excluded.state",
+            " sorted_at = excluded.sorted_at, queued_at = excluded.queued_at, due_at = excluded.due_at,"
+            " properties = excluded.properties, state = excluded.state",
+        ),
+        *_insert(
+            _CHATS,
+            [rows.of_chat(chat) for chat in others],
+            " ON CONFLICT (id) DO UPDATE SET properties = excluded.properties, state = excluded.state",
         ),
         *_insert(
             "threads (id, chat_id, license_id, active, created_at, state)",
@@ -247,7 +281,7 @@ def _statements(changes: Changes) -> list[Statement]:
         *_delete_groups([chat.id for chat in shaped]),
         *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),
         *_insert(
-            "chat_users (chat_id, user_id, license_id, present, follows)",
+            "chat_users (chat_id, user_id, license_id, type, present, follows)",
             rows.of_users(chats),
             " ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows",
         ),
@@ -266,6 +300,11 @@ def _statements(changes: Changes) -> list[Statement]:
             [rows.of_ban(ban) for ban in changes.bans],
             " ON CONFLICT (license_id, customer_id) DO UPDATE SET ip = excluded.ip, agent_id = excluded.agent_id,"
             " created_at = excluded.created_at, expires_at = excluded.expires_at",
+        ),
+        *_insert(
+            "routing_turns (license_id, agent_id, given_at)",
+            [rows.of_turn(turn) for turn in changes.turns],
+            " ON CONFLICT (license_id, agent_id) DO UPDATE SET given_at = excluded.given_at",
         ),
         *_insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
         *_insert("event_custom_ids (thread_id, custom_id, author_id, number)", rows.of_custom_ids(changes.events)),

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -30,6 +31,11 @@ metadata = MetaData(
     }
 )
 Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+def _partial_index(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
 
 licenses = Table(
     "licenses",
@@ -73,6 +79,7 @@ groups = Table(
     Column("name", Text, nullable=False),
     Column("language_code", Text, nullable=False, server_default="en"),
     Column("created_at", Text, nullable=False),
+    Column("properties", Json, nullable=False, server_default="{}"),
 )
 
 group_agents = Table(
@@ -160,9 +167,13 @@ chats = Table(
     Column("active", Boolean, nullable=False),
     Column("last_thread_id", Text),
     Column("sorted_at", Text, nullable=False),  # creation of the last thread, or of the chat while it has none
+    Column("queued_at", Text),  # in the queue since
+    Column("due_at", Text),  # the router looks at it then, or later
     Column("properties", Json, nullable=False),
     Column("state", Json, nullable=False),  # model.chat.Chat without what has a column of its own
     Index("ix_chats_license_id_sorted_at", "license_id", "sorted_at", "id"),
+    _partial_index("ix_chats_queue", "license_id", "queued_at", where="queued_at IS NOT NULL"),
+    _partial_index("ix_chats_due", "due_at", where="due_at IS NOT NULL"),
 )
 
 chat_groups = Table(
@@ -180,9 +191,21 @@ chat_users = Table(
     Column("chat_id", ForeignKey(chats.c.id, ondelete="CASCADE"), primary_key=True),
     Column("user_id", Text, primary_key=True),
     Column("license_id", BigInteger, nullable=False),
+    Column("type", Text, nullable=False, server_default="agent"),  # agent, customer
     Column("present", Boolean, nullable=False),
     Column("follows", Boolean, nullable=False),
     Index("ix_chat_users_license_id_user_id", "license_id", "user_id", "chat_id"),
+    _partial_index("ix_chat_users_busy", "license_id", "user_id", "chat_id", where="present AND type = 'agent'"),
+)
+
+routing_turns = Table(
+    "routing_turns",
+    metadata,
+    Column("license_id", ForeignKey(licenses.c.id), primary_key=True),
+    Column("agent_id", Text, primary_key=True),
+    Column(
+        "given_at", Text, nullable=False
+    ),  # when the agent was last given a chat: of equals, who waited longest is next
 )
 
 threads = Table(

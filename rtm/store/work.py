@@ -4,7 +4,8 @@ A command is a plain function from `Work` to its answer. It reads chats that wer
 through their own methods, and names the pushes it causes; all of it is committed together, or none of it is.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -33,6 +34,27 @@ class Needs(NamedTuple):
     """Also these threads of the chats, however old."""
     event_ids: tuple[str, ...] = ()
     """Also these events of those threads."""
+    routing: bool = False
+    """Also who waits for an agent on the license, and how busy its agents are. Only for a command that stores."""
+
+
+class Turn(NamedTuple):
+    """An agent was given a chat by the router."""
+
+    license_id: int
+    agent_id: str
+    given_at: str
+
+
+class Routing(NamedTuple):
+    """Who waits and who is busy on a license, as the batch has left it so far."""
+
+    queue: list[Chat]
+    """The chats that wait for an agent, the oldest first."""
+    loads: Counter[str]
+    """How many active chats with a customer each agent is present in."""
+    turns: Mapping[str, str]
+    """When the router last gave each agent a chat."""
 
 
 @dataclass(slots=True)
@@ -52,6 +74,12 @@ class Loaded:
     """By thread and number, in order: those that commands need, and those that the batch has added."""
     custom_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """Numbers of events by thread, custom id and author: those that commands need, and those of the batch."""
+    loads: dict[int, Counter[str]] = field(default_factory=dict)
+    """Of licenses whose routing commands need: active chats with a customer by agent, without those of the batch."""
+    turns: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Of those licenses: when the router last gave each agent a chat."""
+    new_turns: dict[tuple[int, str], Turn] = field(default_factory=dict)
+    """By license and agent, what commands of the batch have added."""
     sequences: dict[int, int] = field(default_factory=dict)
     """The place of each license's newest push."""
 
@@ -71,6 +99,11 @@ class Command:
     expires_at: float = 0.0
     """On the monotonic clock; given by the writer, unless the command has waited for its turn before."""
     answered: bool = False
+
+
+def routing_needed(commands: Iterable[Command]) -> list[int]:
+    """Ids of the licenses whose routing the commands need."""
+    return list({command.license_id: None for command in commands if command.needs.routing})
 
 
 def customers_needed(commands: Iterable[Command], batch: Loaded) -> list[tuple[int, str]]:
@@ -146,7 +179,7 @@ class Clock:
 class Work:
     """What one command sees (`chat`, `thread`, `event`, `customer`, `now`) and changes.
 
-    It changes by `add`, `append`, `post`, `event_changed`, `save`, `ban` and `push`.
+    It changes by `add`, `append`, `post`, `event_changed`, `save`, `ban`, `gave` and `push`.
     """
 
     __slots__ = (
@@ -233,6 +266,27 @@ class Work:
             return None
         number = self._loaded.custom_ids.get((chat.thread.id, custom_id, author_id))
         return None if number is None else event_id(chat.thread.id, number)
+
+    def routing(self) -> Routing:
+        """Who waits and who is busy on the license, for a command that needs it."""
+        queue: list[Chat] = []
+        loads = Counter(self._loaded.loads[self.license_id])
+        for chat in (*self._loaded.chats.values(), *self.new_chats):
+            if chat.license_id == self.license_id and chat.active:
+                if chat.queued_at is not None:
+                    queue.append(chat)
+                    self._revisions.setdefault(chat.id, chat.revision)
+                if chat.present_ids("customer"):
+                    loads.update(chat.present_ids("agent"))
+        queue.sort(key=lambda chat: (chat.queued_at, chat.id))
+        return Routing(queue, loads, self._loaded.turns[self.license_id])
+
+    def gave(self, agent_id: str) -> None:
+        """The router has given the agent a chat; others are next, for a command that needs routing."""
+        turn = Turn(self.license_id, agent_id, self.now())
+        self._loaded.turns[self.license_id][agent_id] = turn.given_at
+        self._loaded.new_turns[self.license_id, agent_id] = turn
+        self._changed = True
 
     def add(self, chat: Chat) -> Chat:
         """Store a new chat."""

@@ -24,7 +24,7 @@ from rtm.model.customer import Customer, CustomerBan
 from rtm.protocol import timestamps
 from rtm.protocol.errors import ApiError, InternalError, RequestTimeout, ServiceUnavailable
 from rtm.store.outage import Outage, StoreUnavailable
-from rtm.store.work import Clock, Command, Loaded, Work
+from rtm.store.work import Clock, Command, Loaded, Turn, Work
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,7 @@ class Changes:
     """To be written before `events`: what the batch has added is there in its last form, and in no table yet."""
     customers: list[Customer] = field(default_factory=list)
     bans: list[CustomerBan] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
     outbox: list[Envelope] = field(default_factory=list)
     sequences: dict[int, int] = field(default_factory=dict)
     at: str = ""
@@ -177,7 +178,10 @@ class Writer:
 
     def _changes(self, works: Iterable[tuple[Command, Work, Any]], loaded: Loaded) -> Changes:
         changes = Changes(
-            at=self._now(), customers=list(loaded.changed_customers.values()), bans=list(loaded.bans.values())
+            at=self._now(),
+            customers=list(loaded.changed_customers.values()),
+            bans=list(loaded.bans.values()),
+            turns=list(loaded.new_turns.values()),
         )
         new: set[str] = set()
         for _, work, _ in works:

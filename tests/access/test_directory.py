@@ -23,6 +23,7 @@ async def test_a_directory_holds_agents_groups_and_priorities(world: World) -> N
     assert (bot.kind, bot.email, bot.owner_client_id, bot.group_ids) == ("bot", None, "client", frozenset({0}))
     assert {group.id: group.name for group in directory.groups.values()} == {0: "General", 1: "Sales"}
     assert directory.groups[1].priorities == {AGENT: "first"}
+    assert directory.groups[1].properties == {}
 
 
 async def test_tags_know_their_groups(world: World) -> None:

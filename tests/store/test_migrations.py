@@ -4,12 +4,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from rtm.settings import Settings
+from rtm.store import tables
 from rtm.store.database import Database, DatabaseError, Schema, check_schema, connect, migrate, schema
+from rtm.store.database import _config as config
 from rtm.store.tables import metadata
 
 
@@ -33,6 +36,32 @@ async def test_the_migrated_schema_is_the_one_in_tables(settings: Settings) -> N
 
     async with connect(settings) as database, database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_chats_from_before_routing_are_looked_at_by_the_router(settings: Settings) -> None:
+    async with connect(settings) as database, database.engine.connect() as connection:
+        await connection.run_sync(lambda before: command.upgrade(config(before), "0004"))
+        for statement in (
+            "INSERT INTO licenses VALUES (1, 'o', 'p', 't', NULL, '{}', 0, 0)",
+            "INSERT INTO customers VALUES (1, 'ada', NULL, NULL, 't', '{}')",
+            "INSERT INTO chats VALUES ('open', 1, true, NULL, 't', '{}', '{}')",
+            "INSERT INTO chats VALUES ('closed', 1, false, NULL, 't', '{}', '{}')",
+            "INSERT INTO chats VALUES ('internal', 1, true, NULL, 't', '{}', '{}')",
+            "INSERT INTO chat_users VALUES ('open', 'ada', 1, true, false), ('closed', 'ada', 1, true, false)",
+            "INSERT INTO chat_users VALUES ('open', 'bob', 1, true, false), ('internal', 'bob', 1, true, false)",
+        ):
+            await connection.execute(text(statement))
+        await connection.commit()
+
+    await migrate(settings)
+
+    async with connect(settings) as database, database.engine.connect() as connection:
+        due = await connection.execute(
+            select(tables.chats.c.id, tables.chats.c.state).where(tables.chats.c.due_at == "t")
+        )
+        assert [tuple(row) for row in due] == [("open", {"due_at": "t"})]
+        types = await connection.execute(select(tables.chat_users.c.user_id, tables.chat_users.c.type).distinct())
+        assert sorted(tuple(row) for row in types) == [("ada", "customer"), ("bob", "agent")]
 
 
 async def test_migrating_again_changes_nothing(settings: Settings) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,6 +87,7 @@ class Process:
         custom_id: str | None = None,
         event: str | None = None,
         customer: str | None = None,
+        routing: bool = False,
         stores: bool = True,
         license_id: int | None = None,
     ) -> "asyncio.Future[Any]":
@@ -103,6 +104,7 @@ class Process:
             custom_ids=(custom_id,) if custom_id else (),
             thread_ids=(event.partition("_")[0],) if event else (),
             event_ids=(event,) if event else (),
+            routing=routing,
         )
         self.writer.submit(Command(license_id or self._license_id, needs, apply, done, stores=stores))
         return answer
@@ -810,3 +812,110 @@ async def test_an_event_that_two_processes_are_asked_for_at_once_is_stored_once(
 
         assert answers[0] == answers[1]
         assert await data.texts(chat_id) == asked
+
+
+# Routing
+
+
+def open_chat(*users: ChatUser, queued: bool = False) -> Callable[[Work], str]:
+    """A chat with these users, waiting for an agent if it is queued."""
+
+    def apply(work: Work) -> str:
+        at = work.now()
+        chat = Chat.start(
+            work.license_id,
+            at=at,
+            group_ids=[0],
+            users=users,
+            properties={},
+            thread_properties={},
+            active=True,
+            continuous=False,
+        )
+        if queued:
+            chat.enqueue(at)
+        return work.add(chat).id
+
+    return apply
+
+
+def routing(work: Work) -> tuple[list[str], dict[str, int]]:
+    """Who waits, and who is how busy."""
+    known = work.routing()
+    return [chat.id for chat in known.queue], dict(+known.loads)
+
+
+def take(agent_id: str) -> Callable[[Work], tuple[list[str], dict[str, int]]]:
+    """Give the agent the chat that waits longest, if any does; what is known before."""
+
+    def apply(work: Work) -> tuple[list[str], dict[str, int]]:
+        known = routing(work)
+        if known[0]:
+            work.routing().queue[0].add_user(ChatUser(agent_id, "agent"))
+            work.gave(agent_id)
+        return known
+
+    return apply
+
+
+ADA = ChatUser("ada", "customer")
+
+
+async def test_routing_knows_who_waits_and_who_is_busy(data: Data, process: Process) -> None:
+    first = await process.submit(open_chat(replace(ADA), queued=True))
+    second = await process.submit(open_chat(replace(ADA), queued=True))
+    await process.submit(open_chat(replace(ADA), ChatUser("alice", "agent"), ChatUser("robin", "agent")))
+    closed = await process.submit(open_chat(replace(ADA), ChatUser("alice", "agent")))
+    await process.submit(lambda work: work.chat(closed).close_thread(), chat=closed)
+    await process.submit(open_chat(ChatUser("alice", "agent")))  # without a customer: counts for nobody
+    await process.submit(open_chat(replace(ADA), queued=True), license_id=data.other_license_id)
+
+    # Those of one batch see what those before them did.
+    known = [process.submit(apply, routing=True) for apply in (take("bob"), take("bob"), take("bob"))]
+
+    assert [await each for each in known] == [
+        ([first, second], {"alice": 1, "robin": 1}),
+        ([second], {"alice": 1, "robin": 1, "bob": 1}),
+        ([], {"alice": 1, "robin": 1, "bob": 2}),
+    ]
+    async with running(data) as other:
+        queue, loads, turns = await other.submit(Work.routing, routing=True)
+    assert (queue, +loads, list(turns)) == ([], {"alice": 1, "robin": 1, "bob": 2}, ["bob"])
+
+
+async def test_a_chat_that_another_process_has_taken_from_the_queue_waits_no_longer(data_on_postgresql: Data) -> None:
+    data = data_on_postgresql
+    async with running(data) as here, running(data) as there:
+        chats = [await here.submit(open_chat(replace(ADA), queued=True)) for _ in range(20)]
+        taken = [process.submit(take("bob"), routing=True) for _ in range(10) for process in (here, there)]
+
+        assert sorted(queue[0] for queue, _ in await asyncio.gather(*taken)) == sorted(chats)
+        assert await here.submit(routing, routing=True) == ([], {"bob": 20})
+
+
+async def test_a_command_refused_after_it_took_a_chat_leaves_it_in_the_queue(process: Process) -> None:
+    chat = await process.submit(open_chat(replace(ADA), queued=True))
+
+    def take_and_fail(work: Work) -> None:
+        take("bob")(work)
+        raise ChatInactive()
+
+    spoiled = process.submit(take_and_fail, routing=True)
+    after = process.submit(routing, routing=True)
+
+    assert isinstance(await spoiled, ChatInactive)
+    assert await after == ([chat], {})
+
+
+async def test_when_a_chat_is_due_is_stored_by_itself(data: Data, process: Process) -> None:
+    chat_id = await process.submit(open_chat(replace(ADA)))
+
+    def due(at: str | None) -> Callable[[Work], None]:
+        return lambda work: work.chat(chat_id).set_due(at)
+
+    for at in ("2026-01-01T00:00:00.000000Z", None, "2026-01-02T00:00:00.000000Z"):
+        await process.submit(due(at), chat=chat_id)
+        await process.submit(say(chat_id), chat=chat_id)
+        async with data.database.engine.connect() as connection:
+            row = (await connection.execute(select(tables.chats).where(tables.chats.c.id == chat_id))).one()
+        assert (row.due_at, row.state["due_at"]) == (at, at)
