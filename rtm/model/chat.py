@@ -19,6 +19,8 @@ from rtm.protocol.identifiers import event_id, new_chat_id, new_thread_id
 
 UserType = Literal["agent", "customer"]
 Visibility = Literal["all", "agents"]
+Absence = Literal["disconnected", "signed_out", "remotely_signed_out", "deleted"]
+"""Why the agents of a chat are gone."""
 Properties = dict[str, dict[str, Any]]
 EventBody = dict[str, Any]
 
@@ -53,6 +55,11 @@ class Thread:
     events_count: int = 0
     queued_at: str | None = None
     """In the queue since."""
+    unanswered_since: str | None = None
+    """The customer's first event after the last of an agent, or when its agent was given the chat since."""
+    unattended_since: str | None = None
+    """When all its agents were found to be gone."""
+    unattended_because: Absence | None = None
 
 
 class NewEvent(NamedTuple):
@@ -288,6 +295,10 @@ class Chat:
         author = self.users.get(author_id)
         if author is not None:
             author.events_seen_up_to = self.written_at[author.type] = body["created_at"]
+            if author.type == "agent":
+                thread.unanswered_since = None
+            elif thread.unanswered_since is None:
+                thread.unanswered_since = body["created_at"]
         self._changed()
         return NewEvent(thread.id, thread.events_count, body, author_id)
 

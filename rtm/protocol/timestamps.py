@@ -25,7 +25,12 @@ def to_seconds(timestamp: str) -> int:
 
 def days_after(timestamp: str, days: int) -> str:
     """The time so many days after one in the protocol's form."""
-    later = datetime.fromisoformat(timestamp) + timedelta(days=days)
+    return seconds_after(timestamp, days * 86_400)
+
+
+def seconds_after(timestamp: str, seconds: float) -> str:
+    """The time so many seconds after one in the protocol's form."""
+    later = datetime.fromisoformat(timestamp) + timedelta(seconds=seconds)
     return later.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
