@@ -56,7 +56,9 @@ class Thread:
     queued_at: str | None = None
     """In the queue since."""
     unanswered_since: str | None = None
-    """The customer's first event after the last of an agent, or when its agent was given the chat since."""
+    """The customer's first event after the last of an agent, or when an agent was given the chat since."""
+    attended: bool = False
+    """An agent of it has been connected: who only ever comes over HTTP is not missed."""
     unattended_since: str | None = None
     """When all its agents were found to be gone."""
     unattended_because: Absence | None = None
@@ -189,6 +191,11 @@ class Chat:
         """In the queue since; None if it is not."""
         return self.thread.queued_at if self.thread else None
 
+    @property
+    def routed(self) -> bool:
+        """Whether it is an open chat of a customer's: the router looks after no other."""
+        return self.active and bool(self.present_ids("customer"))
+
     def active_thread(self) -> Thread:
         """The open thread. Raises ChatInactive."""
         if self.thread is None or not self.thread.active:
@@ -277,6 +284,7 @@ class Chat:
             previous.next_thread_id = self.thread.id
             self.changed_threads[previous.id] = previous
         self._changed(*self.users, *self.followers, shape=True)
+        self.set_due(at if self.routed else None)
         self.followers.clear()
         return self.thread
 
@@ -311,6 +319,7 @@ class Chat:
             if user.type == "agent":
                 user.present = False
         self._changed(*self.users, shape=True)
+        self.set_due(None)
         return thread
 
     def add_user(self, user: ChatUser) -> None:
@@ -327,7 +336,9 @@ class Chat:
             thread.user_ids.append(user.id)
         self.followers.pop(user.id, None)
         if user.type == "agent":
-            thread.queued_at = None
+            thread.queued_at = thread.unattended_since = None
+        else:
+            self.set_due(thread.created_at)
         self._changed(user.id, shape=True)
 
     def remove_user(self, user_id: str) -> None:

@@ -1,6 +1,6 @@
 """When the router has something to do with a chat. No clock and no store: what there is to know is in the chat.
 
-Only open chats of customers are looked after. Times are in the protocol's form, which sorts.
+Times are in the protocol's form, which sorts.
 """
 
 from enum import Enum, auto
@@ -34,7 +34,7 @@ def deadlines(chat: Chat, rules: Rules, grace_s: float) -> dict[Due, str]:
     `grace_s` is the time in which agents who have lost their connection may come back.
     """
     thread = chat.thread
-    if thread is None or not is_looked_after(chat):
+    if thread is None or not chat.routed:
         return {}
     quiet_since = max([thread.created_at, *chat.written_at.values()])
     archive_after_min = rules.archive_offline_chat_after_min if chat.continuous else rules.archive_chat_after_min
@@ -62,18 +62,13 @@ def due(chat: Chat, rules: Rules, grace_s: float, now: str) -> Due | None:
 
 
 def next_look(chat: Chat, rules: Rules, grace_s: float, now: str) -> str | None:
-    """When something may be due next, whatever is written until then; None for a chat that is not looked after."""
-    if not is_looked_after(chat):
+    """When something may be due next, whatever is written until then; None for a chat that is not routed."""
+    if not chat.routed:
         return None
     # What is written from now on may be left without an answer, or be the last word.
     times_of_silence = [each * 60 for each in (rules.transfer_chat_after_min, rules.chat_inactive_after_min) if each]
     ahead_s = min([MAX_AHEAD_S, *times_of_silence])
     return max(now, min(seconds_after(now, ahead_s), *deadlines(chat, rules, grace_s).values()))
-
-
-def is_looked_after(chat: Chat) -> bool:
-    """Whether it is an open chat of a customer's."""
-    return chat.active and bool(chat.present_ids("customer"))
 
 
 def is_idle(chat: Chat) -> bool:
