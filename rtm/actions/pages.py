@@ -33,10 +33,8 @@ class PageIds:
         secret = await shared_secret(self._database, "page_ids")
         self._serializer = URLSafeTimedSerializer(secret, salt="page_id", serializer=_Json)
 
-    def write(self, kind: str, asked: dict[str, Any], cursor: Cursor | None) -> str | None:
-        """The id of the page at `cursor` of what was `asked`; None for no page."""
-        if cursor is None:
-            return None
+    def write(self, kind: str, asked: dict[str, Any], cursor: Cursor) -> str:
+        """The id of the page at `cursor` of what was `asked`."""
         return str(self._serializer.dumps([kind, asked, cursor.at, cursor.id, cursor.backwards]))
 
     def read(self, kind: str, page_id: str) -> tuple[dict[str, Any], Cursor]:

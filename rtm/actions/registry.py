@@ -1,7 +1,7 @@
 """How an action is declared, and the catalogue of all that are.
 
     @action(AGENT, scopes=("chats--all:rw", "chats--access:rw"), pushes=("incoming_event",), needs=of_chat)
-    def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, Any]: ...
+    def send_event(context: Context, work: Work, payload: SendEvent) -> EventSent: ...
 
 What a handler is says how it runs:
 
@@ -48,6 +48,8 @@ class Action:
     api: str
     name: str
     payload: type[Payload]
+    response: Any
+    """The class of what the handler answers, of `rtm.model.responses` or `shown`."""
     handler: Callable[..., Any]
     kind: Kind
     scopes: frozenset[str]
@@ -73,19 +75,22 @@ def action(
     ordered: bool = False,
     before_login: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Declare the function below as the action of its name; its parameter `payload` says what the action takes.
+    """Declare the function below as the action of its name.
+
+    Its annotations say what the action takes, by the parameter `payload`, and what it answers.
 
     `needs` makes it a command and says what to load; `stores` is False for a command that only pushes.
     """
 
     def declare(handler: Handler) -> Handler:
-        name = handler.__name__
+        name, hints = handler.__name__, get_type_hints(handler, include_extras=True)
         if (api, name) in _catalogue:
             raise ValueError(f"{api}: {name} is declared twice")
         _catalogue[api, name] = Action(
             api=api,
             name=name,
-            payload=get_type_hints(handler)["payload"],
+            payload=hints["payload"],
+            response=hints["return"],
             handler=handler,
             kind=_kind(handler, needs is not None, ordered),
             scopes=frozenset(scopes),

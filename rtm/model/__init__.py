@@ -4,6 +4,9 @@ chat.py             chats, threads and their users: the rules of their life
 customer.py         a customer, as far as commands need to know it
 payload.py          what the payloads of requests are made of
 requests/           the payload of each action
+responses.py        what each action answers
+pushes.py           what each push says
+shown.py            the structures that both consist of
 events.py           events as clients send them, and the body that everybody then sees
 system_messages.py  what the server itself says in a chat
 rich_messages.py    elements of rich messages: images, buttons, products

@@ -15,6 +15,7 @@ from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, Thread
 from rtm.model.customer import Customer, CustomerBan
+from rtm.model.pushes import IncomingEvent
 from rtm.protocol.errors import NotFound
 from rtm.protocol.identifiers import event_id, event_number
 
@@ -310,11 +311,8 @@ class Work:
         """
         event_id = self.append(chat, body, author_id)
         assert chat.thread is not None
-        self.push(
-            "incoming_event",
-            {"chat_id": chat.id, "thread_id": chat.thread.id, "event": body},
-            chat.audience(body["visibility"]),
-        )
+        told: IncomingEvent = {"chat_id": chat.id, "thread_id": chat.thread.id, "event": body}
+        self.push("incoming_event", told, chat.audience(body["visibility"]))
         return event_id
 
     def event_changed(self, chat: Chat, thread: Thread, body: EventBody) -> None:

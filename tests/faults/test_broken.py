@@ -12,6 +12,7 @@ from rtm.actions.agent import structures
 from rtm.bus.base import Envelope
 from rtm.gateway.room import Backlog, Room
 from rtm.gateway.session import Session
+from rtm.model import shown
 from rtm.model.chat import Thread
 from rtm.protocol.errors import ValidationError
 from rtm.store import rows
@@ -130,7 +131,7 @@ def stores_twice(patch: pytest.MonkeyPatch) -> None:
 def shows_history_out_of_order(patch: pytest.MonkeyPatch) -> None:
     thread = structures.thread
 
-    def spoilt(of: Thread, events: list[dict[str, Any]]) -> dict[str, Any]:
+    def spoilt(of: Thread, events: list[dict[str, Any]]) -> shown.Thread:
         return thread(of, [*events[:3], *reversed(events[3:])])
 
     patch.setattr(structures, "thread", spoilt)

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
+from rtm.model import pushes
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
 from rtm.model.properties import merged
+from rtm.model.pushes import ChatDeactivated, IncomingChat
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
     DeactivateChat,
@@ -21,6 +22,7 @@ from rtm.model.requests.chats import (
     StartChat,
     UnfollowChat,
 )
+from rtm.model.responses import ChatStarted, ChatUnfollowed, Done, ThreadBegun
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
 from rtm.store.work import Needs, Work
 
@@ -45,7 +47,7 @@ def _needs_of_start(payload: StartChat) -> Needs:
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_start)
-def start_chat(context: Context, work: Work, payload: StartChat) -> dict[str, Any]:
+def start_chat(context: Context, work: Work, payload: StartChat) -> ChatStarted:
     """Start a chat; its requester is its first user and has seen it all."""
     wanted = payload.chat or InitialChat()
     group_ids = _group_ids(context, wanted) or [EVERYBODY]
@@ -70,7 +72,7 @@ def _needs_of_resume(payload: ResumeChat) -> Needs:
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_resume)
-def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, Any]:
+def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegun:
     """Open a new thread in a chat whose last one is closed; all agents have access to it unless groups are named."""
     wanted = payload.chat
     chat = work.chat(wanted.id)
@@ -98,7 +100,7 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> dict[str, 
     return _begin_thread(context, work, chat, wanted)
 
 
-def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat) -> dict[str, Any]:
+def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat) -> ThreadBegun:
     """Add the initial events, tell who may know, and answer."""
     assert chat.thread is not None
     bodies: list[EventBody] = []
@@ -117,14 +119,11 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
         requester.events_seen_up_to = bodies[-1]["created_at"] if bodies else chat.thread.created_at
     shown = structures.chat(chat, structures.thread(chat.thread, bodies), context.directory, work.find_customer)
     audience = key_change(chat)
+    told: IncomingChat = {"requester_id": context.identity.agent_id, "chat": shown}
     # Of an inactive chat nobody is a listener yet; who asked for it is told all the same.
     agents = tuple(dict.fromkeys((*audience.agents, context.identity.agent_id)))
-    work.push(
-        "incoming_chat",
-        {"requester_id": context.identity.agent_id, "chat": shown},
-        replace(audience, agents=agents),
-    )
-    answer: dict[str, Any] = {"thread_id": chat.thread.id}
+    work.push("incoming_chat", told, replace(audience, agents=agents))
+    answer: ThreadBegun = {"thread_id": chat.thread.id}
     if bodies:
         answer["event_ids"] = event_ids
     return answer
@@ -183,7 +182,7 @@ def _by_id(payload: DeactivateChat | FollowChat | UnfollowChat) -> Needs:
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("chat_deactivated",), needs=_by_id)
-def deactivate_chat(context: Context, work: Work, payload: DeactivateChat) -> dict[str, Any]:
+def deactivate_chat(context: Context, work: Work, payload: DeactivateChat) -> Done:
     """Close the open thread."""
     chat = work.chat(payload.id)
     check_reach(context.identity, "chats", "rw", chat, context.group_ids)
@@ -193,11 +192,8 @@ def deactivate_chat(context: Context, work: Work, payload: DeactivateChat) -> di
         check_present(context.identity, chat)
     audience = key_change(chat)
     thread = chat.close_thread()
-    work.push(
-        "chat_deactivated",
-        {"chat_id": chat.id, "thread_id": thread.id, "user_id": context.identity.agent_id},
-        audience,
-    )
+    told: ChatDeactivated = {"chat_id": chat.id, "thread_id": thread.id, "user_id": context.identity.agent_id}
+    work.push("chat_deactivated", told, audience)
     return {}
 
 
@@ -206,22 +202,23 @@ def _with_users(payload: FollowChat) -> Needs:
 
 
 @action(AGENT, scopes=scopes_for("chats", "ro"), pushes=("incoming_chat",), needs=_with_users)
-def follow_chat(context: Context, work: Work, payload: FollowChat) -> dict[str, Any]:
+def follow_chat(context: Context, work: Work, payload: FollowChat) -> Done:
     """Hear every change of the chat until it is activated again; nothing new for members and followers."""
     chat = work.chat(payload.id)
     check_reach(context.identity, "chats", "ro", chat, context.group_ids)
     if chat.follow(context.identity.agent_id):
         thread = structures.thread(chat.thread, work.events_of(chat.thread.id)) if chat.thread else None
-        shown = structures.chat(chat, thread, context.directory, work.find_customer)
+        told: IncomingChat = {"chat": structures.chat(chat, thread, context.directory, work.find_customer)}
         # Not stored: it shows what is stored already, to one agent, and may be long.
-        work.push("incoming_chat", {"chat": shown}, Audience(agents=(context.identity.agent_id,)), stored=False)
+        work.push("incoming_chat", told, Audience(agents=(context.identity.agent_id,)), stored=False)
     return {}
 
 
 @action(AGENT, pushes=("chat_unfollowed",), needs=_by_id)
-def unfollow_chat(context: Context, work: Work, payload: UnfollowChat) -> dict[str, Any]:
+def unfollow_chat(context: Context, work: Work, payload: UnfollowChat) -> ChatUnfollowed:
     """Hear key changes only; a member cannot."""
     chat = work.chat(payload.id)
     if chat.unfollow(context.identity.agent_id):
-        work.push("chat_unfollowed", {"chat_id": chat.id}, Audience(agents=(context.identity.agent_id,)))
+        told: pushes.ChatUnfollowed = {"chat_id": chat.id}
+        work.push("chat_unfollowed", told, Audience(agents=(context.identity.agent_id,)))
     return {"chat_id": chat.id} if context.transport == "rtm" else {}

@@ -3,7 +3,7 @@
 What is told of a customer is told to every agent who may read customers.
 """
 
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from rtm.actions.agent import structures
@@ -11,7 +11,10 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
 from rtm.model.customer import Customer, CustomerBan
+from rtm.model.pushes import CustomerBanned, CustomerUpdated
 from rtm.model.requests.customers import BanCustomer, CreateCustomer, GetCustomer, UpdateCustomer
+from rtm.model.responses import CustomerCreated, Done
+from rtm.model.shown import CustomerWithChats
 from rtm.protocol.errors import NotFound
 from rtm.protocol.timestamps import days_after
 from rtm.store.work import Needs, Work
@@ -20,7 +23,7 @@ _EVERYONE = Audience(everyone=True)
 
 
 @action(AGENT, scopes=("customers:ro",))
-async def get_customer(context: Context, payload: GetCustomer) -> dict[str, Any]:
+async def get_customer(context: Context, payload: GetCustomer) -> CustomerWithChats:
     """All that is known of a customer."""
     found = await context.services.queries.customer(context.identity.license_id, payload.id)
     if found is None:
@@ -33,7 +36,7 @@ def _nobody(payload: CreateCustomer) -> Needs:
 
 
 @action(AGENT, scopes=("customers:rw",), pushes=("incoming_customer",), needs=_nobody)
-def create_customer(context: Context, work: Work, payload: CreateCustomer) -> dict[str, Any]:
+def create_customer(context: Context, work: Work, payload: CreateCustomer) -> CustomerCreated:
     """Add a customer, in the versions before 3.6."""
     unknown = Customer(str(uuid4()), context.identity.license_id, None, None, work.now(), {})
     customer = unknown.updated(payload.model_dump(exclude_none=True))
@@ -47,12 +50,13 @@ def _by_id(payload: UpdateCustomer | BanCustomer) -> Needs:
 
 
 @action(AGENT, scopes=("customers:rw",), pushes=("customer_updated",), needs=_by_id)
-def update_customer(context: Context, work: Work, payload: UpdateCustomer) -> dict[str, Any]:
+def update_customer(context: Context, work: Work, payload: UpdateCustomer) -> Done:
     """Change some of a customer's fields; the push has those, each as it is now."""
     customer = work.customer(payload.id)
     changed = _changed(customer, payload)
     work.save(customer.updated(changed))
-    work.push("customer_updated", {"id": customer.id, "type": "customer", **changed}, _EVERYONE)
+    told = cast("CustomerUpdated", {"id": customer.id, "type": "customer", **changed})
+    work.push("customer_updated", told, _EVERYONE)
     return {}
 
 
@@ -70,7 +74,7 @@ def _changed(customer: Customer, payload: UpdateCustomer) -> dict[str, Any]:
 
 
 @action(AGENT, scopes=("customers.ban:rw",), pushes=("customer_banned",), needs=_by_id)
-def ban_customer(context: Context, work: Work, payload: BanCustomer) -> dict[str, Any]:
+def ban_customer(context: Context, work: Work, payload: BanCustomer) -> Done:
     """Keep a customer away for some days from now; chats stay as they are."""
     customer = work.customer(payload.id)
     now = work.now()
@@ -84,5 +88,6 @@ def ban_customer(context: Context, work: Work, payload: BanCustomer) -> dict[str
             expires_at=days_after(now, payload.ban.days),
         )
     )
-    work.push("customer_banned", {"customer_id": customer.id, "ban": {"days": payload.ban.days}}, _EVERYONE)
+    told: CustomerBanned = {"customer_id": customer.id, "ban": {"days": payload.ban.days}}
+    work.push("customer_banned", told, _EVERYONE)
     return {}

@@ -1,7 +1,5 @@
 """What is said, typed, thought and seen in a chat."""
 
-from typing import Any
-
 from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.actions.agent.chats import listeners
 from rtm.actions.agent.threads import changeable_event, of_event
@@ -9,6 +7,12 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, Visibility
+from rtm.model.pushes import (
+    EventsMarkedAsSeen,
+    IncomingRichMessagePostback,
+    IncomingThinkingIndicator,
+    IncomingTypingIndicator,
+)
 from rtm.model.requests.events import (
     MarkEventsAsSeen,
     SendEvent,
@@ -17,6 +21,7 @@ from rtm.model.requests.events import (
     SendThinkingIndicator,
     SendTypingIndicator,
 )
+from rtm.model.responses import Done, EventSent
 from rtm.model.rich_messages import toggle
 from rtm.protocol.errors import AuthorizationError, ValidationError
 from rtm.protocol.timestamps import to_seconds
@@ -58,7 +63,7 @@ def _writable(context: Context, work: Work, chat_id: str, visibility: Visibility
 
 
 @action(AGENT, scopes=_CONVERSATION, pushes=("incoming_event",), needs=_of_event)
-def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, Any]:
+def send_event(context: Context, work: Work, payload: SendEvent) -> EventSent:
     """Add an event to the open thread; its author has then seen the whole chat.
 
     Who repeats a `custom_id` of theirs in the same thread is answered with the event that is there, open or not, and
@@ -76,7 +81,7 @@ def send_event(context: Context, work: Work, payload: SendEvent) -> dict[str, An
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_rich_message_postback",), needs=of_event)
-def send_rich_message_postback(context: Context, work: Work, payload: SendRichMessagePostback) -> dict[str, Any]:
+def send_rich_message_postback(context: Context, work: Work, payload: SendRichMessagePostback) -> Done:
     """Press or release a button of a rich message; told only while its thread is open."""
     chat, thread, event = changeable_event(context, work, payload)
     if event["type"] != "rich_message":
@@ -85,22 +90,19 @@ def send_rich_message_postback(context: Context, work: Work, payload: SendRichMe
     if toggle(event, postback.id, user_id, toggled=postback.toggled):
         work.event_changed(chat, thread, event)
     if thread.active:
-        work.push(
-            "incoming_rich_message_postback",
-            {
-                "user_id": user_id,
-                "chat_id": chat.id,
-                "thread_id": thread.id,
-                "event_id": event["id"],
-                "postback": postback.model_dump(exclude_none=True),
-            },
-            listeners(context, chat, event["visibility"]),
-        )
+        told: IncomingRichMessagePostback = {
+            "user_id": user_id,
+            "chat_id": chat.id,
+            "thread_id": thread.id,
+            "event_id": event["id"],
+            "postback": postback.model_dump(exclude_none=True),
+        }
+        work.push("incoming_rich_message_postback", told, listeners(context, chat, event["visibility"]))
     return {}
 
 
 @action(AGENT, scopes=_CONVERSATION, needs=_of_chat, stores=False)
-def send_event_preview(context: Context, work: Work, payload: SendEventPreview) -> dict[str, Any]:
+def send_event_preview(context: Context, work: Work, payload: SendEventPreview) -> Done:
     """Show the customer a part of a message that is still being written; agents are not told."""
     chat = _writable(context, work, payload.chat_id, "all")
     body = payload.event.body(author_id=context.identity.agent_id, created_at=work.now())
@@ -115,48 +117,50 @@ def send_event_preview(context: Context, work: Work, payload: SendEventPreview) 
 
 
 @action(AGENT, scopes=_CONVERSATION, pushes=("incoming_typing_indicator",), needs=_of_chat, stores=False)
-def send_typing_indicator(context: Context, work: Work, payload: SendTypingIndicator) -> dict[str, Any]:
+def send_typing_indicator(context: Context, work: Work, payload: SendTypingIndicator) -> Done:
     """Tell that the requester is typing, or no longer."""
     chat = _writable(context, work, payload.chat_id, payload.visibility)
-    indicator = {
-        "author_id": context.identity.agent_id,
-        "visibility": payload.visibility,
-        "timestamp": to_seconds(work.now()),
-        "is_typing": payload.is_typing,
+    told: IncomingTypingIndicator = {
+        "chat_id": chat.id,
+        "thread_id": chat.active_thread().id,
+        "typing_indicator": {
+            "author_id": context.identity.agent_id,
+            "visibility": payload.visibility,
+            "timestamp": to_seconds(work.now()),
+            "is_typing": payload.is_typing,
+        },
     }
-    work.push(
-        "incoming_typing_indicator",
-        {"chat_id": chat.id, "thread_id": chat.active_thread().id, "typing_indicator": indicator},
-        chat.audience(payload.visibility),
-        stored=False,
-    )
+    work.push("incoming_typing_indicator", told, chat.audience(payload.visibility), stored=False)
     return {}
 
 
 @action(AGENT, scopes=_CONVERSATION, pushes=("incoming_thinking_indicator",), needs=_of_chat, stores=False)
-def send_thinking_indicator(context: Context, work: Work, payload: SendThinkingIndicator) -> dict[str, Any]:
+def send_thinking_indicator(context: Context, work: Work, payload: SendThinkingIndicator) -> Done:
     """Tell that the requester is preparing an answer."""
     chat = _writable(context, work, payload.chat_id, payload.visibility)
-    indicator = {
+    told: IncomingThinkingIndicator = {
         "chat_id": chat.id,
         "thread_id": chat.active_thread().id,
         "author_id": context.identity.agent_id,
         "sent_at": work.now(),
     }
-    indicator.update(payload.model_dump(include={"title", "description", "custom_id"}, exclude_none=True))
-    work.push("incoming_thinking_indicator", indicator, chat.audience(payload.visibility), stored=False)
+    if payload.title is not None:
+        told["title"] = payload.title
+    if payload.description is not None:
+        told["description"] = payload.description
+    if payload.custom_id is not None:
+        told["custom_id"] = payload.custom_id
+    work.push("incoming_thinking_indicator", told, chat.audience(payload.visibility), stored=False)
     return {}
 
 
 @action(AGENT, scopes=scopes_for("chats", "ro"), pushes=("events_marked_as_seen",), needs=_of_chat)
-def mark_events_as_seen(context: Context, work: Work, payload: MarkEventsAsSeen) -> dict[str, Any]:
+def mark_events_as_seen(context: Context, work: Work, payload: MarkEventsAsSeen) -> Done:
     """Remember how far the requester has read; nothing new for who is no user of the chat or has read further."""
     chat = work.chat(payload.chat_id)
     check_reach(context.identity, "chats", "ro", chat, context.group_ids)
     if chat.mark_seen(context.identity.agent_id, payload.seen_up_to):
-        work.push(
-            "events_marked_as_seen",
-            {"user_id": context.identity.agent_id, "chat_id": chat.id, "seen_up_to": payload.seen_up_to},
-            chat.audience(chat.users[context.identity.agent_id].visibility),
-        )
+        user_id = context.identity.agent_id
+        told: EventsMarkedAsSeen = {"user_id": user_id, "chat_id": chat.id, "seen_up_to": payload.seen_up_to}
+        work.push("events_marked_as_seen", told, chat.audience(chat.users[user_id].visibility))
     return {}

@@ -7,8 +7,10 @@ from rtm.access.chats import check_reach, reaches_thread, readable, scopes_for
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
+from rtm.model import shown
 from rtm.model.chat import Chat, Thread
 from rtm.model.requests.chats import ChatsFilters, GetChat, ListChats, ListThreads
+from rtm.model.responses import ChatsPage, FollowableChat, ListPage, ThreadsPage
 from rtm.protocol.errors import MissingAccess, NotFound
 from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter, ThreadWithEvents
 
@@ -16,7 +18,7 @@ _READ = scopes_for("chats", "ro")
 
 
 @action(AGENT, scopes=_READ)
-async def list_chats(context: Context, payload: ListChats) -> dict[str, Any]:
+async def list_chats(context: Context, payload: ListChats) -> ChatsPage:
     """Summaries of the chats within the requester's reach, by the creation of their last thread."""
     asked, cursor = _asked(context, "list_chats", payload)
     wanted = ListChats.model_validate(asked)
@@ -59,7 +61,7 @@ def _filter(wanted: ChatsFilters) -> ChatFilter:
 
 
 @action(AGENT, scopes=_READ)
-async def list_threads(context: Context, payload: ListThreads) -> dict[str, Any]:
+async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     """Threads of a chat with their events, those of the requester's reach only."""
     chat = await _chat(context, payload.chat_id)
     if payload.min_events_count is not None:
@@ -81,9 +83,9 @@ async def list_threads(context: Context, payload: ListThreads) -> dict[str, Any]
     }
 
 
-async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -> dict[str, Any]:
+async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -> ThreadsPage:
     """As many of the latest threads as it takes to show that many events."""
-    threads: list[dict[str, Any]] = []
+    threads: list[shown.Thread] = []
     cursor: Cursor | None = None
     events = 0
     while True:
@@ -98,7 +100,7 @@ async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -
 
 
 @action(AGENT, scopes=_READ)
-async def get_chat(context: Context, payload: GetChat) -> dict[str, Any]:
+async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     """A chat with one of its threads, the latest if none is named."""
     chat = await _chat(context, payload.chat_id)
     thread_id = payload.thread_id or (chat.thread.id if chat.thread else None)
@@ -123,7 +125,7 @@ async def _chat(context: Context, chat_id: str) -> Chat:
     return chat
 
 
-def _shown(context: Context, chat: Chat, threads: list[ThreadWithEvents]) -> list[dict[str, Any]]:
+def _shown(context: Context, chat: Chat, threads: list[ThreadWithEvents]) -> list[shown.Thread]:
     return [
         structures.thread(found.thread, found.events)
         for found in threads
@@ -142,10 +144,11 @@ def _asked(context: Context, kind: str, payload: ListChats | ListThreads) -> tup
     return payload.model_dump(by_alias=True, exclude_unset=True, exclude={"chat_id", "page_id"}), None
 
 
-def _page_ids(context: Context, kind: str, asked: Mapping[str, Any], page: Page[Any]) -> dict[str, Any]:
+def _page_ids(context: Context, kind: str, asked: Mapping[str, Any], page: Page[Any]) -> ListPage:
     """Ids of the neighbouring pages, of those there are."""
-    ids = {
-        "next_page_id": context.services.page_ids.write(kind, dict(asked), page.next),
-        "previous_page_id": context.services.page_ids.write(kind, dict(asked), page.previous),
-    }
-    return {name: page_id for name, page_id in ids.items() if page_id is not None}
+    ids: ListPage = {}
+    if page.next is not None:
+        ids["next_page_id"] = context.services.page_ids.write(kind, dict(asked), page.next)
+    if page.previous is not None:
+        ids["previous_page_id"] = context.services.page_ids.write(kind, dict(asked), page.previous)
+    return ids

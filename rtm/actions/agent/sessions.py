@@ -1,7 +1,5 @@
 """Logging in and out of a socket."""
 
-from typing import Any
-
 from rtm.access.chats import reaches
 from rtm.access.directory import Directory
 from rtm.access.identity import Identity
@@ -10,25 +8,27 @@ from rtm.actions.agent.statuses import tell_status
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, RTM, action
 from rtm.model.requests.sessions import Login, Logout, Ping, UpdateSession
+from rtm.model.responses import Done, LoggedIn
+from rtm.model.shown import License
 from rtm.protocol import timestamps
 from rtm.protocol.errors import AuthenticationError, MisdirectedRequest, ValidationError
 
 
 @action(AGENT, transports=(RTM,), before_login=True)
-def ping(context: Context, payload: Ping) -> dict[str, Any]:
+def ping(context: Context, payload: Ping) -> Done:
     """Show that the client is there; before the log-in it changes nothing."""
     context.require_session().pinged()
     return {}
 
 
 @action(AGENT, transports=(RTM,), before_login=True, ordered=True)
-async def login(context: Context, payload: Login) -> dict[str, Any]:
+async def login(context: Context, payload: Login) -> LoggedIn:
     """Begin a session: its license, the agent's profile and open chats; what comes after them comes as pushes."""
     async with context.services.logins:
         return await _log_in(context, payload)
 
 
-async def _log_in(context: Context, payload: Login) -> dict[str, Any]:
+async def _log_in(context: Context, payload: Login) -> LoggedIn:
     session = context.require_session()
     if session.identity is not None:
         raise ValidationError("Already logged in")
@@ -70,8 +70,8 @@ async def _authenticate(context: Context, token: str) -> Identity:
     return identity
 
 
-def _license(directory: Directory) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+def _license(directory: Directory) -> License:
+    shown: License = {
         "id": str(directory.id),
         "organization_id": directory.organization_id,
         "plan": directory.plan,
@@ -84,14 +84,14 @@ def _license(directory: Directory) -> dict[str, Any]:
 
 
 @action(AGENT, transports=(RTM,), ordered=True)
-async def logout(context: Context, payload: Logout) -> dict[str, Any]:
+async def logout(context: Context, payload: Logout) -> Done:
     """End the session and, after the answer, the connection; the agent's other connections, on any process, stay."""
     context.after_reply.append(context.require_session().leave)
     return {}
 
 
 @action(AGENT, transports=(RTM,), ordered=True)
-async def update_session(context: Context, payload: UpdateSession) -> dict[str, Any]:
+async def update_session(context: Context, payload: UpdateSession) -> Done:
     """Let the session live as long as another token of the same agent."""
     identity = await _authenticate(context, payload.token)
     if (identity.license_id, identity.agent_id) != (context.identity.license_id, context.identity.agent_id):

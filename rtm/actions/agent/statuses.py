@@ -1,12 +1,12 @@
 """Who accepts chats."""
 
-from typing import Any
-
 from rtm.access.directory import AgentRecord
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
+from rtm.model.pushes import RoutingStatusSet
 from rtm.model.requests.sessions import ListRoutingStatuses, SetAwayStatus, SetRoutingStatus
+from rtm.model.responses import AgentStatus, Done
 from rtm.protocol.errors import AuthorizationError, NotFound, ValidationError
 from rtm.routing.presence import Change, Member
 
@@ -16,7 +16,8 @@ _EVERYONE = Audience(everyone=True)
 def tell_status(context: Context, agent_id: str, change: Change) -> None:
     """Push the new status, if it is another one, after the answer."""
     if change.before != change.after and not change.told:
-        context.publish("routing_status_set", {"agent_id": agent_id, "status": change.after}, _EVERYONE)
+        told: RoutingStatusSet = {"agent_id": agent_id, "status": change.after}
+        context.publish("routing_status_set", told, _EVERYONE)
 
 
 @action(
@@ -25,7 +26,7 @@ def tell_status(context: Context, agent_id: str, change: Change) -> None:
     pushes=("routing_status_set",),
     ordered=True,
 )
-async def set_routing_status(context: Context, payload: SetRoutingStatus) -> dict[str, Any]:
+async def set_routing_status(context: Context, payload: SetRoutingStatus) -> Done:
     """Set an agent's status until its session ends, or a bot's."""
     agent_id = payload.agent_id or context.identity.agent_id
     agent = context.directory.agents.get(agent_id)
@@ -54,7 +55,7 @@ def _check_scope(context: Context, agent: AgentRecord) -> None:
 
 
 @action(AGENT, scopes=("agents--all:ro", "agents-bot--all:ro"))
-async def list_routing_statuses(context: Context, payload: ListRoutingStatuses) -> list[dict[str, Any]]:
+async def list_routing_statuses(context: Context, payload: ListRoutingStatuses) -> list[AgentStatus]:
     """The status of every agent and bot that the token may see, or of those in the groups named."""
     wanted = payload.filters.group_ids if payload.filters else None
     kinds = {
@@ -72,7 +73,7 @@ async def list_routing_statuses(context: Context, payload: ListRoutingStatuses) 
 
 
 @action(AGENT, scopes=("agents--my:rw",), pushes=("routing_status_set",), transports=("rtm",), ordered=True)
-async def set_away_status(context: Context, payload: SetAwayStatus) -> dict[str, Any]:
+async def set_away_status(context: Context, payload: SetAwayStatus) -> Done:
     """Mark this connection as away; when all of the agent's are, the agent accepts no chats."""
     session = context.require_session()
     agent = context.directory.agents[context.identity.agent_id]

@@ -4,9 +4,10 @@ Source: the public reference, "Data structures".
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from rtm.access.directory import AgentRecord, Directory
+from rtm.model import shown
 from rtm.model.chat import Chat, ChatUser, EventBody, Thread
 from rtm.model.customer import Customer
 from rtm.store.queries import CustomerWithChats
@@ -23,89 +24,99 @@ _FB_MESSENGER = {
     "locale": "Locale",
     "is_verified_user": "IsVerifiedUser",
 }
-_NOT_COUNTED = dict.fromkeys(
-    ("visits_count", "page_views_count", "greetings_shown_count", "greetings_accepted_count", "tickets_count"), 0
-)
+_NOT_COUNTED: shown.Statistics = {
+    "visits_count": 0,
+    "page_views_count": 0,
+    "greetings_shown_count": 0,
+    "greetings_accepted_count": 0,
+    "tickets_count": 0,
+}
 
 
-def user(of: ChatUser, directory: Directory, customer: FindCustomer) -> dict[str, Any]:
+def user(of: ChatUser, directory: Directory, customer: FindCustomer) -> shown.User:
     """A user of a chat: Agent or Customer."""
     return _customer(of, customer(of.id)) if of.type == "customer" else _agent(of, directory.agents.get(of.id))
 
 
-def users(of: Chat, directory: Directory, customer: FindCustomer) -> list[dict[str, Any]]:
+def users(of: Chat, directory: Directory, customer: FindCustomer) -> list[shown.User]:
     """All users that the chat has or had."""
     return [user(each, directory, customer) for each in of.users.values()]
 
 
-def _agent(of: ChatUser, record: AgentRecord | None) -> dict[str, Any]:
-    shown: dict[str, Any] = {"id": of.id, "type": "agent"}
+def _agent(of: ChatUser, record: AgentRecord | None) -> shown.Agent:
+    agent: shown.Agent = {
+        "id": of.id,
+        "type": "agent",
+        "present": of.present,
+        "avatar": (record.avatar if record is not None else None) or "",
+        "visibility": of.visibility,
+    }
     if record is not None:
-        shown["name"] = record.name
+        agent["name"] = record.name
         if record.email is not None:
-            shown["email"] = record.email
-    shown["present"] = of.present
+            agent["email"] = record.email
     if of.events_seen_up_to is not None:
-        shown["events_seen_up_to"] = of.events_seen_up_to
-    shown["avatar"] = (record.avatar if record is not None else None) or ""
-    shown["visibility"] = of.visibility
-    return shown
+        agent["events_seen_up_to"] = of.events_seen_up_to
+    return agent
 
 
-def _customer(of: ChatUser, record: Customer | None) -> dict[str, Any]:
-    shown: dict[str, Any] = {"id": of.id, "type": "customer", "present": of.present}
+def _customer(of: ChatUser, record: Customer | None) -> shown.Customer:
+    user: shown.Customer = {"id": of.id, "type": "customer"} if record is None else customer(record)
+    user["present"] = of.present
     if of.events_seen_up_to is not None:
-        shown["events_seen_up_to"] = of.events_seen_up_to
-    return shown if record is None else shown | customer(record)
+        user["events_seen_up_to"] = of.events_seen_up_to
+    return user
 
 
-def customer(of: Customer) -> dict[str, Any]:
+def customer(of: Customer) -> shown.Customer:
     """A customer apart from any chat."""
-    shown: dict[str, Any] = {"id": of.id, "type": "customer"}
+    seen: shown.Customer = {"id": of.id, "type": "customer", "created_at": of.created_at}
     if of.name is not None:
-        shown["name"] = of.name
+        seen["name"] = of.name
     if of.email is not None:
-        shown["email"] = of.email
-    shown.update(created_at=of.created_at, **of.state)
+        seen["email"] = of.email
+    seen.update(cast("shown.Customer", of.state))
     if "omnichannel" in of.state:
-        shown["omnichannel"] = _omnichannel(of.state["omnichannel"])
-    return shown
+        seen["omnichannel"] = _omnichannel(of.state["omnichannel"])
+    return seen
 
 
 def _omnichannel(channels: dict[str, Any]) -> dict[str, Any]:
     """The structure has other names than the push `customer_updated`, and files phones under their numbers."""
-    shown: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     if "fb_messenger" in channels:
-        shown["fb_messenger"] = [
+        named["fb_messenger"] = [
             {_FB_MESSENGER[name]: value for name, value in contact.items()} for contact in channels["fb_messenger"]
         ]
     if "twilio" in channels:
-        shown["twilio"] = [{contact["phone_number"]: contact} for contact in channels["twilio"]]
-    return shown
+        named["twilio"] = [{contact["phone_number"]: contact} for contact in channels["twilio"]]
+    return named
 
 
-def customer_with_chats(of: CustomerWithChats) -> dict[str, Any]:
+def customer_with_chats(of: CustomerWithChats) -> shown.CustomerWithChats:
     """A customer with what their chats tell; nobody counts visits, greetings and tickets yet."""
-    shown = customer(of.customer)
-    counted = {"chats_count": of.chats_count, "threads_count": of.threads_count}
-    shown["statistics"] = {**_NOT_COUNTED, **shown.get("statistics", {}), **counted}
-    for writer in ("agent", "customer"):
-        written_at = [chat.written_at[writer] for chat in of.newest_chats if writer in chat.written_at]
-        if written_at:
-            shown[f"{writer}_last_event_created_at"] = max(written_at)
+    seen = cast("shown.CustomerWithChats", customer(of.customer))
+    counted: shown.Statistics = {"chats_count": of.chats_count, "threads_count": of.threads_count}
+    seen["statistics"] = {**_NOT_COUNTED, **seen.get("statistics", {}), **counted}
+    agent_wrote_at = [chat.written_at["agent"] for chat in of.newest_chats if "agent" in chat.written_at]
+    if agent_wrote_at:
+        seen["agent_last_event_created_at"] = max(agent_wrote_at)
+    customer_wrote_at = [chat.written_at["customer"] for chat in of.newest_chats if "customer" in chat.written_at]
+    if customer_wrote_at:
+        seen["customer_last_event_created_at"] = max(customer_wrote_at)
     if of.newest_chats:
-        shown["chat_ids"] = [chat.id for chat in of.newest_chats]
-    return shown
+        seen["chat_ids"] = [chat.id for chat in of.newest_chats]
+    return seen
 
 
-def access(group_ids: Iterable[int]) -> dict[str, Any]:
+def access(group_ids: Iterable[int]) -> shown.Access:
     """Who may see a chat or thread."""
     return {"group_ids": list(group_ids)}
 
 
-def thread(of: Thread, events: list[EventBody]) -> dict[str, Any]:
+def thread(of: Thread, events: list[EventBody]) -> shown.Thread:
     """A thread with its events."""
-    shown: dict[str, Any] = {
+    seen: shown.Thread = {
         "id": of.id,
         "created_at": of.created_at,
         "active": of.active,
@@ -115,17 +126,17 @@ def thread(of: Thread, events: list[EventBody]) -> dict[str, Any]:
         "access": access(of.group_ids),
     }
     if of.tags:
-        shown["tags"] = of.tags
+        seen["tags"] = of.tags
     if of.previous_thread_id is not None:
-        shown["previous_thread_id"] = of.previous_thread_id
+        seen["previous_thread_id"] = of.previous_thread_id
     if of.next_thread_id is not None:
-        shown["next_thread_id"] = of.next_thread_id
-    return shown
+        seen["next_thread_id"] = of.next_thread_id
+    return seen
 
 
-def thread_summary(of: Thread) -> dict[str, Any]:
+def thread_summary(of: Thread) -> shown.ThreadSummary:
     """A thread in brief: neither its events nor its neighbours."""
-    shown: dict[str, Any] = {
+    seen: shown.ThreadSummary = {
         "id": of.id,
         "created_at": of.created_at,
         "active": of.active,
@@ -134,30 +145,38 @@ def thread_summary(of: Thread) -> dict[str, Any]:
         "access": access(of.group_ids),
     }
     if of.tags:
-        shown["tags"] = of.tags
-    return shown
+        seen["tags"] = of.tags
+    return seen
 
 
-def chat(of: Chat, shown_thread: dict[str, Any] | None, directory: Directory, customer: FindCustomer) -> dict[str, Any]:
+def chat(of: Chat, shown_thread: shown.Thread | None, directory: Directory, customer: FindCustomer) -> shown.Chat:
     """A chat with one of its threads."""
-    shown: dict[str, Any] = {"id": of.id}
+    seen: shown.Chat = {
+        "id": of.id,
+        "users": users(of, directory, customer),
+        "properties": of.properties,
+        "access": access(of.group_ids),
+    }
     if shown_thread is not None:
-        shown["thread"] = shown_thread
-    shown.update(users=users(of, directory, customer), properties=of.properties, access=access(of.group_ids))
-    return shown
+        seen["thread"] = shown_thread
+    return seen
 
 
-def chat_summary(of: Chat, viewer_id: str, directory: Directory, customers: Mapping[str, Customer]) -> dict[str, Any]:
+def chat_summary(
+    of: Chat, viewer_id: str, directory: Directory, customers: Mapping[str, Customer]
+) -> shown.ChatSummary:
     """A chat with its last thread and last events in brief, as one agent sees it."""
-    shown: dict[str, Any] = {
+    seen: shown.ChatSummary = {
         "id": of.id,
         "last_event_per_type": of.last_events,
         "users": users(of, directory, customers.get),
+        "properties": of.properties,
+        "access": access(of.group_ids),
+        "is_followed": is_followed(of, viewer_id),
     }
     if of.thread is not None:
-        shown["last_thread_summary"] = thread_summary(of.thread)
-    shown.update(properties=of.properties, access=access(of.group_ids), is_followed=is_followed(of, viewer_id))
-    return shown
+        seen["last_thread_summary"] = thread_summary(of.thread)
+    return seen
 
 
 def is_followed(of: Chat, viewer_id: str) -> bool:
@@ -165,8 +184,17 @@ def is_followed(of: Chat, viewer_id: str) -> bool:
     return viewer_id in of.followers or of.member(viewer_id) is not None
 
 
-def my_profile(of: AgentRecord, routing_status: str) -> dict[str, Any]:
+def my_profile(of: AgentRecord, routing_status: str) -> shown.MyProfile:
     """The requester's own account."""
-    shown = _agent(ChatUser(of.id, "agent"), of)
-    del shown["visibility"]
-    return {**shown, "routing_status": routing_status, "permission": of.role}
+    profile: shown.MyProfile = {
+        "id": of.id,
+        "type": "agent",
+        "name": of.name,
+        "present": True,
+        "avatar": of.avatar or "",
+        "routing_status": routing_status,
+        "permission": of.role,
+    }
+    if of.email is not None:
+        profile["email"] = of.email
+    return profile

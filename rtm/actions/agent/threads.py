@@ -1,13 +1,13 @@
 """Threads of any age and their events, as commands change them; the tags of threads."""
 
-from typing import Any
-
 from rtm.access.chats import check_reach, reaches_thread, scopes_for
 from rtm.actions.agent.chats import listeners
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.chat import Chat, EventBody, Thread
+from rtm.model.pushes import ThreadTagged, ThreadUntagged
 from rtm.model.requests.properties import OfEvent, OfThread, TagThread, UntagThread
+from rtm.model.responses import Done
 from rtm.protocol.errors import MissingAccess, NotFound, ValidationError
 from rtm.store.work import Needs, Work
 
@@ -39,7 +39,7 @@ def changeable_event(context: Context, work: Work, payload: OfEvent) -> tuple[Ch
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("thread_tagged",), needs=of_thread)
-def tag_thread(context: Context, work: Work, payload: TagThread) -> dict[str, Any]:
+def tag_thread(context: Context, work: Work, payload: TagThread) -> Done:
     """Put a tag of the license on a thread; nothing new for one that has it. Customers are not told."""
     chat, thread = changeable(context, work, payload)
     group_ids = context.directory.tags.get(payload.tag)
@@ -53,7 +53,7 @@ def tag_thread(context: Context, work: Work, payload: TagThread) -> dict[str, An
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("thread_untagged",), needs=of_thread)
-def untag_thread(context: Context, work: Work, payload: UntagThread) -> dict[str, Any]:
+def untag_thread(context: Context, work: Work, payload: UntagThread) -> Done:
     """Take a tag from a thread, also one that the license no longer has; nothing new for a thread without it."""
     chat, thread = changeable(context, work, payload)
     if chat.untag(thread, payload.tag):
@@ -62,5 +62,5 @@ def untag_thread(context: Context, work: Work, payload: UntagThread) -> dict[str
 
 
 def _tell(context: Context, work: Work, push: str, chat: Chat, payload: TagThread) -> None:
-    shown = {"chat_id": chat.id, "thread_id": payload.thread_id, "tag": payload.tag}
-    work.push(push, shown, listeners(context, chat, "agents"))
+    told: ThreadTagged | ThreadUntagged = {"chat_id": chat.id, "thread_id": payload.thread_id, "tag": payload.tag}
+    work.push(push, told, listeners(context, chat, "agents"))

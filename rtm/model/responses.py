@@ -1,0 +1,99 @@
+"""What actions answer, in 3.6's vocabulary: what a handler is annotated to return.
+
+They cost nothing at run time, and are what the published schemas of responses are made of.
+"""
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+from rtm.model.shown import Chat, ChatSummary, License, MyProfile, Status, Thread
+
+
+class Done(TypedDict):
+    """Nothing but that it was done."""
+
+
+# Chats
+
+
+class ListPage(TypedDict):
+    """The neighbouring pages, of those there are."""
+
+    next_page_id: NotRequired[str]
+    previous_page_id: NotRequired[str]
+
+
+class ChatsPage(ListPage):
+    """A page of chats; `found_chats` counts those of all pages."""
+
+    chats_summary: list[ChatSummary]
+    found_chats: int
+
+
+class ThreadsPage(ListPage):
+    """A page of threads; `found_threads` counts those of all pages."""
+
+    threads: list[Thread]
+    found_threads: int
+
+
+class FollowableChat(Chat):
+    """A chat, and whether the requester hears every change of it."""
+
+    is_followed: bool
+
+
+class ThreadBegun(TypedDict):
+    """A new thread, and the ids of its initial events, if it has any."""
+
+    thread_id: str
+    event_ids: NotRequired[list[str]]
+
+
+class ChatStarted(ThreadBegun):
+    """A new chat with its first thread."""
+
+    chat_id: str
+
+
+class ChatUnfollowed(TypedDict):
+    """The chat, on sockets."""
+
+    chat_id: NotRequired[str]
+
+
+# Events
+
+
+class EventSent(TypedDict):
+    """The event's id."""
+
+    event_id: str
+
+
+# Customers
+
+
+class CustomerCreated(TypedDict):
+    """The customer's id."""
+
+    customer_id: str
+
+
+# Sessions and statuses
+
+
+class LoggedIn(TypedDict):
+    """What there is at the beginning of a session; what comes after it comes as pushes."""
+
+    license: License
+    my_profile: MyProfile
+    chats_summary: list[ChatSummary]
+
+
+class AgentStatus(TypedDict):
+    """The routing status of an agent or a bot."""
+
+    agent_id: str
+    status: Status
