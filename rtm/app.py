@@ -42,6 +42,7 @@ from rtm.protocol.errors import NotFound, ValidationError
 from rtm.routing.presence import Evict, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
 from rtm.settings import Limits, Settings
+from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, connect, dsn
 from rtm.store.outbox import PostgresqlOutbox, SqliteOutbox, Trimmer
 from rtm.store.postgresql import PostgresqlStore
@@ -96,7 +97,17 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
     directories = Directories(database, hub.directory_replaced)
     page_ids = PageIds(database)
-    services = Services(settings, authenticator, directories, queries, writer, page_ids, presence, publish=hub.publish)
+    services = Services(
+        settings,
+        authenticator,
+        directories,
+        queries,
+        CustomerQueries(database),
+        writer,
+        page_ids,
+        presence,
+        publish=hub.publish,
+    )
     dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute, "requests", shared=tally))
     outcomes = Outcomes()
     gateway = Gateway(hub, dispatcher, services, outcomes)

@@ -13,6 +13,7 @@ from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.routing.presence import Change, Presence
 from rtm.settings import Settings
+from rtm.store.customers import CustomerQueries
 from rtm.store.queries import Queries
 from rtm.store.writer import Writer
 
@@ -71,6 +72,7 @@ class Services:
     authenticator: Authenticator
     directories: Directories
     queries: Queries
+    customers: CustomerQueries
     writer: Writer
     page_ids: PageIds
     presence: Presence

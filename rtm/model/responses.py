@@ -7,7 +7,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from rtm.model.shown import Chat, ChatSummary, License, MyProfile, Status, Thread
+from rtm.model.shown import Chat, ChatSummary, CustomerWithChats, License, Moment, MyProfile, Status, Thread
 
 
 class Done(TypedDict):
@@ -81,7 +81,24 @@ class CustomerCreated(TypedDict):
     customer_id: str
 
 
+class CustomersPage(ListPage):
+    """A page of customers, in the versions before 3.6; `limited_customers` counts those that the plan hides."""
+
+    customers: list[CustomerWithChats]
+    total_customers: int
+    limited_customers: int
+
+
 # Sessions and statuses
+
+
+class LicenseInfo(TypedDict):
+    """The license, in 3.5."""
+
+    license_id: str
+    expires_at: NotRequired[Moment]
+    created_at: Moment
+    in_trial: bool
 
 
 class LoggedIn(TypedDict):

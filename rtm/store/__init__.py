@@ -12,6 +12,7 @@ outage.py      a database that is away, in the log
 outbox.py      the outbox is kept short
 kept_chats.py  chats that others change, too, in memory
 rows.py        the rows that both of them write
-queries.py     what is read
+queries.py     what is read of chats
+customers.py   what is read of customers
 secrets.py     secrets that all processes share
 """

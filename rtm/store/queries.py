@@ -27,7 +27,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from rtm.bus.base import Envelope
 from rtm.model.chat import Chat, EventBody, Thread
@@ -40,10 +40,6 @@ Order = Literal["asc", "desc"]
 
 MAX_SNAPSHOT_CHATS = 500
 """Chats in the answer to `login`; an agent has some dozens at most."""
-
-
-MAX_CUSTOMERS_CHATS = 100
-"""Chats that a customer is shown with; most customers have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +107,10 @@ class Snapshot:
     customers: Mapping[str, Customer]
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerWithChats:
-    """A customer with their chats, the newest first and at most MAX_CUSTOMERS_CHATS, and how many there are in all."""
-
-    customer: Customer
-    newest_chats: list[Chat]
-    chats_count: int
-    threads_count: int
+def reading(database: Database) -> AsyncEngine:
+    """The database for statements on their own, which saves a BEGIN and a ROLLBACK."""
+    each_alone = {"isolation_level": "AUTOCOMMIT"} if database.dialect == "postgresql" else {}
+    return database.engine.execution_options(**each_alone)
 
 
 class Queries:
@@ -126,9 +118,7 @@ class Queries:
 
     def __init__(self, database: Database) -> None:
         self._postgresql = database.dialect == "postgresql"
-        # Statements on their own, which saves a BEGIN and a ROLLBACK.
-        each_alone = {"isolation_level": "AUTOCOMMIT"} if self._postgresql else {}
-        self._engine = database.engine.execution_options(**each_alone)
+        self._engine = reading(database)
 
     async def chat(self, license_id: int, chat_id: str) -> Chat | None:
         """One chat of the license."""
@@ -141,29 +131,6 @@ class Queries:
         """The customers of these chats, by id."""
         async with self._engine.connect() as connection:
             return await self._customers(connection, license_id, of)
-
-    async def customer(self, license_id: int, customer_id: str) -> CustomerWithChats | None:
-        """One customer of the license, with the chats that they take or took part in."""
-        theirs = chat_users.c.license_id == license_id, chat_users.c.user_id == customer_id
-        of_threads = chat_users.join(threads, threads.c.chat_id == chat_users.c.chat_id)
-        found = select(
-            customers,
-            select(func.count()).select_from(chat_users).where(*theirs).scalar_subquery().label("chats_count"),
-            select(func.count()).select_from(of_threads).where(*theirs).scalar_subquery().label("threads_count"),
-        ).where(customers.c.license_id == license_id, customers.c.id == customer_id)
-        newest = (
-            select(chats)
-            .join(chat_users, chat_users.c.chat_id == chats.c.id)
-            .where(*theirs)
-            .order_by(chats.c.sorted_at.desc(), chats.c.id.desc())
-            .limit(MAX_CUSTOMERS_CHATS)
-        )
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(found)).one_or_none()
-            if row is None:
-                return None
-            shown = [_chat(each) for each in await connection.execute(newest)]
-            return CustomerWithChats(_customer(row), shown, row.chats_count, row.threads_count)
 
     async def thread(self, chat_id: str, thread_id: str) -> ThreadWithEvents | None:
         """One thread of the chat with its events."""
@@ -182,7 +149,7 @@ class Queries:
         conditions = [chats.c.license_id == license_id, self._within(reach), *self._matching(wanted)]
         key = (chats.c.sorted_at, chats.c.id)
         async with self._engine.connect() as connection:
-            return await _page(connection, select(chats), conditions, key, order, limit, cursor, _chat)
+            return await read_page(connection, select(chats), conditions, key, order, limit, cursor, _chat)
 
     async def list_threads(
         self,
@@ -201,7 +168,7 @@ class Queries:
             conditions.append(threads.c.created_at <= created_to)
         key = (threads.c.created_at, threads.c.id)
         async with self._engine.connect() as connection:
-            page: Page[Row[Any]] = await _page(
+            page: Page[Row[Any]] = await read_page(
                 connection, select(threads), conditions, key, order, limit, cursor, lambda row: row
             )
             return Page(await self._with_events(connection, page.rows), page.next, page.previous, page.found)
@@ -327,7 +294,7 @@ def _chat(row: Row[Any]) -> Chat:
     return Chat.load(row.id, row.license_id, row.properties, row.state)
 
 
-async def _page(
+async def read_page(
     connection: AsyncConnection,
     rows: Select[Any],
     conditions: Sequence[ColumnElement[bool]],
@@ -350,7 +317,7 @@ async def _page(
     shown = found[:limit]
     if backwards:
         shown = shown[::-1]
-    count = (await connection.execute(select(func.count()).select_from(key[0].table).where(*conditions))).scalar_one()
+    count = (await connection.execute(select(func.count()).select_from(key[1].table).where(*conditions))).scalar_one()
     return Page(
         rows=[build(row) for row in shown],
         next=_cursor(shown[-1], key) if shown and (backwards or more) else None,

@@ -117,6 +117,7 @@ customers = Table(
     Column("email", Text),
     Column("created_at", Text, nullable=False),
     Column("state", Json, nullable=False),  # avatar, session_fields, statistics, visit, ... as the reference has them
+    Index("ix_customers_license_id_created_at", "license_id", "created_at", "id"),
 )
 
 customer_bans = Table(

@@ -182,6 +182,7 @@ RESPONSES = {
     "get_customer": _customer,
     "list_archives": _with_chats,
     "list_chats": _with_chats_summary,
+    "list_customers": _with_customers,
     "list_threads": _with_threads,
     "login": _with_chats_summary,
 }

@@ -119,6 +119,7 @@ ROWS = [
     Row("get_customer", {"id": "$ada"}),
     Row("update_customer", {"id": "$ada"} | CUSTOMER),
     Row("create_customer", CUSTOMER),
+    Row("list_customers"),
     Row("ban_customer", {"id": "$ada", "ban": {"days": 3}}),
     Row("list_archives", {"filters": {"event_types": {"values": ["message", "filled_form"]}}}),
     Row("list_agents_for_transfer", CHAT),
@@ -132,6 +133,8 @@ ROWS = [
     ),
     Row("list_routing_statuses", {"filters": {"group_ids": [0]}}),
     Row("update_session", {"token": "$token"}),
+    Row("change_push_notifications", {"firebase_token": "8daDAD9dada8ja1JADA11", "platform": "ios", "enabled": True}),
+    Row("get_license_info"),
     Row("mark_events_as_seen", CHAT | {"seen_up_to": "2999-10-12T15:19:21.010200Z"}),
     Row(
         "send_thinking_indicator",

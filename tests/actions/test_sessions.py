@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.actions.shapes import agent, message, older_ada, summary_with_ada
+from tests.actions.shapes import TIME, agent, message, older_ada, summary_with_ada
 from tests.world import SALES, SUPPORT, Refused, World, basic
 
 HELLO = {"type": "message", "text": "hello"}
@@ -289,3 +289,37 @@ async def test_who_reaches_own_chats_hears_nothing_of_others(world: World) -> No
     assert (await bob.next_push("incoming_chat"))["chat"]["id"] == mine["chat_id"]
     await alice.call("deactivate_chat", id=mine["chat_id"])
     await bob.next_push("chat_deactivated")
+
+
+# What older versions have more
+
+
+async def test_the_license_in_3_5(world: World) -> None:
+    alice = await world.web("alice", version="3.5", scopes=[])
+    shown = {"license_id": str(world.license_id), "created_at": TIME, "in_trial": False}
+    assert await alice.call("get_license_info") == shown
+    for version in ("3.4", "3.6"):
+        other = await world.web("alice", version=version)
+        assert (await other.refused("get_license_info")).type == "not_found"
+    socket = await world.agent("alice", version="3.5")
+    assert (await socket.refused("get_license_info")).type == "not_found"
+
+
+async def test_a_license_that_ends_in_3_5(world: World) -> None:
+    await world.change_license(expires_at="2999-01-01T00:00:00.000000Z")
+    alice = await world.web("alice", version="3.5")
+    assert (await alice.call("get_license_info"))["expires_at"] == "2999-01-01T00:00:00.000000Z"
+
+
+async def test_push_notifications_in_3_4(world: World) -> None:
+    alice = await world.agent("alice", version="3.4")
+    wish = {"firebase_token": "8daDAD9dada8ja1JADA11", "platform": "ios", "enabled": True}
+    assert await alice.call("change_push_notifications", **wish) == {}
+    refusal = await alice.refused("change_push_notifications", **(wish | {"platform": "windows"}))
+    assert refusal == Refused("validation", "`platform` must be one of: ios, android")
+    for missing in wish:
+        given = {name: value for name, value in wish.items() if name != missing}
+        refusal = await alice.refused("change_push_notifications", **given)
+        assert refusal == Refused("validation", f"`{missing}` is required")
+    newer = await world.agent("alice", version="3.5")
+    assert (await newer.refused("change_push_notifications", **wish)).type == "not_found"

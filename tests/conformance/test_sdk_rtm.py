@@ -147,6 +147,11 @@ def test_customers(conversation: Conversation, server: ServerProcess) -> None:
         push = conversation.jones.heard("incoming_customer", lambda payload: payload["id"] == created)
         assert push["payload"]["name"] == "Joan"
         assert refused(smith.create_customer(name="Joan" * 100)) == "validation"
+        page = done(smith.list_customers(limit=1, sort_order="desc"))
+        assert [customer["id"] for customer in page["customers"]] == [created]
+        older = done(smith.list_customers(page_id=page["next_page_id"]))
+        assert older["total_customers"] == page["total_customers"]
+        assert refused(smith.list_customers(sort_by="email")) == "validation"
 
 
 def test_a_refused_event(conversation: Conversation) -> None:

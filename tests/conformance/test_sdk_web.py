@@ -148,6 +148,10 @@ def test_customers(server: ServerProcess, smith: Any, version: str) -> None:
     if version == "3.5":
         assert done(smith.get_customer(id=done(smith.create_customer(name="Joan"))["customer_id"]))["name"] == "Joan"
         assert refused(smith.create_customer(name="Joan" * 100)) == (400, "validation")
+        listed = done(smith.list_customers(filters={"name": {"values": ["Grace H"]}}, sort_by="threads_count"))
+        assert [customer["id"] for customer in listed["customers"]] == [customer_id]
+        assert refused(smith.list_customers(limit=0)) == (400, "validation")
+        assert done(smith.get_license_info())["license_id"].isdecimal()
     for call in (smith.get_customer, smith.update_customer, smith.ban_customer):
         assert refused(call()) == (400, "validation")
 

@@ -22,6 +22,7 @@ from rtm.model.properties import merged
 from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
 from rtm.settings import Settings
 from rtm.store import sqlite, tables
+from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, connect, migrate
 from rtm.store.outage import StoreUnavailable
 from rtm.store.postgresql import PostgresqlStore
@@ -501,7 +502,7 @@ async def test_a_customer_is_changed_amid_refusals(process: Process, data: Data)
 
     first, refused, failed, last = await asyncio.gather(*before)
     assert (first, type(refused), type(failed), last) == (None, NotFound, InternalError, "A")
-    found = await Queries(data.database).customer(data.license_id, ada)
+    found = await CustomerQueries(data.database).get(data.license_id, ada)
     assert found is not None
     assert found.customer.name == "D"
 
@@ -794,7 +795,7 @@ async def test_a_customer_that_two_processes_change_keeps_both_changes(data_on_p
 
         await asyncio.gather(change(one, "one"), change(two, "two"))
 
-    found = await Queries(data.database).customer(data.license_id, ada)
+    found = await CustomerQueries(data.database).get(data.license_id, ada)
     assert found is not None
     assert found.customer.state.keys() == {f"{name}{number}" for name in ("one", "two") for number in range(10)}
 

@@ -7,7 +7,7 @@ events.py      what is said, typed, thought and seen
 threads.py     threads of any age, and their tags
 properties.py  what integrations keep on chats, threads and events
 customers.py   who customers are, and keeping them away
-lists.py       reading chats and threads, page by page
+lists.py       reading chats, threads and customers, page by page
 sessions.py    logging in and out
 statuses.py    who accepts chats
 multicast.py   messages apart from chats

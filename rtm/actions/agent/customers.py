@@ -25,7 +25,7 @@ _EVERYONE = Audience(everyone=True)
 @action(AGENT, scopes=("customers:ro",))
 async def get_customer(context: Context, payload: GetCustomer) -> CustomerWithChats:
     """All that is known of a customer."""
-    found = await context.services.queries.customer(context.identity.license_id, payload.id)
+    found = await context.services.customers.get(context.identity.license_id, payload.id)
     if found is None:
         raise NotFound("Customer not found")
     return structures.customer_with_chats(found)

@@ -1,4 +1,4 @@
-"""Reading chats and threads, page by page."""
+"""Reading chats, threads and customers, page by page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,10 @@ from rtm.actions.registry import AGENT, action
 from rtm.model import shown
 from rtm.model.chat import Chat, Thread
 from rtm.model.requests.chats import ChatsFilters, GetChat, ListChats, ListThreads
-from rtm.model.responses import ChatsPage, FollowableChat, ListPage, ThreadsPage
+from rtm.model.requests.customers import CustomersFilters, ListCustomers
+from rtm.model.responses import ChatsPage, CustomersPage, FollowableChat, ListPage, ThreadsPage
 from rtm.protocol.errors import MissingAccess, NotFound
+from rtm.store.customers import Condition
 from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter, ThreadWithEvents
 
 _READ = scopes_for("chats", "ro")
@@ -99,6 +101,38 @@ async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -
             return {"threads": threads, "found_threads": page.found}
 
 
+@action(AGENT, scopes=("customers:ro",))
+async def list_customers(context: Context, payload: ListCustomers) -> CustomersPage:
+    """The license's customers, in the versions before 3.6; no plan hides any of them."""
+    asked, cursor = _asked(context, "list_customers", payload)
+    wanted = ListCustomers.model_validate(asked)
+    page = await context.services.customers.list(
+        context.identity.license_id,
+        _conditions(wanted.filters or CustomersFilters()),
+        wanted.sort_by,
+        wanted.sort_order,
+        wanted.limit,
+        cursor,
+    )
+    return {
+        "customers": [structures.customer_with_chats(customer) for customer in page.rows],
+        "total_customers": page.found,
+        "limited_customers": 0,
+        **_page_ids(context, "list_customers", asked, page),
+    }
+
+
+def _conditions(wanted: CustomersFilters) -> list[Condition]:
+    filters = wanted.model_dump(exclude_none=True)
+    if not filters.pop("include_customers_without_chats"):
+        filters.setdefault("chats_count", {}).setdefault("gt", 0)
+    return [
+        Condition(field, comparison, value)
+        for field, comparisons in filters.items()
+        for comparison, value in comparisons.items()
+    ]
+
+
 @action(AGENT, scopes=_READ)
 async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     """A chat with one of its threads, the latest if none is named."""
@@ -137,7 +171,9 @@ def _thread_is_readable(context: Context, chat: Chat, thread: Thread) -> bool:
     return reaches_thread(context.identity, "ro", chat, thread, context.group_ids)
 
 
-def _asked(context: Context, kind: str, payload: ListChats | ListThreads) -> tuple[dict[str, Any], Cursor | None]:
+def _asked(
+    context: Context, kind: str, payload: ListChats | ListThreads | ListCustomers
+) -> tuple[dict[str, Any], Cursor | None]:
     """What the first page was asked for, and where to go on."""
     if payload.page_id is not None:
         return context.services.page_ids.read(kind, payload.page_id)

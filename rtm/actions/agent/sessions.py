@@ -6,9 +6,9 @@ from rtm.access.identity import Identity
 from rtm.actions.agent import structures
 from rtm.actions.agent.statuses import tell_status
 from rtm.actions.context import Context
-from rtm.actions.registry import AGENT, RTM, action
-from rtm.model.requests.sessions import Login, Logout, Ping, UpdateSession
-from rtm.model.responses import Done, LoggedIn
+from rtm.actions.registry import AGENT, RTM, WEB, action
+from rtm.model.requests.sessions import ChangePushNotifications, GetLicenseInfo, Login, Logout, Ping, UpdateSession
+from rtm.model.responses import Done, LicenseInfo, LoggedIn
 from rtm.model.shown import License
 from rtm.protocol import timestamps
 from rtm.protocol.errors import AuthenticationError, MisdirectedRequest, ValidationError
@@ -81,6 +81,22 @@ def _license(directory: Directory) -> License:
     if directory.expires_at is not None:
         shown["expiration_timestamp"] = timestamps.to_seconds(directory.expires_at)
     return shown
+
+
+@action(AGENT, transports=(WEB,))
+async def get_license_info(context: Context, payload: GetLicenseInfo) -> LicenseInfo:
+    """When the license was made and when it expires, in 3.5."""
+    directory = context.directory
+    info: LicenseInfo = {"license_id": str(directory.id), "created_at": directory.created_at, "in_trial": False}
+    if directory.expires_at is not None:
+        info["expires_at"] = directory.expires_at
+    return info
+
+
+@action(AGENT, transports=(RTM,))
+async def change_push_notifications(context: Context, payload: ChangePushNotifications) -> Done:
+    """Take a device's wish in 3.4; this server sends nothing to devices."""
+    return {}
 
 
 @action(AGENT, transports=(RTM,), ordered=True)

@@ -10,7 +10,7 @@ from rtm.access.directory import AgentRecord, Directory
 from rtm.model import shown
 from rtm.model.chat import Chat, ChatUser, EventBody, Thread
 from rtm.model.customer import Customer
-from rtm.store.queries import CustomerWithChats
+from rtm.store.customers import CustomerWithChats
 
 FindCustomer = Callable[[str], Customer | None]
 
@@ -98,14 +98,12 @@ def customer_with_chats(of: CustomerWithChats) -> shown.CustomerWithChats:
     seen = cast("shown.CustomerWithChats", customer(of.customer))
     counted: shown.Statistics = {"chats_count": of.chats_count, "threads_count": of.threads_count}
     seen["statistics"] = {**_NOT_COUNTED, **seen.get("statistics", {}), **counted}
-    agent_wrote_at = [chat.written_at["agent"] for chat in of.newest_chats if "agent" in chat.written_at]
-    if agent_wrote_at:
-        seen["agent_last_event_created_at"] = max(agent_wrote_at)
-    customer_wrote_at = [chat.written_at["customer"] for chat in of.newest_chats if "customer" in chat.written_at]
-    if customer_wrote_at:
-        seen["customer_last_event_created_at"] = max(customer_wrote_at)
-    if of.newest_chats:
-        seen["chat_ids"] = [chat.id for chat in of.newest_chats]
+    if of.agent_wrote_at is not None:
+        seen["agent_last_event_created_at"] = of.agent_wrote_at
+    if of.customer_wrote_at is not None:
+        seen["customer_last_event_created_at"] = of.customer_wrote_at
+    if of.chat_ids:
+        seen["chat_ids"] = of.chat_ids
     return seen
 
 

@@ -1,10 +1,24 @@
 """Payloads about customers."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rtm.model.payload import AtMost, Between, BoundedJson, Expected, Id, Payload, Text, Url
+from rtm.model.payload import (
+    AtMost,
+    Between,
+    BoundedJson,
+    Expected,
+    GroupId,
+    Id,
+    Payload,
+    SortOrder,
+    Text,
+    Timestamp,
+    Url,
+    check_alone,
+)
+from rtm.model.requests.chats import Limit, Page
 from rtm.protocol.validation import refusal
 
 MAX_SESSION_FIELDS = 100
@@ -17,6 +31,9 @@ CustomerId = Annotated[str, Field(pattern=_UUID4), Expected("must be a UUID v4")
 PhoneNumber = Annotated[
     str, Field(pattern="^[+][1-9][0-9]{1,14}$"), Expected("must be a phone number in E.164 form, such as +14155552671")
 ]
+ChatGroupIds = Annotated[list[GroupId], Field(max_length=40)]
+Count = Annotated[int, Between(0, 2**31 - 1)]
+SortedBy = Literal["created_at", "threads_count", "visits_count", "agent_last_event", "customer_last_event"]
 ShortText = Annotated[str, Text(256)]
 SessionField = Annotated[dict[Annotated[str, Text(128, least=1)], Annotated[str, Text(4096)]], AtMost(100)]
 
@@ -30,10 +47,85 @@ def _few(fields: list[dict[str, str]]) -> list[dict[str, str]]:
 SessionFields = Annotated[list[SessionField], Field(max_length=MAX_SESSION_FIELDS), AfterValidator(_few), BoundedJson]
 
 
+class _Either(Payload):
+    """One of these values, or none of them."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise refusal("must have exactly one of: values, exclude_values")
+        return self
+
+
 class GetCustomer(Payload):
     """`get_customer`"""
 
     id: Id
+
+
+class TextFilter(_Either):
+    """What a text is, or is not."""
+
+    values: Annotated[list[ShortText], Field(max_length=100)] | None = None
+    exclude_values: Annotated[list[ShortText], Field(max_length=100)] | None = None
+
+
+class GroupFilter(_Either):
+    """Groups that a customer has chats in, or has none in."""
+
+    values: ChatGroupIds | None = None
+    exclude_values: ChatGroupIds | None = None
+
+
+class CountFilter(Payload):
+    """A number within bounds."""
+
+    lte: Count | None = None
+    lt: Count | None = None
+    gte: Count | None = None
+    gt: Count | None = None
+    eq: Count | None = None
+
+
+class TimeFilter(Payload):
+    """A time within bounds."""
+
+    lte: Timestamp | None = None
+    lt: Timestamp | None = None
+    gte: Timestamp | None = None
+    gt: Timestamp | None = None
+    eq: Timestamp | None = None
+
+
+class CustomersFilters(Payload):
+    """What customers must be like, all of it together."""
+
+    country: TextFilter | None = None
+    email: TextFilter | None = None
+    name: TextFilter | None = None
+    customer_id: TextFilter | None = None
+    chats_count: CountFilter | None = None
+    threads_count: CountFilter | None = None
+    visits_count: CountFilter | None = None
+    created_at: TimeFilter | None = None
+    agent_last_event_created_at: TimeFilter | None = None
+    customer_last_event_created_at: TimeFilter | None = None
+    chat_group_ids: GroupFilter | None = None
+    include_customers_without_chats: bool = True
+
+
+class ListCustomers(Page):
+    """`list_customers`, of the versions before 3.6."""
+
+    filters: CustomersFilters | None = None
+    sort_by: SortedBy = "created_at"
+    sort_order: SortOrder = "desc"
+    limit: Limit = 10
+
+    @model_validator(mode="after")
+    def _sorted_as_the_first(self) -> Self:
+        check_alone(self, "page_id", "sort_by")
+        return self
 
 
 class CreateCustomer(Payload):

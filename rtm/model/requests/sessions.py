@@ -46,6 +46,18 @@ class UpdateSession(Payload):
     token: Token
 
 
+class GetLicenseInfo(Payload):
+    """`get_license_info`, of 3.5."""
+
+
+class ChangePushNotifications(Payload):
+    """`change_push_notifications`, of 3.4."""
+
+    firebase_token: Token
+    platform: Literal["ios", "android"]
+    enabled: bool
+
+
 class SetAwayStatus(Payload):
     """`set_away_status`"""
 
