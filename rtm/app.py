@@ -41,6 +41,7 @@ from rtm.gateway.wire import Wires, WireSession
 from rtm.protocol.errors import NotFound, ValidationError
 from rtm.routing.presence import Evict, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
+from rtm.routing.timers import Timers
 from rtm.settings import Limits, Settings
 from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, connect, dsn
@@ -96,7 +97,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
     directories = Directories(database, hub.directory_replaced)
-    page_ids = PageIds(database)
+    page_ids, outcomes = PageIds(database), Outcomes()
     services = Services(
         settings,
         authenticator,
@@ -108,8 +109,8 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         presence,
         publish=hub.publish,
     )
+    timers = Timers(queries, writer, directories, presence, settings.disconnect_grace_s)
     dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute, "requests", shared=tally))
-    outcomes = Outcomes()
     gateway = Gateway(hub, dispatcher, services, outcomes)
     wires = Wires(
         lambda path, query: _session(gateway, path, query),
@@ -133,7 +134,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             await _start(stack, store, bus, presence)
             await page_ids.start()
             stack.push_async_callback(trimmer.stop)
-            loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run)
+            loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run, timers.run)
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
             await stack.enter_async_context(_running(*loops, *polls, *((tally.run,) if tally else ())))
             await stack.enter_async_context(scraped.listening())

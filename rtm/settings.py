@@ -75,6 +75,9 @@ class Settings(BaseSettings):
         10, ge=0.5, le=600, description="Time within which the agents of a process that dies go offline; needs Redis."
     )
     workers: int = Field(1, ge=1, le=256, description="Processes; more than 1 takes PostgreSQL and Redis.")
+    disconnect_grace_s: Seconds = Field(
+        60, description="Time for an agent who has lost the last connection to come back before chats go to others."
+    )
     # A wave of log-ins costs the other processes more than a few seconds cost anybody.
     drain_s: Seconds = Field(5, description="Time over which a stop tells sockets to go; 0 for all at once.")
     tls_cert: Path | None = Field(None, description="PEM file with the certificate and its chain.")

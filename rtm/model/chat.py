@@ -8,7 +8,7 @@ Source: the public reference, "Messaging API Overview", "Data structures".
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
 import orjson
@@ -23,6 +23,8 @@ Absence = Literal["disconnected", "signed_out", "remotely_signed_out", "deleted"
 """Why the agents of a chat are gone."""
 Properties = dict[str, dict[str, Any]]
 EventBody = dict[str, Any]
+
+_NOTHING: dict[str, Any] = {}
 
 MAX_TAGS = 100
 """On one thread; the state of its chat holds them."""
@@ -196,6 +198,11 @@ class Chat:
         """Whether it is an open chat of a customer's: the router looks after no other."""
         return self.active and bool(self.present_ids("customer"))
 
+    @property
+    def idle(self) -> bool:
+        """Whether its last thread has been called so, and nobody has written since."""
+        return self.thread is not None and self.thread.properties.get("routing", _NOTHING).get("idle") is True
+
     def active_thread(self) -> Thread:
         """The open thread. Raises ChatInactive."""
         if self.thread is None or not self.thread.active:
@@ -225,6 +232,10 @@ class Chat:
             customers = tuple(self.present_ids("customer")) if visibility == "all" else ()
             audience = self._audiences[visibility] = Audience(agents=agents, customers=customers)
         return audience
+
+    def key_audience(self, visibility: Visibility = "all") -> Audience:
+        """Who hears of a key change: users and followers, and every agent with access to its groups."""
+        return replace(self.audience(visibility), groups=tuple(self.group_ids))
 
     # What may happen to it
 
@@ -363,6 +374,13 @@ class Chat:
             self.due_at = at
             self.due_changed = True
             self._changed()
+
+    def attend(self) -> None:
+        """An agent of the open thread is connected."""
+        thread = self.active_thread()
+        if not thread.attended or thread.unattended_since is not None:
+            thread.attended, thread.unattended_since = True, None
+            self._changed(shape=True)
 
     def follow(self, agent_id: str) -> bool:
         """Hear every change from now on; False for who does already."""

@@ -1,7 +1,9 @@
-"""Who is here, and who takes chats.
+"""Who is here, who takes chats, and who is given which.
 
 rules.py           how a license wants its chats to be routed
 deadlines.py       when there is something to do with a chat
+timers.py          finds the chats in which there is, on all licenses
+upkeep.py          what is done with them
 presence.py        the interface, the rule that makes a status out of what is known of an agent, and one process's own
 presence_redis.py  for many processes, with presence.lua, a change, and heartbeat.lua, who lives
 group_statuses.py  the statuses of groups, which follow from those of their agents

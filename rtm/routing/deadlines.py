@@ -41,7 +41,7 @@ def deadlines(chat: Chat, rules: Rules, grace_s: float) -> dict[Due, str]:
     if thread.queued_at is not None:
         return _after({Due.GIVE_UP: (max(quiet_since, thread.queued_at), archive_after_min)})
     found = {Due.ARCHIVE: (quiet_since, archive_after_min)}
-    if not is_idle(chat):
+    if not chat.idle:
         found[Due.IDLE] = (quiet_since, rules.chat_inactive_after_min)
     if thread.unanswered_since is not None and chat.present_ids("agent"):
         found[Due.TRANSFER] = (thread.unanswered_since, rules.transfer_chat_after_min)
@@ -69,11 +69,6 @@ def next_look(chat: Chat, rules: Rules, grace_s: float, now: str) -> str | None:
     times_of_silence = [each * 60 for each in (rules.transfer_chat_after_min, rules.chat_inactive_after_min) if each]
     ahead_s = min([MAX_AHEAD_S, *times_of_silence])
     return max(now, min(seconds_after(now, ahead_s), *deadlines(chat, rules, grace_s).values()))
-
-
-def is_idle(chat: Chat) -> bool:
-    """Whether it has been called so, and nobody has written since."""
-    return chat.thread is not None and chat.thread.properties.get("routing", {}).get("idle") is True
 
 
 def _after(limits: dict[Due, tuple[str, float]]) -> dict[Due, str]:

@@ -5,6 +5,7 @@ Lists are paged by key, not by offset, and stay correct while rows are added bet
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Generic, Literal, TypeVar
 
 import orjson
@@ -23,6 +24,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
     true,
     tuple_,
 )
@@ -111,6 +113,15 @@ def reading(database: Database) -> AsyncEngine:
     """The database for statements on their own, which saves a BEGIN and a ROLLBACK."""
     each_alone = {"isolation_level": "AUTOCOMMIT"} if database.dialect == "postgresql" else {}
     return database.engine.execution_options(**each_alone)
+
+
+@dataclass(frozen=True, slots=True)
+class DueChat:
+    """A chat that the router is to look at, and the agents and bots that are present in it."""
+
+    license_id: int
+    id: str
+    agent_ids: frozenset[str]
 
 
 class Queries:
@@ -202,6 +213,35 @@ class Queries:
         async with self._engine.connect() as connection:
             return [Envelope.decode(row[0]) for row in await connection.execute(statement)]
 
+    async def due_chats(self, now: str, limit: int) -> list[DueChat]:
+        """Chats of all licenses that are due, those first that have been for longest."""
+        first = select(chats.c.id, chats.c.license_id, chats.c.due_at).where(chats.c.due_at <= now)
+        due = first.order_by(chats.c.due_at).limit(limit).subquery()
+        of_chat = and_(chat_users.c.chat_id == due.c.id, _PRESENT_AGENT)
+        statement = select(due, chat_users.c.user_id).select_from(due.outerjoin(chat_users, of_chat))
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(statement.order_by(due.c.due_at, due.c.id))).all()
+        return [
+            DueChat(license_id, chat_id, frozenset(row.user_id for row in of_chat if row.user_id is not None))
+            for (license_id, chat_id), of_chat in groupby(rows, lambda row: (row.license_id, row.id))
+        ]
+
+    async def busy_agents(self) -> dict[int, list[str]]:
+        """The agents and bots of all licenses that are present in open chats, by license."""
+        busy = select(chat_users.c.license_id, chat_users.c.user_id).where(_PRESENT_AGENT).distinct()
+        found: dict[int, list[str]] = {}
+        async with self._engine.connect() as connection:
+            for license_id, agent_id in await connection.execute(busy):
+                found.setdefault(license_id, []).append(agent_id)
+        return found
+
+    async def chats_with(self, license_id: int, agent_ids: Collection[str]) -> list[str]:
+        """Ids of the open chats that one of these agents is present in."""
+        mine = chat_users.c.license_id == license_id, chat_users.c.user_id.in_(list(agent_ids))
+        statement = select(chat_users.c.chat_id).where(*mine, _PRESENT_AGENT).distinct()
+        async with self._engine.connect() as connection:
+            return list(await connection.scalars(statement))
+
     async def _customers(self, connection: AsyncConnection, license_id: int, of: Iterable[Chat]) -> dict[str, Customer]:
         ids = {user.id for chat in of for user in chat.users.values() if user.type == "customer"}
         if not ids:
@@ -283,6 +323,8 @@ def _snapshot() -> Select[Any]:
     )
 
 
+_PRESENT_AGENT = text("chat_users.present AND chat_users.type = 'agent'")
+"""As in the index."""
 _SNAPSHOT = _snapshot()  # made once: that takes longer than to run it
 
 

@@ -15,7 +15,8 @@ from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, Thread
 from rtm.model.customer import Customer, CustomerBan
-from rtm.model.pushes import IncomingEvent
+from rtm.model.properties import with_routing
+from rtm.model.pushes import IncomingEvent, ThreadPropertiesUpdated
 from rtm.protocol.errors import NotFound
 from rtm.protocol.identifiers import event_id, event_number
 
@@ -307,13 +308,27 @@ class Work:
     def post(self, chat: Chat, body: EventBody, author_id: str = "") -> str:
         """Store an event in the chat's last thread and tell who may see it (`incoming_event`); its id.
 
-        A system message has no author.
+        A system message has no author. Anybody else who writes wakes an idle chat.
         """
         event_id = self.append(chat, body, author_id)
         assert chat.thread is not None
         told: IncomingEvent = {"chat_id": chat.id, "thread_id": chat.thread.id, "event": body}
         self.push("incoming_event", told, chat.audience(body["visibility"]))
+        if author_id and chat.idle:
+            self.set_routing(chat, idle=False)
         return event_id
+
+    def set_routing(self, chat: Chat, **values: bool) -> None:
+        """Set properties of the chat's last thread, those of `routing`, and tell (`thread_properties_updated`)."""
+        thread = chat.thread
+        assert thread is not None
+        chat.set_thread_properties(thread, with_routing(thread.properties, **values))
+        told: ThreadPropertiesUpdated = {
+            "chat_id": chat.id,
+            "thread_id": thread.id,
+            "properties": {"routing": dict(values)},
+        }
+        self.push("thread_properties_updated", told, chat.audience("all"))
 
     def event_changed(self, chat: Chat, thread: Thread, body: EventBody) -> None:
         """Store an event of the chat as it is now; `body` is what `event` gave."""

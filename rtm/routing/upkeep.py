@@ -1,0 +1,57 @@
+"""What the router does with a chat when its time has come: commands, which see it as it is then.
+
+Two processes may find the same chat: the second sees by its `due_at` that it has been looked at, and leaves it alone.
+"""
+
+from rtm.access.directory import Directory
+from rtm.model.chat import Chat, EventBody
+from rtm.model.pushes import ChatDeactivated
+from rtm.model.system_messages import system_message
+from rtm.routing.deadlines import Due, due, next_look
+from rtm.routing.rules import Rules
+from rtm.store.work import Work
+
+
+def rules_of(directory: Directory, chat: Chat) -> Rules:
+    """The rules for the chat."""
+    groups = (directory.groups.get(group_id) for group_id in chat.group_ids)
+    return Rules.of(directory.properties, *(group.properties for group in groups if group is not None))
+
+
+def look(chat_id: str, directory: Directory, here: frozenset[str], grace_s: float, work: Work) -> Due | None:
+    """Do with the chat what is due, and say when to look again; `here` are its agents who are.
+
+    What takes to know who could have the chat is not done, only named.
+    """
+    chat, now = work.chat(chat_id), work.now()
+    if chat.thread is None or chat.due_at is None or chat.due_at > now:
+        return None
+    if not here.isdisjoint(chat.present_ids("agent")):
+        chat.attend()
+    rules = rules_of(directory, chat)
+    match due(chat, rules, grace_s, now):
+        case Due.ARCHIVE:
+            after_min = rules.archive_offline_chat_after_min if chat.continuous else rules.archive_chat_after_min
+            archive(work, chat, system_message("routing.archived_inactive", now, duration=_shown(after_min)))
+        case Due.IDLE:
+            work.set_routing(chat, idle=True)
+            work.post(chat, system_message("routing.idle", now, duration=_shown(rules.chat_inactive_after_min)))
+        case None:
+            pass
+        case more:
+            return more
+    chat.set_due(next_look(chat, rules, grace_s, now))
+    return None
+
+
+def archive(work: Work, chat: Chat, why: EventBody) -> None:
+    """Close the open thread; the event `why` is its last."""
+    work.post(chat, why)
+    audience = chat.key_audience()
+    thread = chat.close_thread()
+    told: ChatDeactivated = {"chat_id": chat.id, "thread_id": thread.id}
+    work.push("chat_deactivated", told, audience)
+
+
+def _shown(minutes: float) -> str:
+    return f"{minutes:g}"
