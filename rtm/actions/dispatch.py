@@ -89,7 +89,7 @@ class Dispatcher:
         try:
             version = self._version(caller, request)
             action = self._find(caller, request, version)
-            payload = action.payload.parse(versions.request_from(version, action.name, request.payload))
+            payload = action.payload.parse(versions.request_from(version, action.payload, request.payload))
             context = self._context(caller, version, request)
         except ApiError as error:
             reply(error)
@@ -225,7 +225,7 @@ class Dispatcher:
 
     def _finish(self, action: Action, context: Context, reply: Reply, outcome: Any) -> None:
         if not isinstance(outcome, ApiError):
-            outcome = versions.response_for(context.version, action.name, outcome)
+            outcome = versions.response_for(context.version, action.response, outcome)
         reply(outcome)
         if not isinstance(outcome, ApiError):
             for follow_up in context.after_reply:

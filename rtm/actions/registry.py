@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
 
 from rtm import versions
-from rtm.model.payload import Payload, parameters
+from rtm.model.payload import Payload
 from rtm.store.work import Needs
 
 AGENT = "agent"
@@ -143,7 +143,7 @@ def listing() -> list[dict[str, Any]]:
             "action": found.name,
             "scopes": sorted(found.scopes),
             "pushes": list(found.pushes),
-            "parameters": versions.parameters(version, found.name, parameters(found.payload)),
+            "parameters": versions.parameters(version, found.payload),
         }
         for found in _catalogue.values()
         for version in versions.SERVED

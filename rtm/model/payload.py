@@ -4,7 +4,7 @@ Bounds that the reference does not state are ours; they keep a hostile payload s
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -34,28 +34,6 @@ class Payload(BaseModel):
             return cls.model_validate(payload)
         except pydantic.ValidationError as error:
             raise explain(error, payload) from None
-
-
-def parameters(model: type[BaseModel]) -> list[str]:
-    """The dotted names of everything that `model` accepts: `chat`, `chat.users`, `chat.users.id`, ..."""
-    names = []
-    for field_name, field in model.model_fields.items():
-        name = field.alias or field_name
-        names.append(name)
-        inner = _model_in(field.annotation)
-        if inner is not None:
-            names += [f"{name}.{parameter}" for parameter in parameters(inner)]
-    return names
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The one model of a field. Not the many models of an event, nor what stands under names of the client's own."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) is dict:
-        return None
-    models = {model for argument in get_args(annotation) if (model := _model_in(argument))}
-    return models.pop() if len(models) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,38 +7,38 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from rtm.model.chat import Visibility
 from rtm.model.requests.events import ToggledButton
 from rtm.model.shown import (
     Access,
+    BanLength,
     Cart,
     Chat,
     Customer,
     CustomerAddress,
     Event,
+    GroupPriority,
     Moment,
     Properties,
     Queue,
+    QueuePosition,
     Shape,
+    SneakPeek,
     Status,
     Summary,
+    TransferredFrom,
+    TransferredTo,
+    TypingIndicator,
     User,
+    WorkScheduler,
 )
 
 
 def payload_of(push: str) -> Any:
-    """The class of a push by its name. Raises KeyError."""
-    return globals()[push.title().replace("_", "")]
+    """The class of a push by its name; None for one that has none."""
+    return globals().get(push.title().replace("_", ""))
 
 
 # Chats
-
-
-class TransferredFrom(TypedDict):
-    """Where a chat was before."""
-
-    group_ids: list[int]
-    agent_ids: list[str]
 
 
 class IncomingChat(TypedDict):
@@ -64,13 +64,6 @@ class ChatAccessUpdated(TypedDict):
     access: Access
 
 
-class TransferredTo(TypedDict):
-    """Where a chat is now."""
-
-    group_ids: NotRequired[list[int]]
-    agent_ids: NotRequired[list[str]]
-
-
 class ChatTransferred(TypedDict):
     """A chat has gone to other groups or agents, or into their queue."""
 
@@ -86,14 +79,6 @@ class ChatUnfollowed(TypedDict):
     """The agent hears key changes of the chat only."""
 
     chat_id: str
-
-
-class QueuePosition(TypedDict):
-    """The place of a chat that waits."""
-
-    chat_id: str
-    thread_id: str
-    queue: Queue
 
 
 QueuePositionsUpdated = list[QueuePosition]
@@ -157,15 +142,6 @@ class IncomingRichMessagePostback(_OfEvent):
     postback: Annotated[dict[str, Any], Shape(ToggledButton)]
 
 
-class TypingIndicator(TypedDict):
-    """Who types; `timestamp` in seconds since 1970."""
-
-    author_id: str
-    visibility: Visibility
-    timestamp: int
-    is_typing: bool
-
-
 class IncomingTypingIndicator(_OfThread):
     """Somebody types, or no longer does."""
 
@@ -180,14 +156,6 @@ class IncomingThinkingIndicator(_OfThread):
     title: NotRequired[str]
     description: NotRequired[str]
     custom_id: NotRequired[str]
-
-
-class SneakPeek(TypedDict):
-    """What a customer has written and not sent; `timestamp` in seconds since 1970."""
-
-    author_id: str
-    text: str
-    timestamp: int
 
 
 class IncomingSneakPeek(_OfThread):
@@ -290,10 +258,18 @@ class CustomerUpdated(TypedDict):
     cart: NotRequired[Cart]
 
 
-class BanLength(TypedDict):
-    """How long a ban lasts."""
+class IncomingCustomers(TypedDict):
+    """The customers that the agent watches from now on."""
 
-    days: int
+    customer_monitoring_level: str
+    customers: list[Customer]
+
+
+class CustomerLeft(TypedDict):
+    """A customer is no longer on the website."""
+
+    id: str
+    left_at: Moment
 
 
 class CustomerBanned(TypedDict):
@@ -326,3 +302,35 @@ class IncomingMulticast(TypedDict):
     author_id: NotRequired[str]
     content: Any
     type: NotRequired[str]
+
+
+class AgentCreated(TypedDict):
+    """There is another agent."""
+
+    id: str
+    name: NotRequired[str]
+    role: NotRequired[str]
+    awaiting_approval: NotRequired[bool]
+    groups: NotRequired[list[GroupPriority]]
+    notifications: NotRequired[list[str]]
+    email_subscriptions: NotRequired[list[str]]
+    work_scheduler: NotRequired[WorkScheduler]
+
+
+class AgentUpdated(AgentCreated):
+    """Those fields of an agent that have changed, as they are now."""
+
+
+class BotCreated(TypedDict):
+    """There is another bot."""
+
+    id: str
+    name: NotRequired[str]
+    default_group_priority: NotRequired[str]
+    groups: NotRequired[list[GroupPriority]]
+    owner_client_id: NotRequired[str]
+    work_scheduler: NotRequired[WorkScheduler]
+
+
+class BotUpdated(BotCreated):
+    """Those fields of a bot that have changed, as they are now."""

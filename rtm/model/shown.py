@@ -399,3 +399,74 @@ class License(TypedDict):
     creation_timestamp: int
     expiration_timestamp: NotRequired[int]
     in_trial: bool
+
+
+# What only pushes have
+
+
+class TransferredFrom(TypedDict):
+    """Where a chat was before."""
+
+    group_ids: list[int]
+    agent_ids: list[str]
+
+
+class TransferredTo(TypedDict):
+    """Where a chat is now."""
+
+    group_ids: NotRequired[list[int]]
+    agent_ids: NotRequired[list[str]]
+
+
+class QueuePosition(TypedDict):
+    """The place of a chat that waits."""
+
+    chat_id: str
+    thread_id: str
+    queue: Queue
+
+
+class TypingIndicator(TypedDict):
+    """Who types; `timestamp` in seconds since 1970."""
+
+    author_id: str
+    visibility: Visibility
+    timestamp: int
+    is_typing: bool
+
+
+class SneakPeek(TypedDict):
+    """What a customer has written and not sent; `timestamp` in seconds since 1970."""
+
+    author_id: str
+    text: str
+    timestamp: int
+
+
+class BanLength(TypedDict):
+    """How long a ban lasts."""
+
+    days: int
+
+
+class GroupPriority(TypedDict):
+    """A group of an agent or a bot."""
+
+    id: int
+    priority: str
+
+
+class WorkSpan(TypedDict):
+    """Working hours of a day, such as 08:30 to 12:30; a day may have several."""
+
+    day: str
+    enabled: bool
+    start: str
+    end: str
+
+
+class WorkScheduler(TypedDict):
+    """When an agent works."""
+
+    timezone: str
+    schedule: list[WorkSpan]

@@ -3,21 +3,25 @@
 Everything inside speaks 3.6, the newest that is no preview. A module here holds what its version has otherwise than its
 neighbour on the way to 3.6, and nothing else; a payload goes through all modules between.
 
-v3_7.py  3.7, the developer preview, against 3.6
-v3_5.py  3.5, against 3.6
-v3_4.py  3.4, against 3.5
+v3_7.py         3.7, the developer preview, against 3.6
+v3_5.py         3.5, against 3.6
+v3_4.py         3.4, against 3.5
+differences.py  how they say what is otherwise, and what follows from it
 
 ABSENT_ACTIONS, ABSENT_PUSHES   what the neighbour has and the version has not
 OWN_ACTIONS, OWN_PUSHES         what the version has and the neighbour has not
-REQUESTS, PARAMETERS            by action: from the version's words to the neighbour's, and the names of parameters back
-RESPONSES, PUSHES               by action and by push: from the neighbour's words to the version's
+STRUCTURES                      by class: what is otherwise in requests, responses and pushes, wherever they have it
 
 Payloads are never changed in place: what is turned may be shown to others too.
 """
 
+from functools import lru_cache
 from typing import Any
 
+from rtm.model import pushes
+from rtm.model.payload import Payload
 from rtm.versions import v3_4, v3_5, v3_7
+from rtm.versions.differences import Step, Turn, fields_in, reading, showing, structure_in
 
 SERVED = ("3.4", "3.5", "3.6", "3.7")
 STABLE = "3.6"
@@ -54,38 +58,54 @@ def bots_by_author_id(version: str) -> bool:
     return v3_5 in _STEPS[version]
 
 
-def request_from(version: str, action: str, payload: dict[str, Any]) -> dict[str, Any]:
+def steps_to(version: str) -> list[Step]:
+    """The differences on the way from 3.6 to the version, the version's own last."""
+    return [module.STRUCTURES for module in reversed(_STEPS[version])]
+
+
+def request_from(version: str, model: type[Payload], payload: dict[str, Any]) -> dict[str, Any]:
     """The version's request in our own words; it is yet unchecked. Raises ValidationError."""
-    for module in _STEPS[version]:
-        if action in module.REQUESTS:
-            payload = module.REQUESTS[action](payload)
-    return payload
+    if not _STEPS[version]:
+        return payload
+    read = _reader(version, model)
+    return payload if read is None else read(payload)
 
 
-def response_for(version: str, action: str, payload: Any) -> Any:
-    """The response's payload as the version has it."""
-    for module in reversed(_STEPS[version]):
-        if action in module.RESPONSES:
-            payload = module.RESPONSES[action](payload)
-    return payload
+def response_for(version: str, response: Any, payload: Any) -> Any:
+    """The payload of a response of this class as the version has it."""
+    if not _STEPS[version]:
+        return payload
+    show = _shower(version, response)
+    return payload if show is None else show(payload)
 
 
-def push_for(version: str, name: str, payload: dict[str, Any]) -> dict[str, Any]:
+def push_for(version: str, name: str, payload: Any) -> Any:
     """The push's payload as the version has it."""
-    for module in reversed(_STEPS[version]):
-        if name in module.PUSHES:
-            payload = module.PUSHES[name](payload)
-    return payload
+    show = _shower(version, pushes.payload_of(name))
+    return payload if show is None else show(payload)
 
 
 def changes_push(version: str, name: str) -> bool:
     """Whether the version may see this push otherwise than 3.6; if not, the same bytes serve both."""
-    return any(name in module.PUSHES for module in _STEPS[version])
+    return bool(_STEPS[version]) and _shower(version, pushes.payload_of(name)) is not None
 
 
-def parameters(version: str, action: str, names: list[str]) -> list[str]:
-    """The parameters of an action, by the names that the version has for them."""
-    for module in reversed(_STEPS[version]):
-        if action in module.PARAMETERS:
-            names = module.PARAMETERS[action](names)
+@lru_cache(maxsize=1024)  # the classes are ours
+def _shower(version: str, shown: Any) -> Turn | None:
+    return showing(shown, steps_to(version))
+
+
+@lru_cache(maxsize=1024)
+def _reader(version: str, model: type[Payload]) -> Turn | None:
+    return reading(model, steps_to(version)[::-1])
+
+
+def parameters(version: str, model: Any) -> list[str]:
+    """The dotted names of everything that a request takes in the version: `chat`, `chat.users`, `chat.users.id`, ..."""
+    names = []
+    for name, annotation in fields_in(steps_to(version), model).items():
+        names.append(name)
+        inner = structure_in(annotation)
+        if inner is not None:
+            names += [f"{name}.{parameter}" for parameter in parameters(version, inner)]
     return names

@@ -8,9 +8,12 @@
 Source: the public reference, "Changelog" of the Agent Chat API, and the tables of both versions.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-Object = dict[str, Any]
+from rtm.model.payload import Payload
+from rtm.model.requests.sessions import Login
+from rtm.model.shown import WorkScheduler
+from rtm.versions.differences import Differs, Object
 
 ABSENT_ACTIONS = frozenset({"get_license_info"})
 OWN_ACTIONS = frozenset({"change_push_notifications"})
@@ -20,39 +23,24 @@ ABSENT_PUSHES = frozenset(
 OWN_PUSHES = frozenset({"auto_access_added", "auto_access_deleted", "auto_access_updated"})
 
 
-def _list_archives_request(payload: Object) -> Object:
-    filters = payload.get("filters")
-    if not isinstance(filters, dict) or "surveys" not in filters:
-        return payload
-    return payload | {"filters": {"forms" if name == "surveys" else name: value for name, value in filters.items()}}
+class PushNotifications(Payload):
+    """A mobile device; it is told nothing."""
+
+    firebase_token: str | None = None
+    platform: Literal["android", "ios"]
 
 
-def _list_archives_parameters(names: list[str]) -> list[str]:
-    return ["filters.surveys" if name == "filters.forms" else name for name in names]
-
-
-def _login_parameters(names: list[str]) -> list[str]:
-    return [
-        *names,
-        "push_notifications",
-        "push_notifications.firebase_token",
-        "push_notifications.platform",
-    ]
-
-
-def _with_work_scheduler(payload: Object) -> Object:
+def _span_a_day(scheduler: Object) -> Object:
     """Of several spans in a day, what 3.4 can tell is from when to when they reach."""
-    if "work_scheduler" not in payload:
-        return payload
-    days: dict[str, Object] = {}
-    for span in payload["work_scheduler"]["schedule"]:
+    days: dict[str, Any] = {}
+    for span in scheduler["schedule"]:
         if span["enabled"]:
             day = days.setdefault(span["day"], {"start": span["start"], "end": span["end"]})
             day.update(start=min(day["start"], span["start"]), end=max(day["end"], span["end"]))
-    return payload | {"work_scheduler": days}
+    return days
 
 
-REQUESTS = {"list_archives": _list_archives_request}
-PARAMETERS = {"list_archives": _list_archives_parameters, "login": _login_parameters}
-RESPONSES: dict[str, Any] = {}
-PUSHES = dict.fromkeys(("agent_created", "agent_updated", "bot_created", "bot_updated"), _with_work_scheduler)
+STRUCTURES = {
+    Login: Differs(fields={"push_notifications": PushNotifications}),
+    WorkScheduler: Differs(shown=_span_a_day),
+}

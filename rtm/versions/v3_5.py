@@ -9,11 +9,17 @@
 Source: the public reference, "Changelog" of the Agent Chat API, and the tables of both versions.
 """
 
-from typing import Any
+from typing import Literal
 
+from rtm.model.events import Postback, RichMessage
+from rtm.model.pushes import CustomerUpdated
+from rtm.model.requests.chats import ChatsFilters
+from rtm.model.requests.customers import UpdateCustomer
+from rtm.model.requests.events import ToggledButton
+from rtm.model.rich_messages import Element
+from rtm.model.shown import Customer, CustomerWithChats, RichMessageEvent, Statistics, Thread
 from rtm.protocol.errors import ValidationError
-
-Object = dict[str, Any]
+from rtm.versions.differences import Differs, Object
 
 ABSENT_ACTIONS = frozenset(
     {
@@ -43,156 +49,30 @@ ABSENT_PUSHES = frozenset(
 OWN_PUSHES: frozenset[str] = frozenset()
 
 
-_LATER_OF_CUSTOMER = ("phone_number", "address", "cart", "carts", "omnichannel", "tickets")
-
-
-def _without(value: Object, *names: str) -> Object:
-    return {name: item for name, item in value.items() if name not in names}
-
-
-# Requests
-
-
-def _list_chats_request(payload: Object) -> Object:
-    filters = payload.get("filters")
-    if not isinstance(filters, dict):
-        return payload
+def _active_filter(filters: Object) -> Object:
     include_active = filters.get("include_active")
     if not isinstance(include_active, bool | None):
         raise ValidationError("`filters.include_active` must be a boolean")
-    filters = _without(filters, "include_active", "active")
-    return payload | {"filters": filters | ({"active": False} if include_active is False else {})}
+    return filters | {"active": False} if include_active is False else filters
 
 
-def _list_chats_parameters(names: list[str]) -> list[str]:
-    return ["filters.include_active" if name == "filters.active" else name for name in names]
+def _without_products(event: Object) -> Object:
+    return event | {"template_id": "cards"} if event["template_id"] == "ecommerce" else event
 
 
-def _postback_request(payload: Object) -> Object:
-    return _with_postback(payload) if isinstance(payload.get("postback"), dict) else payload
+_CUSTOMER = Differs(
+    without=("phone_number", "address", "cart", "carts", "omnichannel", "tickets"), renamed={"visit": "last_visit"}
+)
+_TEMPLATES = Literal["cards", "sticker", "quick_replies"]
 
-
-def _postback_parameters(names: list[str]) -> list[str]:
-    later = {f"postback.{name}" for name in _LATER_IN_POSTBACKS}
-    return [name for name in names if not name.startswith("postback.ecommerce.") and name not in later]
-
-
-def _update_customer_request(payload: Object) -> Object:
-    return _without(payload, *_LATER_OF_CUSTOMER)
-
-
-def _update_customer_parameters(names: list[str]) -> list[str]:
-    return [name for name in names if name.partition(".")[0] not in _LATER_OF_CUSTOMER]
-
-
-# Structures
-
-_LATER_IN_POSTBACKS = ("button_type", "button_value", "ecommerce")
-
-
-def _user(user: Object) -> Object:
-    return _customer(user) if user.get("type") == "customer" else user
-
-
-def _customer(customer: Object) -> Object:
-    older = _without(customer, "visit", *_LATER_OF_CUSTOMER)
-    if "visit" in customer:
-        older["last_visit"] = customer["visit"]
-    if "statistics" in customer:
-        older["statistics"] = _without(customer["statistics"], "tickets_count")
-    return older
-
-
-def _event(event: Object) -> Object:
-    if "ecommerce" in event.get("postback", ()):
-        return event | {"postback": _without(event["postback"], "ecommerce")}
-    if event.get("template_id") == "ecommerce":
-        elements = [_without(element, "ecommerce") for element in event.get("elements", ())]
-        return event | {"template_id": "cards", "elements": elements}
-    return event
-
-
-def _thread(thread: Object) -> Object:
-    older = _without(thread, "summary", "customer_visit")
-    if "events" in thread:
-        older["events"] = [_event(event) for event in thread["events"]]
-    return older
-
-
-def _chat(chat: Object) -> Object:
-    """A chat or a chat summary."""
-    older = chat | {"users": [_user(user) for user in chat["users"]]}
-    if "thread" in chat:
-        older["thread"] = _thread(chat["thread"])
-    if "last_event_per_type" in chat:
-        older["last_event_per_type"] = {
-            event_type: last | {"event": _event(last["event"])}
-            for event_type, last in chat["last_event_per_type"].items()
-        }
-    return older
-
-
-# Responses and pushes
-
-
-def _with_chats_summary(payload: Object) -> Object:
-    return payload | {"chats_summary": [_chat(chat) for chat in payload["chats_summary"]]}
-
-
-def _with_chats(payload: Object) -> Object:
-    return payload | {"chats": [_chat(chat) for chat in payload["chats"]]}
-
-
-def _with_chat(payload: Object) -> Object:
-    return payload | {"chat": _chat(payload["chat"])}
-
-
-def _with_threads(payload: Object) -> Object:
-    return payload | {"threads": [_thread(thread) for thread in payload["threads"]]}
-
-
-def _with_user(payload: Object) -> Object:
-    return payload | {"user": _user(payload["user"])}
-
-
-def _with_customers(payload: Object) -> Object:
-    return payload | {"customers": [_customer(customer) for customer in payload["customers"]]}
-
-
-def _with_event(payload: Object) -> Object:
-    return payload | {"event": _event(payload["event"])}
-
-
-def _with_postback(payload: Object) -> Object:
-    return payload | {"postback": _without(payload["postback"], *_LATER_IN_POSTBACKS)}
-
-
-REQUESTS = {
-    "list_chats": _list_chats_request,
-    "send_rich_message_postback": _postback_request,
-    "update_customer": _update_customer_request,
-}
-PARAMETERS = {
-    "list_chats": _list_chats_parameters,
-    "send_rich_message_postback": _postback_parameters,
-    "update_customer": _update_customer_parameters,
-}
-RESPONSES = {
-    "get_chat": _chat,
-    "get_customer": _customer,
-    "list_archives": _with_chats,
-    "list_chats": _with_chats_summary,
-    "list_customers": _with_customers,
-    "list_threads": _with_threads,
-    "login": _with_chats_summary,
-}
-PUSHES = {
-    "customer_updated": _customer,
-    "event_updated": _with_event,
-    "incoming_chat": _with_chat,
-    "incoming_customer": _customer,
-    "incoming_customers": _with_customers,
-    "incoming_event": _with_event,
-    "incoming_rich_message_postback": _with_postback,
-    "user_added_to_chat": _with_user,
+STRUCTURES = {
+    ChatsFilters: Differs(without=("active",), fields={"include_active": bool}, read=_active_filter),
+    **dict.fromkeys((Customer, CustomerWithChats, CustomerUpdated, UpdateCustomer), _CUSTOMER),
+    Statistics: Differs(without=("tickets_count",)),
+    Thread: Differs(without=("summary", "customer_visit")),
+    Postback: Differs(without=("ecommerce",)),
+    ToggledButton: Differs(without=("button_type", "button_value", "ecommerce")),
+    Element: Differs(without=("ecommerce",)),
+    RichMessage: Differs(fields={"template_id": _TEMPLATES}),
+    RichMessageEvent: Differs(fields={"template_id": _TEMPLATES}, shown=_without_products),
 }

@@ -10,9 +10,11 @@ samples have them and its changelog takes none away: they are the same here.
 Source: the public reference, "Changelog" of the Agent Chat API, and the tables of both versions.
 """
 
-from typing import Any
+from typing_extensions import TypedDict
 
-Object = dict[str, Any]
+from rtm.model.responses import ChatsPage, LoggedIn
+from rtm.model.shown import ChatSummary, Event, ThreadSummary
+from rtm.versions.differences import Differs, Object
 
 ABSENT_ACTIONS: frozenset[str] = frozenset()
 OWN_ACTIONS: frozenset[str] = frozenset()
@@ -20,29 +22,39 @@ ABSENT_PUSHES: frozenset[str] = frozenset()
 OWN_PUSHES = frozenset({"canned_response_created", "canned_response_deleted", "canned_response_updated"})
 
 
-def _without(value: Object, *names: str) -> Object:
-    return {name: item for name, item in value.items() if name not in names}
+class LastEventOfThread(TypedDict):
+    """The last event of its type."""
+
+    event: Event
+
+
+class ThreadInfo(ThreadSummary):
+    """A thread in brief, with its last events by type."""
+
+    last_event_per_type: dict[str, LastEventOfThread]
 
 
 def _chat_info(summary: Object) -> Object:
-    info = _without(summary, "last_event_per_type", "last_thread_summary")
     thread = summary.get("last_thread_summary")
-    if thread is not None:
-        last_events = {
-            event_type: {"event": last["event"]}
-            for event_type, last in summary["last_event_per_type"].items()
-            if last["thread_id"] == thread["id"]
-        }
-        info["last_thread_info"] = thread | {"last_event_per_type": last_events}
-    return info
+    if thread is None:
+        return summary
+    last_events = {
+        event_type: {"event": last["event"]}
+        for event_type, last in summary["last_event_per_type"].items()
+        if last["thread_id"] == thread["id"]
+    }
+    return summary | {"last_thread_info": thread | {"last_event_per_type": last_events}}
 
 
-def _with_chats_info(payload: Object) -> Object:
-    chats_info = [_chat_info(summary) for summary in payload["chats_summary"]]
-    return _without(payload, "chats_summary") | {"chats_info": chats_info}
+_CHATS_INFO = Differs(renamed={"chats_summary": "chats_info"})
 
-
-REQUESTS: dict[str, Any] = {}
-PARAMETERS: dict[str, Any] = {}
-RESPONSES = {"list_chats": _with_chats_info, "login": _with_chats_info}
-PUSHES: dict[str, Any] = {}
+STRUCTURES = {
+    ChatSummary: Differs(
+        name="ChatInfo",
+        without=("last_event_per_type", "last_thread_summary"),
+        fields={"last_thread_info": ThreadInfo},
+        shown=_chat_info,
+    ),
+    ChatsPage: _CHATS_INFO,
+    LoggedIn: _CHATS_INFO,
+}

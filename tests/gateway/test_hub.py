@@ -13,6 +13,7 @@ import redis.asyncio
 from structlog.testing import capture_logs
 from websockets.frames import CloseCode
 
+from rtm import versions
 from rtm.access.directory import Directory
 from rtm.bus.base import Envelope
 from rtm.gateway import hub
@@ -22,7 +23,6 @@ from rtm.gateway.feed import Feed
 from rtm.gateway.room import MAX_REMEMBERED_RECIPIENTS, Room
 from rtm.model.audience import Audience
 from rtm.store.queries import Queries, Snapshot
-from rtm.versions import v3_4
 from tests.servers import RedisServer
 from tests.world import Client, World
 
@@ -160,10 +160,10 @@ async def test_who_cannot_be_told_a_push_is_sent_away_and_the_others_are_told(
     old_bob = await world.agent("bob", version="3.4")
     chat = await world.chat(alice, users=["bob"])
 
-    def fail(payload: dict[str, Any]) -> dict[str, Any]:
+    def fail(version: str, name: str, payload: dict[str, Any]) -> dict[str, Any]:
         raise KeyError("unforeseen")
 
-    monkeypatch.setitem(v3_4.PUSHES, "incoming_event", fail)
+    monkeypatch.setattr(versions, "push_for", fail)  # which is called for older versions only
     with capture_logs() as logs:
         sent = await alice.call("send_event", chat_id=chat.id, event=HELLO)
         assert await old_bob.ended() == ({"reason": "internal_error"}, CloseCode.NORMAL_CLOSURE)

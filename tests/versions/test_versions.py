@@ -5,10 +5,14 @@ from typing import Any
 import pytest
 
 from rtm import versions
-from rtm.model.payload import parameters
-from rtm.model.requests.chats import ListChats
-from rtm.model.requests.events import SendRichMessagePostback
+from rtm.actions.registry import listing
+from rtm.model import pushes
+from rtm.model.requests.chats import ListChats, ListThreads, StartChat
+from rtm.model.requests.customers import UpdateCustomer
+from rtm.model.requests.events import SendEvent, SendRichMessagePostback
 from rtm.model.requests.sessions import Login
+from rtm.model.responses import AgentStatus, ChatsPage, FollowableChat, LoggedIn, ThreadsPage
+from rtm.model.shown import CustomerWithChats
 from rtm.protocol.errors import ValidationError
 
 VISIT = {"started_at": "2017-10-12T15:19:21.010200Z", "ip": "10.0.0.1"}
@@ -54,13 +58,12 @@ OLDER_SUMMARY = {
 }
 
 RESPONSES = [
-    ("get_chat", CHAT, OLDER_CHAT),
-    ("get_customer", CUSTOMER, OLDER_CUSTOMER),
-    ("list_archives", {"chats": [CHAT], "found_chats": 1}, {"chats": [OLDER_CHAT], "found_chats": 1}),
-    ("list_chats", {"chats_summary": [SUMMARY]}, {"chats_summary": [OLDER_SUMMARY]}),
-    ("list_threads", {"threads": [THREAD]}, {"threads": [OLDER_THREAD]}),
-    ("login", {"license": {}, "chats_summary": [SUMMARY]}, {"license": {}, "chats_summary": [OLDER_SUMMARY]}),
-    ("list_routing_statuses", [{"agent_id": "a"}], [{"agent_id": "a"}]),
+    (FollowableChat, CHAT, OLDER_CHAT),
+    (CustomerWithChats, CUSTOMER, OLDER_CUSTOMER),
+    (ChatsPage, {"chats_summary": [SUMMARY]}, {"chats_summary": [OLDER_SUMMARY]}),
+    (ThreadsPage, {"threads": [THREAD]}, {"threads": [OLDER_THREAD]}),
+    (LoggedIn, {"license": {}, "chats_summary": [SUMMARY]}, {"license": {}, "chats_summary": [OLDER_SUMMARY]}),
+    (list[AgentStatus], [{"agent_id": "a"}], [{"agent_id": "a"}]),
 ]
 PUSHES = [
     ("incoming_chat", {"requester_id": "a", "chat": CHAT}, {"requester_id": "a", "chat": OLDER_CHAT}),
@@ -81,11 +84,11 @@ PUSHES = [
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
-@pytest.mark.parametrize(("action", "ours", "older"), RESPONSES)
-def test_responses_speak_the_older_version(version: str, action: str, ours: Any, older: Any) -> None:
+@pytest.mark.parametrize(("response", "ours", "older"), RESPONSES)
+def test_responses_speak_the_older_version(version: str, response: Any, ours: Any, older: Any) -> None:
     before = repr(ours)
-    assert versions.response_for(version, action, ours) == older
-    assert versions.response_for(versions.STABLE, action, ours) is ours
+    assert versions.response_for(version, response, ours) == older
+    assert versions.response_for(versions.STABLE, response, ours) is ours
     assert repr(ours) == before
 
 
@@ -122,14 +125,14 @@ CHAT_INFOS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("action", ["list_chats", "login"])
+@pytest.mark.parametrize("response", [ChatsPage, LoggedIn])
 @pytest.mark.parametrize(("summary", "info"), CHAT_INFOS, ids=["active", "of an earlier thread", "without threads"])
 def test_a_chat_info_of_3_7_has_the_last_events_of_its_last_thread(
-    action: str, summary: dict[str, Any], info: dict[str, Any]
+    response: Any, summary: dict[str, Any], info: dict[str, Any]
 ) -> None:
     ours = {"license": {}, "chats_summary": [summary]}
     before = repr(ours)
-    assert versions.response_for("3.7", action, ours) == {"license": {}, "chats_info": [info]}
+    assert versions.response_for("3.7", response, ours) == {"license": {}, "chats_info": [info]}
     assert repr(ours) == before
 
 
@@ -137,6 +140,11 @@ def test_a_chat_info_of_3_7_has_the_last_events_of_its_last_thread(
 def test_pushes_of_3_7_are_those_of_3_6(name: str, ours: Any, _older: Any) -> None:
     assert not versions.changes_push("3.7", name)
     assert versions.push_for("3.7", name, ours) is ours
+
+
+def test_every_push_of_an_action_has_a_class() -> None:
+    """Else older versions would be shown it as 3.6 has it, and no schema would tell of it."""
+    assert [name for each in listing() for name in each["pushes"] if pushes.payload_of(name) is None] == []
 
 
 def test_a_push_that_all_versions_share_is_not_touched() -> None:
@@ -167,7 +175,7 @@ def test_work_schedules_of_3_4_have_one_span_a_day() -> None:
 )
 def test_include_active_becomes_active(version: str, include_active: dict[str, Any], active: bool | None) -> None:
     payload = {"filters": {"group_ids": [1], **include_active}}
-    filters = ListChats.parse(versions.request_from(version, "list_chats", payload)).filters
+    filters = ListChats.parse(versions.request_from(version, ListChats, payload)).filters
     assert filters is not None
     assert filters.active is active
     assert filters.group_ids == [1]
@@ -176,35 +184,27 @@ def test_include_active_becomes_active(version: str, include_active: dict[str, A
 @pytest.mark.parametrize("filters", [None, [], "active", 5])
 def test_what_cannot_be_upgraded_is_left_to_validation(filters: Any) -> None:
     payload = {"filters": filters}
-    assert versions.request_from("3.5", "list_chats", payload) == payload
-    assert versions.request_from("3.4", "list_archives", payload) == payload
+    assert versions.request_from("3.5", ListChats, payload) == payload
 
 
 def test_include_active_must_be_a_boolean() -> None:
     with pytest.raises(ValidationError, match=r"`filters\.include_active` must be a boolean"):
-        versions.request_from("3.5", "list_chats", {"filters": {"include_active": 1}})
+        versions.request_from("3.5", ListChats, {"filters": {"include_active": 1}})
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
 def test_postbacks_of_older_versions_know_less(version: str) -> None:
     payload = {"chat_id": "P", "postback": {"id": "a", "toggled": True, "button_type": 1, "ecommerce": []}}
     upgraded = {"chat_id": "P", "postback": {"id": "a", "toggled": True}}
-    assert versions.request_from(version, "send_rich_message_postback", payload) == upgraded
+    assert versions.request_from(version, SendRichMessagePostback, payload) == upgraded
     for wrong in ({}, {"postback": None}, {"postback": ["ecommerce"]}):
-        assert versions.request_from(version, "send_rich_message_postback", wrong) == wrong
-    names = versions.parameters(version, "send_rich_message_postback", parameters(SendRichMessagePostback))
+        assert versions.request_from(version, SendRichMessagePostback, wrong) == wrong
+    names = versions.parameters(version, SendRichMessagePostback)
     assert [name for name in names if name.startswith("postback")] == [
         "postback",
         "postback.id",
         "postback.toggled",
     ]
-
-
-def test_surveys_of_3_4_are_forms() -> None:
-    payload = {"filters": {"surveys": [{"type": "pre_chat"}], "query": "a"}}
-    upgraded = {"filters": {"forms": [{"type": "pre_chat"}], "query": "a"}}
-    assert versions.request_from("3.4", "list_archives", payload) == upgraded
-    assert versions.request_from("3.5", "list_archives", payload) is payload
 
 
 @pytest.mark.parametrize(
@@ -237,12 +237,40 @@ def test_pushes_come_and_go(push: str, served: list[str]) -> None:
 
 
 def test_parameters_have_their_version_s_names() -> None:
-    names = parameters(ListChats)
-    assert "filters.active" in versions.parameters("3.6", "list_chats", names)
-    assert "filters.include_active" in versions.parameters("3.4", "list_chats", names)
-    assert "filters.active" not in versions.parameters("3.5", "list_chats", names)
-    assert "push_notifications.platform" in versions.parameters("3.4", "login", parameters(Login))
-    assert "push_notifications" not in versions.parameters("3.5", "login", parameters(Login))
+    assert "filters.active" in versions.parameters("3.6", ListChats)
+    assert "filters.include_active" in versions.parameters("3.4", ListChats)
+    assert "filters.active" not in versions.parameters("3.5", ListChats)
+    assert "push_notifications.platform" in versions.parameters("3.4", Login)
+    assert "push_notifications" not in versions.parameters("3.5", Login)
+    assert not {"phone_number", "address.city"} & set(versions.parameters("3.5", UpdateCustomer))
+
+
+def test_the_names_of_parameters_are_dotted() -> None:
+    assert versions.parameters("3.6", ListThreads) == [
+        "page_id",
+        "chat_id",
+        "sort_order",
+        "limit",
+        "min_events_count",
+        "filters",
+        "filters.from",
+        "filters.to",
+    ]
+    assert "chat.users.id" in versions.parameters("3.6", StartChat)
+    assert versions.parameters("3.6", SendEvent) == ["chat_id", "event"]
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+def test_older_versions_send_nothing_that_they_do_not_know(version: str) -> None:
+    sent = {"chat_id": "P", "event": {"type": "message", "text": "a", "postback": {"id": "a", "ecommerce": {}}}}
+    read = versions.request_from(version, SendEvent, sent)
+    assert read == {"chat_id": "P", "event": {"type": "message", "text": "a", "postback": {"id": "a"}}}
+    products = {"type": "rich_message", "elements": [{"title": "a", "ecommerce": {}}, None, 5]}
+    started = {"chat": {"thread": {"events": [products, "no event", {"type": []}]}}}
+    read = versions.request_from(version, StartChat, started)
+    events = [{"type": "rich_message", "elements": [{"title": "a"}, None, 5]}, "no event", {"type": []}]
+    assert read == {"chat": {"thread": {"events": events}}}
+    assert versions.request_from(version, UpdateCustomer, {"id": "a", "address": {}, "tickets": 1}) == {"id": "a"}
 
 
 def test_bots_are_named_in_older_versions_only() -> None:
