@@ -50,6 +50,8 @@ from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
 from rtm.store.writer import Writer
+from rtm.summaries.extract import Extract
+from rtm.summaries.summaries import Scribe, Summaries
 from rtm.web.health import Health
 from rtm.web.metrics import Metrics
 from rtm.web.routes import WebApi
@@ -85,7 +87,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     queries = Queries(database)
     bus, presence, tally = _among_processes(settings, lambda *too_many: hub.evict(*too_many))  # noqa: PLW0108 - there is no hub yet
     store = _write_store(settings, database)
-    flusher = Flusher()
+    flusher, outcomes = Flusher(), Outcomes()
     hub = Hub(
         bus,
         lambda *place: _settled(writer, queries.pushes_after(*place)),
@@ -93,11 +95,10 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         lambda license_id: _statuses(directories, presence, license_id),
         flusher,
     )
-    writer = Writer(store, hub.publish, settings.limits.request_timeout_s)
+    writer = Writer(store, lambda pushes: _deliver(pushes, hub, services.summaries), settings.limits.request_timeout_s)
     trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
     directories = Directories(database, hub.directory_replaced)
-    page_ids, outcomes = PageIds(database), Outcomes()
     services = Services(
         settings,
         authenticator,
@@ -105,8 +106,9 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         queries,
         CustomerQueries(database),
         writer,
-        page_ids,
+        PageIds(database),
         presence,
+        Summaries(_scribe(settings), queries, writer, directories, hub.publish),
         publish=hub.publish,
     )
     timers = Timers(queries, writer, directories, presence, settings.disconnect_grace_s)
@@ -132,12 +134,13 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             await stack.enter_async_context(database)
             await stack.enter_async_context(watched)
             await _start(stack, store, bus, presence)
-            await page_ids.start()
+            await services.page_ids.start()
             stack.push_async_callback(trimmer.stop)
             loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run, timers.run)
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
             await stack.enter_async_context(_running(*loops, *polls, *((tally.run,) if tally else ())))
             await stack.enter_async_context(scraped.listening())
+            stack.push_async_callback(services.summaries.stop)
             stack.push_async_callback(gateway.finish)
             _tune_the_interpreter()
             yield
@@ -197,6 +200,19 @@ def _attempts(limits: Limits, tally: Tally | None) -> Attempts:
         Quota(limits.refused_tokens_per_minute, "refused tokens", shared=tally),
         Quota(limits.logins_per_minute, "log-ins with one token"),
     )
+
+
+def _deliver(pushes: Sequence[Envelope], hub: Hub, summaries: Summaries) -> None:
+    hub.publish(pushes)
+    summaries.heard(pushes)
+
+
+def _scribe(settings: Settings) -> Scribe:
+    if settings.summary.url is None:
+        return Extract()
+    from rtm.summaries.endpoint import Endpoint
+
+    return Endpoint(settings.summary)
 
 
 async def _settled(writer: Writer, pushes: Awaitable[Sequence[Envelope]]) -> Sequence[Envelope]:

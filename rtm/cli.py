@@ -13,11 +13,11 @@ from functools import wraps
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 import rtm
-from rtm.settings import Limits, Settings
+from rtm.settings import Limits, Settings, SummaryEndpoint
 
 _T = TypeVar("_T")
 
@@ -71,6 +71,9 @@ def options(
 
 # Options that are settings
 
+_GROUPS: dict[str, tuple[type[BaseModel], str]] = {"limits": (Limits, ""), "summary": (SummaryEndpoint, "summary_")}
+"""Settings that hold others, and what the names of those begin with."""
+
 
 def _option(name: str, field: FieldInfo, envvar: str) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
@@ -85,18 +88,24 @@ def _option(name: str, field: FieldInfo, envvar: str) -> inspect.Parameter:
 
 
 def _options(names: tuple[str, ...]) -> list[inspect.Parameter]:
-    top = {name: field for name, field in Settings.model_fields.items() if name != "limits"}
-    limits = {} if names else Limits.model_fields
+    top = {name: field for name, field in Settings.model_fields.items() if name not in _GROUPS}
     return [
         *(_option(name, field, f"RTM_{name.upper()}") for name, field in top.items() if not names or name in names),
-        *(_option(name, field, f"RTM_LIMITS__{name.upper()}") for name, field in limits.items()),
+        *(
+            _option(prefix + name, field, f"RTM_{group.upper()}__{name.upper()}")
+            for group, (model, prefix) in ({} if names else _GROUPS).items()
+            for name, field in model.model_fields.items()
+        ),
     ]
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    limits = {name: given.pop(name) for name in Limits.model_fields if name in given}
+    groups = {
+        group: {name: given.pop(prefix + name) for name in model.model_fields if prefix + name in given}
+        for group, (model, prefix) in _GROUPS.items()
+    }
     try:
-        return Settings.model_validate({**given, "limits": limits})
+        return Settings.model_validate({**given, **groups})
     except ValidationError as error:
         first = error.errors()[0]
         place = " ".join(str(part) for part in first["loc"])

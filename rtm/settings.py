@@ -48,6 +48,33 @@ class Limits(BaseModel):
     logins_per_minute: Count = Field(6000, description="Log-ins with one token, per process.")
 
 
+class SummaryEndpoint(BaseModel):
+    """Who writes the summaries of threads; without a URL they are what customer and agent said first and last."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[!-~]+$",
+        description="Endpoint of OpenAI's form that writes summaries, such as https://api.openai.com/v1; "
+        "what customers and agents have said is sent there.",
+    )
+    model: str | None = Field(None, min_length=1, max_length=256, description="Model that it is asked for.")
+    key: str | None = Field(
+        None,
+        pattern=r"^[!-~]+$",
+        repr=False,
+        description="Key that it is shown as a bearer token. Best set by environment.",
+    )
+    timeout_s: Annotated[float, Field(gt=0, le=300)] = Field(30, description="Longest time for a summary.")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if (self.url is None) != (self.model is None):
+            raise ValueError("--summary-url and --summary-model need each other")
+        return self
+
+
 class Settings(BaseSettings):
     """What `rtm serve` and the other commands run with."""
 
@@ -122,6 +149,7 @@ class Settings(BaseSettings):
         None, description="Write the demo license's ids and tokens to this file when the port accepts connections."
     )
     limits: Limits = Limits()
+    summary: SummaryEndpoint = SummaryEndpoint()
 
     @field_validator("database_url")
     @classmethod

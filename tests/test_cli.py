@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 import rtm
-from rtm.settings import Settings
+from rtm.settings import Limits, Settings, SummaryEndpoint
 from rtm.store.database import connect, migrate
 from tests.running import PATIENCE_S, run, serving
 
@@ -57,7 +57,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_version_comes_at_once() -> None:
     ended = run("--version")
     assert ended.stdout == f"rtm {rtm.__version__}\n"
-    slow = {"sqlalchemy", "alembic", "uvicorn", "rich", "redis", "asyncpg", "starlette"}
+    slow = {"httpx2", "sqlalchemy", "alembic", "uvicorn", "rich", "redis", "asyncpg", "starlette"}
     imported = "import sys, rtm.cli; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
     assert not slow & set(modules.stdout.split())
@@ -66,11 +66,14 @@ def test_the_version_comes_at_once() -> None:
 def test_help_lists_every_setting_with_its_default_and_variable() -> None:
     text = " ".join(run("serve", "--help").stdout.split())
     for name, field in Settings.model_fields.items():
-        if name != "limits":
+        if name not in ("limits", "summary"):
             assert f"--{name.replace('_', '-')}" in text
             assert f"[env var: RTM_{name.upper()}; default: " in text, field
-    for name, field in type(Settings().limits).model_fields.items():
+    for name, field in Limits.model_fields.items():
         assert f"[env var: RTM_LIMITS__{name.upper()}; default: {field.default}" in text
+    for name in SummaryEndpoint.model_fields:
+        assert f"--summary-{name.replace('_', '-')}" in text
+        assert f"[env var: RTM_SUMMARY__{name.upper()}; default: " in text
 
 
 def test_the_catalogue_as_json() -> None:

@@ -34,6 +34,8 @@ def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("RTM_DATABASE_URL", "sqlite:///file:name?uri=true"),
         ("RTM_DATABASE_URL", "words"),
         ("RTM_REDIS_URL", "http://host"),
+        ("RTM_SUMMARY__URL", "ftp://host"),
+        ("RTM_SUMMARY__TIMEOUT_S", "0"),
     ],
 )
 def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -70,6 +72,8 @@ def test_without_a_url_the_database_is_a_file_in_the_data_directory() -> None:
         ({"tls_self_signed": True, "tls_cert": "cert.pem"}, "exclude each other"),
         ({"credentials": "file"}, "need --demo"),
         ({"demo_agents": 3}, "need --demo"),
+        ({"summary": {"url": "https://host/v1"}}, "need each other"),
+        ({"summary": {"model": "small"}}, "need each other"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(settings: dict[str, object], expected: str) -> None:

@@ -16,6 +16,7 @@ from rtm.settings import Settings
 from rtm.store.customers import CustomerQueries
 from rtm.store.queries import Queries
 from rtm.store.writer import Writer
+from rtm.summaries.summaries import Summaries
 
 if TYPE_CHECKING:
     from rtm.model.requests.sessions import Login
@@ -76,6 +77,7 @@ class Services:
     writer: Writer
     page_ids: PageIds
     presence: Presence
+    summaries: Summaries
     publish: Callable[[Sequence[Envelope]], None]
     """Deliver pushes that are not stored, here and on every other process."""
     logins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LOGINS_AT_ONCE))

@@ -9,6 +9,7 @@ pushes.py           what each push says
 shown.py            the structures that both consist of
 events.py           events as clients send them, and the body that everybody then sees
 system_messages.py  what the server itself says in a chat
+system_events.py    the same with JSON in place of a sentence
 rich_messages.py    elements of rich messages: images, buttons, products
 forms.py            fields of forms, empty and filled
 files.py            what a file event says about its file

@@ -64,6 +64,8 @@ class Thread:
     unattended_since: str | None = None
     """When all its agents were found to be gone."""
     unattended_because: Absence | None = None
+    summary: dict[str, Any] | None = None
+    """As it is shown, with `final`: whether the thread was closed by then."""
 
 
 class NewEvent(NamedTuple):
@@ -408,6 +410,11 @@ class Chat:
     def set_thread_properties(self, thread: Thread, properties: Properties) -> None:
         """Let a thread of the chat, the last or an earlier one, have these properties and no others."""
         thread.properties = properties
+        self._thread_changed(thread)
+
+    def set_thread_summary(self, thread: Thread, summary: dict[str, Any]) -> None:
+        """Let a thread of the chat, the last or an earlier one, have this summary."""
+        thread.summary = summary
         self._thread_changed(thread)
 
     def tag(self, thread: Thread, tag: str) -> bool:

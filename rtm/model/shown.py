@@ -119,6 +119,16 @@ class SystemMessageEvent(_AnyEvent):
     text_vars: NotRequired[dict[str, Any]]
 
 
+class SystemEvent(_AnyEvent):
+    """What happened; `details` is a JSON document that `source`, `subtype` and `version` say the form of."""
+
+    type: Literal["system"]
+    source: str
+    subtype: str
+    version: int
+    details: str
+
+
 Event = Annotated[
     dict[str, Any],
     Shape(
@@ -129,7 +139,8 @@ Event = Annotated[
             | CustomEvent
             | FormEvent
             | FilledFormEvent
-            | SystemMessageEvent,
+            | SystemMessageEvent
+            | SystemEvent,
             Field(discriminator="type"),
         ]
     ),

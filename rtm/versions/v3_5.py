@@ -4,11 +4,13 @@
 - A customer's `visit` is called `last_visit`; phone number, address, carts, other channels and tickets are not there.
 - A thread has neither `summary` nor `customer_visit`.
 - Rich messages and postbacks know nothing of ecommerce.
+- What is told by system events is told by system messages; the last of them is in no list.
 - An agent may act as a bot by naming it.
 
 Source: the public reference, "Changelog" of the Agent Chat API, and the tables of both versions.
 """
 
+import json
 from typing import Literal
 
 from rtm.model.events import Postback, RichMessage
@@ -17,7 +19,15 @@ from rtm.model.requests.chats import ChatsFilters
 from rtm.model.requests.customers import UpdateCustomer
 from rtm.model.requests.events import ToggledButton
 from rtm.model.rich_messages import Element
-from rtm.model.shown import Customer, CustomerWithChats, RichMessageEvent, Statistics, Thread
+from rtm.model.shown import (
+    ChatSummary,
+    Customer,
+    CustomerWithChats,
+    RichMessageEvent,
+    Statistics,
+    SystemEvent,
+    Thread,
+)
 from rtm.protocol.errors import ValidationError
 from rtm.versions.differences import Differs, Object
 
@@ -60,6 +70,20 @@ def _without_products(event: Object) -> Object:
     return event | {"template_id": "cards"} if event["template_id"] == "ecommerce" else event
 
 
+def _in_words(event: Object) -> Object:
+    """The system message in place of a system event, with a text if there is one."""
+    older = {name: item for name, item in event.items() if name not in ("source", "subtype", "version", "details")}
+    older |= {"type": "system_message", "system_message_type": event["subtype"]}
+    if event["subtype"] == "summary":
+        older["text"] = json.loads(event["details"])["summary"]["text"]
+    return older
+
+
+def _without_system_events(chat: Object) -> Object:
+    last_events = {kind: last for kind, last in chat["last_event_per_type"].items() if kind != "system"}
+    return chat | {"last_event_per_type": last_events}
+
+
 _CUSTOMER = Differs(
     without=("phone_number", "address", "cart", "carts", "omnichannel", "tickets"), renamed={"visit": "last_visit"}
 )
@@ -75,4 +99,6 @@ STRUCTURES = {
     Element: Differs(without=("ecommerce",)),
     RichMessage: Differs(fields={"template_id": _TEMPLATES}),
     RichMessageEvent: Differs(fields={"template_id": _TEMPLATES}, shown=_without_products),
+    SystemEvent: Differs(shown=_in_words),
+    ChatSummary: Differs(shown=_without_system_events),
 }

@@ -146,7 +146,7 @@ ROWS = [
         {"recipients": {"agents": {"all": True, "ids": ["$bob"], "groups": [1, 2]}}, "content": {"nested": "json"}},
     ),
 ]
-APART = {"login", "logout", "ping"}
+APART = {"login", "logout", "ping", "request_thread_summary"}
 """Actions with a test of their own."""
 
 NOT_HERE = {

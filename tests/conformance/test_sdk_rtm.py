@@ -286,6 +286,10 @@ def test_what_3_6_has_more(conversation: Conversation, server: ServerProcess) ->
     done(rtm.send_event_preview(chat_id=chat_id, event={"type": "message", "text": "I am wri"}))
     done(rtm.send_thinking_indicator(chat_id=chat_id, title="Looking"))
     assert conversation.jones.heard("incoming_thinking_indicator", lambda payload: payload["title"] == "Looking")
+    place = {"chat_id": chat_id, "thread_id": conversation.thread_id}
+    done(rtm.request_thread_summary(**place))
+    assert conversation.jones.heard("thread_summary_set", lambda payload: payload["chat_id"] == chat_id)
+    assert refused(rtm.request_thread_summary(chat_id=chat_id)) == "validation"
     done(rtm.update_session(token=f"Bearer {server.token(SMITH)}"))
     assert refused(rtm.update_session(token=f"Bearer {server.token(JONES)}")) == "authentication"
 

@@ -102,6 +102,8 @@ def test_small_things(smith: Any, chat: dict[str, Any], version: str) -> None:
     if version != "3.5":
         assert done(smith.send_event_preview(chat_id=chat_id, event={"type": "message", "text": "H"})) == {}
         assert done(smith.send_thinking_indicator(chat_id=chat_id, title="Looking")) == {}
+        assert done(smith.request_thread_summary(chat_id=chat_id, thread_id=chat["thread_id"])) == {}
+        assert refused(smith.request_thread_summary(chat_id=chat_id, thread_id="NOSUCH")) == (404, "not_found")
 
 
 def test_properties_and_tags(smith: Any, chat: dict[str, Any]) -> None:

@@ -129,6 +129,12 @@ def thread(of: Thread, events: list[EventBody]) -> shown.Thread:
         seen["previous_thread_id"] = of.previous_thread_id
     if of.next_thread_id is not None:
         seen["next_thread_id"] = of.next_thread_id
+    if of.summary is not None:
+        seen["summary"] = {
+            "status": of.summary["status"],
+            "text": of.summary["text"],
+            "updated_at": of.summary["updated_at"],
+        }
     return seen
 
 

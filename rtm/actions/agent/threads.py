@@ -1,4 +1,4 @@
-"""Threads of any age and their events, as commands change them; the tags of threads."""
+"""Threads of any age and their events, as commands change them; tags and summaries of threads."""
 
 from rtm.access.chats import check_reach, reaches_thread, scopes_for
 from rtm.actions.agent.chats import listeners
@@ -6,10 +6,11 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.pushes import ThreadTagged, ThreadUntagged
-from rtm.model.requests.properties import OfEvent, OfThread, TagThread, UntagThread
+from rtm.model.requests.properties import OfEvent, OfThread, RequestThreadSummary, TagThread, UntagThread
 from rtm.model.responses import Done
 from rtm.protocol.errors import MissingAccess, NotFound, ValidationError
 from rtm.store.work import Needs, Work
+from rtm.summaries.summaries import Wanted, is_final
 
 
 def of_thread(payload: OfThread) -> Needs:
@@ -64,3 +65,16 @@ def untag_thread(context: Context, work: Work, payload: UntagThread) -> Done:
 def _tell(context: Context, work: Work, push: str, chat: Chat, payload: TagThread) -> None:
     told: ThreadTagged | ThreadUntagged = {"chat_id": chat.id, "thread_id": payload.thread_id, "tag": payload.tag}
     work.push(push, told, listeners(context, chat, "agents"))
+
+
+@action(
+    AGENT, scopes=("chats--all:rw", "chats--access:rw"), pushes=("thread_summary_set",), needs=of_thread, stores=False
+)
+def request_thread_summary(context: Context, work: Work, payload: RequestThreadSummary) -> Done:
+    """Have a summary made, which comes as a push: of an open thread whenever asked for, of a closed one once."""
+    chat, thread = changeable(context, work, payload)
+    if is_final(thread):
+        raise ValidationError("`thread_id` is of a closed thread that has its summary")
+    wanted = Wanted(work.license_id, chat.id, thread.id, context.identity.agent_id, context.origin)
+    context.after_reply.append(lambda: context.services.summaries.request(wanted))
+    return {}

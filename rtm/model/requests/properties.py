@@ -39,6 +39,10 @@ class DeleteThreadProperties(OfThread):
     properties: PropertiesToDelete
 
 
+class RequestThreadSummary(OfThread):
+    """`request_thread_summary`"""
+
+
 class TagThread(OfThread):
     """`tag_thread`"""
 
