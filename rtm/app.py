@@ -45,6 +45,7 @@ from rtm.routing.timers import Timers
 from rtm.settings import Limits, Settings
 from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, connect, dsn
+from rtm.store.files import Files, postgresql_writes, sqlite_writes
 from rtm.store.outbox import PostgresqlOutbox, SqliteOutbox, Trimmer
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
@@ -109,6 +110,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         PageIds(database),
         presence,
         Summaries(_scribe(settings), queries, writer, directories, hub.publish),
+        _files(store, database),
         publish=hub.publish,
     )
     timers = Timers(queries, writer, directories, presence, settings.disconnect_grace_s)
@@ -136,7 +138,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             await _start(stack, store, bus, presence)
             await services.page_ids.start()
             stack.push_async_callback(trimmer.stop)
-            loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run, timers.run)
+            loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run, timers.run, services.files.run)
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
             await stack.enter_async_context(_running(*loops, *polls, *((tally.run,) if tally else ())))
             await stack.enter_async_context(scraped.listening())
@@ -231,6 +233,12 @@ def _write_store(settings: Settings, database: Database) -> SqliteStore | Postgr
     if database.dialect == "sqlite":
         return SqliteStore(Path(str(settings.database.database)))
     return PostgresqlStore(dsn(settings.database))
+
+
+def _files(store: SqliteStore | PostgresqlStore, database: Database) -> Files:
+    if isinstance(store, SqliteStore):
+        return Files(database, sqlite_writes(store))
+    return Files(database, postgresql_writes(database.engine))
 
 
 def _trimmer(settings: Settings, store: SqliteStore | PostgresqlStore, database: Database, hub: Hub) -> Trimmer:

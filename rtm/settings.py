@@ -6,6 +6,7 @@ environment. Units are in the names: `_s` seconds, `_bytes` bytes.
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +25,8 @@ class Limits(BaseModel):
 
     message_size_bytes: Count = Field(1 << 20, description="Largest socket message; a larger one is closed with 1009.")
     body_size_bytes: Count = Field(1 << 20, description="Largest HTTP request body.")
+    upload_size_bytes: Count = Field(10 << 20, description="Largest file to upload.")  # the contract's 10 MB
+    upload_timeout_s: Seconds = Field(120, description="Longest time for an upload to arrive.")
     # A client that stops reading holds at most this much of our memory, and then loses its connection.
     send_buffer_bytes: Count = Field(1 << 20, description="Unread bytes after which a slow connection is cut.")
     login_timeout_s: Seconds = Field(30, description="Time to log in after connecting.")  # the contract's 30 s
@@ -117,6 +120,11 @@ class Settings(BaseSettings):
         "127.0.0.1",
         description="Addresses and networks, with commas, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
+    public_url: str | None = Field(
+        None,
+        description="Where clients reach this server, for the URLs of files: https://chat.example.com; "
+        "without it, by the name that each uploader has for it.",
+    )
     region: str = Field(
         "dal",
         pattern=r"^[a-z][a-z0-9-]{1,15}$",
@@ -157,6 +165,16 @@ class Settings(BaseSettings):
         if url is not None:
             _async_url(url)
         return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_public(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or len(url) > 256:
+            raise ValueError("expected a URL such as https://chat.example.com")
+        return url.rstrip("/")
 
     @field_validator("redis_url")
     @classmethod

@@ -479,6 +479,11 @@ class Web:
         assert response.status_code == 200, response.text
         return response.json()
 
+    async def upload(self, name: str, content: bytes, field: str = "file") -> httpx2.Response:
+        """Upload a file."""
+        form = {field: (name, content)}
+        return await self._client.post(self._prefix + "upload_file", files=form)
+
     async def refused(self, action: str, /, **payload: Any) -> Refused:
         """Why the request is refused."""
         response = await self.post(action, payload)

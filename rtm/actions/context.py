@@ -14,6 +14,7 @@ from rtm.model.audience import Audience
 from rtm.routing.presence import Change, Presence
 from rtm.settings import Settings
 from rtm.store.customers import CustomerQueries
+from rtm.store.files import Files
 from rtm.store.queries import Queries
 from rtm.store.writer import Writer
 from rtm.summaries.summaries import Summaries
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _LOGINS_AT_ONCE = 8
+_IMAGES_AT_ONCE = 2
 
 
 class SocketSession(Protocol):
@@ -78,10 +80,13 @@ class Services:
     page_ids: PageIds
     presence: Presence
     summaries: Summaries
+    files: Files
     publish: Callable[[Sequence[Envelope]], None]
     """Deliver pushes that are not stored, here and on every other process."""
     logins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LOGINS_AT_ONCE))
     """Held while somebody logs in: of thousands who come at once most had better wait before than half-way."""
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_IMAGES_AT_ONCE))
+    """Held while an image is looked at, which takes a process of its own and may take a gigabyte."""
 
 
 class Context:

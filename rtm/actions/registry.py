@@ -59,6 +59,8 @@ class Action:
     before_login: bool
     needs: Callable[[Any], Needs]
     stores: bool
+    takes_form: bool
+    """Whether a request's body is a form with a file, in place of JSON."""
 
 
 _catalogue: dict[tuple[str, str], Action] = {}
@@ -74,6 +76,7 @@ def action(
     stores: bool = True,
     ordered: bool = False,
     before_login: bool = False,
+    takes_form: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declare the function below as the action of its name.
 
@@ -99,6 +102,7 @@ def action(
             before_login=before_login,
             needs=needs or (lambda payload: Needs()),
             stores=stores,
+            takes_form=takes_form,
         )
         return handler
 
@@ -123,6 +127,12 @@ def find(api: str, name: str, version: str, transport: str) -> Action | None:
     if found is None or transport not in found.transports or not versions.has_action(version, name):
         return None
     return found
+
+
+def takes_form(api: str, name: str, version: str, transport: str) -> bool:
+    """Whether what the action is sent there is a form."""
+    found = find(api, name, version, transport)
+    return found is not None and found.takes_form
 
 
 def is_known(api: str, name: str) -> bool:

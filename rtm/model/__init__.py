@@ -12,6 +12,6 @@ system_messages.py  what the server itself says in a chat
 system_events.py    the same with JSON in place of a sentence
 rich_messages.py    elements of rich messages: images, buttons, products
 forms.py            fields of forms, empty and filled
-files.py            what a file event says about its file
+files.py            which files may be uploaded, where they are found, what their events say
 properties.py       properties of chats, threads and events
 """

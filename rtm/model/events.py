@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from rtm.model.chat import Visibility
-from rtm.model.files import describe
+from rtm.model.files import id_in
 from rtm.model.forms import FilledFormField, FormField
 from rtm.model.payload import AtMost, BoundedJson, Id, Number, Payload, Text, Url, check_together
 from rtm.model.properties import Properties, PropertyName, PropertyValue
@@ -43,6 +43,11 @@ class Event(Payload, ABC):
     properties: Properties | None = None
 
     has_author: ClassVar[bool] = True
+
+    @property
+    def file_id(self) -> str | None:
+        """The id of the file that it shows, if it shows one and that should be one of ours."""
+        return None
 
     def body(self, *, author_id: str, created_at: str, event_id: str = "") -> dict[str, Any]:
         """The event as 3.6 shows it; whoever adds it to a thread gives it its `id`."""
@@ -108,11 +113,13 @@ class File(Event):
     url: Url
     alternative_text: Annotated[str, Text(4096)] | None = None
 
+    @property
+    def file_id(self) -> str | None:
+        return id_in(self.url)
+
     def content_fields(self) -> dict[str, Any]:
-        fields = describe(self.url)
-        if self.alternative_text is not None and fields["content_type"].startswith("image/"):
-            fields["alternative_text"] = self.alternative_text
-        return fields
+        """What was sent; `rtm.model.files.describe` adds what is known of the file when the event is stored."""
+        return self.model_dump(include={"url", "alternative_text"}, exclude_none=True)
 
 
 class RichMessage(Event):

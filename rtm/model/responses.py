@@ -72,6 +72,12 @@ class EventSent(TypedDict):
     event_id: str
 
 
+class FileUploaded(TypedDict):
+    """Where the file is found, for a day unless an event shows it."""
+
+    url: str
+
+
 # Customers
 
 

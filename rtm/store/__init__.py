@@ -14,5 +14,6 @@ kept_chats.py  chats that others change, too, in memory
 rows.py        the rows that both of them write
 queries.py     what is read of chats
 customers.py   what is read of customers
+files.py       files that were uploaded, in parts
 secrets.py     secrets that all processes share
 """

@@ -15,6 +15,7 @@ import orjson
 
 from rtm.model.chat import Chat, Thread
 from rtm.model.customer import Customer
+from rtm.model.files import StoredFile
 from rtm.store import rows
 from rtm.store.database import CONNECT_TIMEOUT_S, open_postgresql
 from rtm.store.kept_chats import KeptChats
@@ -26,6 +27,7 @@ from rtm.store.work import (
     customers_needed,
     earlier_threads_needed,
     events_needed,
+    files_needed,
     routing_needed,
     threads_needed,
 )
@@ -75,6 +77,7 @@ _LOAD_CUSTOM_IDS = """
     SELECT e.thread_id, e.custom_id, e.author_id, e.number
     FROM event_custom_ids e JOIN unnest($1::text[], $2::text[]) AS k(thread_id, custom_id) USING (thread_id, custom_id)
 """
+_LOAD_FILES = f"SELECT {rows.FILE} FROM files WHERE id = ANY($1::text[])"  # noqa: S608 - nothing but our own text
 _INSERT_CHATS = """
     INSERT INTO chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)
     SELECT id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties::jsonb, state::jsonb
@@ -105,6 +108,7 @@ _UPSERT_USERS = """
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bool[], $6::bool[])
     ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows
 """
+_KEEP_FILES = "UPDATE files SET expires_at = NULL WHERE id = ANY($1::text[])"
 _UPSERT_CUSTOMERS = """
     INSERT INTO customers (license_id, id, name, email, created_at, state)
     SELECT license_id, id, name, email, created_at, state::jsonb
@@ -280,6 +284,9 @@ class PostgresqlStore:
         if events:
             for thread_id, number, body in await self._db.fetch(_LOAD_SINGLE_EVENTS, *zip(*events, strict=True)):
                 batch.events.setdefault(thread_id, {}).setdefault(number, orjson.loads(body))
+        file_ids = files_needed(commands)
+        if file_ids:
+            batch.files = {row["id"]: StoredFile(*row) for row in await self._db.fetch(_LOAD_FILES, file_ids)}
         named = custom_ids_needed(commands, batch)
         if named:
             for *key, number in await self._db.fetch(_LOAD_CUSTOM_IDS, *zip(*named, strict=True)):
@@ -313,6 +320,8 @@ class PostgresqlStore:
         await self._insert(_UPSERT_CUSTOMERS, [rows.of_customer(customer) for customer in changes.customers])
         await self._insert(_UPSERT_BANS, [rows.of_ban(ban) for ban in changes.bans])
         await self._insert(_UPSERT_TURNS, [rows.of_turn(turn) for turn in changes.turns])
+        if changes.kept_file_ids:
+            await self._db.execute(_KEEP_FILES, changes.kept_file_ids)
         license_ids = dict.fromkeys([*(chat.license_id for chat in chats), *changes.sequences])
         return [
             (license_id, version)

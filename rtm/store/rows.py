@@ -1,16 +1,21 @@
 """Rows of the tables that a batch writes, the same for both databases; JSON columns as text."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 
 import orjson
 
 from rtm.bus.base import Envelope
 from rtm.model.chat import ChangedEvent, Chat, NewEvent, Thread
 from rtm.model.customer import Customer, CustomerBan
+from rtm.model.files import StoredFile
 from rtm.store.work import Turn
 from rtm.store.writer import Changes
 
 Row = tuple[object, ...]
+
+FILE = ", ".join(each.name for each in fields(StoredFile))
+"""The columns of a file, in the order of StoredFile."""
 
 
 def json(value: object) -> str:

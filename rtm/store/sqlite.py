@@ -18,6 +18,7 @@ import orjson
 
 from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.customer import Customer
+from rtm.model.files import StoredFile
 from rtm.store import rows
 from rtm.store.outage import StoreUnavailable
 from rtm.store.work import (
@@ -27,6 +28,7 @@ from rtm.store.work import (
     customers_needed,
     earlier_threads_needed,
     events_needed,
+    files_needed,
     routing_needed,
     threads_needed,
 )
@@ -107,6 +109,9 @@ class SqliteStore:
         if events:
             for (thread_id, number), body in (await self._run(lambda: self._load_single_events(events))).items():
                 batch.events.setdefault(thread_id, {}).setdefault(number, body)
+        file_ids = files_needed(commands)
+        if file_ids:
+            batch.files = await self._run(lambda: self._load_files(file_ids))
         custom_ids = custom_ids_needed(commands, batch)
         if custom_ids:
             batch.custom_ids = await self._run(lambda: self._load_custom_ids(custom_ids))
@@ -230,6 +235,13 @@ class SqliteStore:
                 found[tuple(key)] = number
         return found
 
+    def _load_files(self, file_ids: list[str]) -> dict[str, StoredFile]:
+        found = {}
+        for part in _parts(file_ids):
+            query = f"SELECT {rows.FILE} FROM files WHERE id IN ({_marks(part)})"
+            found.update({row[0]: StoredFile(*row) for row in self._db.execute(query, part)})
+        return found
+
     def _write(self, statements: Sequence[Statement]) -> None:
         db = self._db
         with transaction(db):
@@ -312,6 +324,7 @@ def _statements(changes: Changes) -> list[Statement]:
             "outbox (license_id, sequence, created_at, envelope)",
             [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox],
         ),
+        *(("UPDATE files SET expires_at = NULL WHERE id = ?", (file_id,)) for file_id in changes.kept_file_ids),
         *(
             ("UPDATE licenses SET sequence = ? WHERE id = ?", (sequence, license_id))
             for license_id, sequence in changes.sequences.items()

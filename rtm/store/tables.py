@@ -240,6 +240,31 @@ event_custom_ids = Table(
     sqlite_with_rowid=False,  # the key is nearly all there is
 )
 
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("license_id", ForeignKey(licenses.c.id), nullable=False),
+    Column("origin", Text, nullable=False),  # by which its uploader reaches the server
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text),  # until an event shows it
+    _partial_index("ix_files_expires_at", "expires_at", where="expires_at IS NOT NULL"),
+)
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("file_id", ForeignKey(files.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("variant", Integer, primary_key=True, autoincrement=False),  # 0 the file, 1 and 2 its thumbnails
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),  # store.files.PART_BYTES, the last one less
+)
+
 outbox = Table(
     "outbox",
     metadata,

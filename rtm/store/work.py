@@ -15,9 +15,10 @@ from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, Thread
 from rtm.model.customer import Customer, CustomerBan
+from rtm.model.files import StoredFile, describe, id_in
 from rtm.model.properties import with_routing
 from rtm.model.pushes import IncomingEvent, ThreadPropertiesUpdated
-from rtm.protocol.errors import NotFound
+from rtm.protocol.errors import NotFound, ValidationError
 from rtm.protocol.identifiers import event_id, event_number
 
 
@@ -36,6 +37,8 @@ class Needs(NamedTuple):
     """Also these threads of the chats, however old."""
     event_ids: tuple[str, ...] = ()
     """Also these events of those threads."""
+    file_ids: tuple[str, ...] = ()
+    """Also what is known of these files, which events of the command show."""
     routing: bool = False
     """Also who waits for an agent on the license, and how busy its agents are. Only for a command that stores."""
 
@@ -76,6 +79,8 @@ class Loaded:
     """By thread and number, in order: those that commands need, and those that the batch has added."""
     custom_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """Numbers of events by thread, custom id and author: those that commands need, and those of the batch."""
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    """By id, those that commands need and that are here."""
     loads: dict[int, Counter[str]] = field(default_factory=dict)
     """Of licenses whose routing commands need: active chats with a customer by agent, without those of the batch."""
     turns: dict[int, dict[str, str]] = field(default_factory=dict)
@@ -165,6 +170,11 @@ def custom_ids_needed(commands: Iterable[Command], batch: Loaded) -> list[tuple[
     return list(needed)
 
 
+def files_needed(commands: Iterable[Command]) -> list[str]:
+    """Ids of the files that the commands need."""
+    return list({file_id: None for command in commands for file_id in command.needs.file_ids})
+
+
 class Clock:
     """UTC in microseconds since 1970, never twice the same: the order of an author's events is that of their times."""
 
@@ -191,6 +201,7 @@ class Work:
         "_revisions",
         "changed_events",
         "events",
+        "kept_file_ids",
         "license_id",
         "new_chats",
         "origin",
@@ -204,6 +215,7 @@ class Work:
         self.changed_events: list[ChangedEvent] = []
         self.pushes: list[Envelope] = []
         self.new_chats: list[Chat] = []
+        self.kept_file_ids: list[str] = []
         self._loaded = loaded
         self._now = now
         self._revisions: dict[str, int] = {}
@@ -296,7 +308,9 @@ class Work:
         return chat
 
     def append(self, chat: Chat, body: EventBody, author_id: str) -> str:
-        """Store an event in the chat's last thread; its id."""
+        """Store an event in the chat's last thread; its id. A file that it shows is kept. Raises ValidationError."""
+        if body["type"] == "file":
+            describe(body, self._keep_file(body["url"]))
         event = chat.append(body, author_id)
         self.events.append(event)
         self._loaded.events.setdefault(event.thread_id, {})[event.number] = body
@@ -304,6 +318,18 @@ class Work:
         if custom_id is not None:
             self._loaded.custom_ids[event.thread_id, custom_id, author_id] = event.number
         return str(event.body["id"])
+
+    def _keep_file(self, url: str) -> StoredFile | None:
+        """Have a file of ours live as long as the event that shows it; None for one that is not ours."""
+        file_id = id_in(url)
+        if file_id is None:
+            return None
+        stored = self._loaded.files.get(file_id)
+        if stored is None or stored.license_id != self.license_id or stored.has_expired(self.now()):
+            raise ValidationError("`event.url` names no file that is here: an unused one expires after 24 hours")
+        if stored.expires_at is not None:
+            self.kept_file_ids.append(file_id)
+        return stored
 
     def post(self, chat: Chat, body: EventBody, author_id: str = "") -> str:
         """Store an event in the chat's last thread and tell who may see it (`incoming_event`); its id.

@@ -43,6 +43,8 @@ class Changes:
     """To be written before `events`: what the batch has added is there in its last form, and in no table yet."""
     customers: list[Customer] = field(default_factory=list)
     bans: list[CustomerBan] = field(default_factory=list)
+    kept_file_ids: list[str] = field(default_factory=list)
+    """Files that events show now."""
     turns: list[Turn] = field(default_factory=list)
     outbox: list[Envelope] = field(default_factory=list)
     sequences: dict[int, int] = field(default_factory=dict)
@@ -188,6 +190,7 @@ class Writer:
             changes.new_chats += work.new_chats
             changes.events += work.events
             changes.changed_events += work.changed_events
+            changes.kept_file_ids += work.kept_file_ids
             new.update(chat.id for chat in work.new_chats)
             for envelope in work.pushes:
                 if envelope.sequence:

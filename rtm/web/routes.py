@@ -26,6 +26,7 @@ from starlette.routing import Route
 from rtm import versions
 from rtm.access.identity import Identity
 from rtm.access.tokens import REGIONS
+from rtm.actions import registry
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Caller, Dispatcher, answer_to
 from rtm.actions.outcomes import Outcomes
@@ -41,6 +42,8 @@ from rtm.protocol.errors import (
     ValidationError,
 )
 from rtm.web.bodies import read_object
+from rtm.web.files import Downloads
+from rtm.web.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -52,12 +55,14 @@ class WebApi:
         self._dispatcher = dispatcher
         self._services = services
         self._outcomes = outcomes
+        self._uploads = Uploads(services.settings)
 
     def routes(self) -> list[Route]:
-        """The Web API's routes."""
+        """The Web API's routes, and those of files."""
         return [
             Route("/v{version}/agent/action/{action}", self._action, methods=["POST"]),
             Route("/agent/action/{action}", self._action, methods=["POST"]),
+            *Downloads(self._services.files).routes(),
         ]
 
     async def not_found(self, request: HttpRequest, error: Exception) -> Response:
@@ -102,7 +107,13 @@ class WebApi:
         limits = self._services.settings.limits
         with anyio.fail_after(limits.request_timeout_s or None):
             caller.directory = await self._services.directories.get(identity.license_id)
+        if registry.takes_form(AGENT, action, caller.version, WEB):
+            async with self._uploads.received(http, sender=(identity.license_id, identity.agent_id)) as payload:
+                return await self._dispatch(http, caller, action, payload)
         payload = await read_object(http, limits.body_size_bytes, limits.request_timeout_s)
+        return await self._dispatch(http, caller, action, payload)
+
+    async def _dispatch(self, http: HttpRequest, caller: Caller, action: str, payload: dict[str, Any]) -> Any:
         request = Request(action, payload, author_id=http.headers.get("x-author-id"))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._dispatcher.dispatch(caller, request, partial(_settle, answer))

@@ -22,6 +22,7 @@ from rtm import versions
 from rtm.actions import registry
 from rtm.actions.registry import AGENT, RTM, WEB
 from tests.actions.test_doors import HELLO
+from tests.actions.test_files import picture
 from tests.model.examples import EVENTS, PROPERTIES
 from tests.world import SALES, Client, Web, World
 
@@ -146,7 +147,7 @@ ROWS = [
         {"recipients": {"agents": {"all": True, "ids": ["$bob"], "groups": [1, 2]}}, "content": {"nested": "json"}},
     ),
 ]
-APART = {"login", "logout", "ping", "request_thread_summary"}
+APART = {"login", "logout", "ping", "request_thread_summary", "upload_file"}
 """Actions with a test of their own."""
 
 NOT_HERE = {
@@ -243,6 +244,22 @@ async def test_a_login_has_the_fields_of_the_reference(world: World, version: st
     found = differences(version, contract(version, "responses")["login"], alice.greeting)
     assert set(found) == NOT_HERE["login"]
     assert await alice.call("logout") == {}
+
+
+@pytest.mark.parametrize("version", versions.SERVED)
+async def test_an_upload_and_its_event_have_the_fields_of_the_reference(world: World, version: str) -> None:
+    names = await scene(world)
+    alice, web = await world.agent("alice", version=version), await world.web("alice", version=version)
+    answer = (await web.upload("image.png", picture())).json()
+    assert list(differences(version, contract(version, "responses")["upload_file"], answer)) == []
+    event = {"type": "file", "alternative_text": "An image"} | answer
+    await alice.call("send_event", chat_id=names["$chat"], event=event)
+    shown = (await alice.next_push("incoming_event"))["event"]
+    everything = {
+        name.removesuffix("?"): shape for name, shape in contract(version, "structures")["event.file"].items()
+    }
+    assert everything.keys() - shown.keys() == {"custom_id", "properties", "deleted"}
+    assert shown.keys() <= everything.keys()
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.action) for row in ROWS])

@@ -205,7 +205,7 @@ def of_model(model: type[BaseModel]) -> SearchStrategy[dict[str, Any]]:
     return rather(st.fixed_dictionaries(required, optional=optional), st.fixed_dictionaries({}, optional=values))
 
 
-ACTIONS = sorted({row["action"] for row in registry.listing() if row["api"] == AGENT})
+ACTIONS = sorted({row["action"] for row in registry.listing() if (row["api"], row["transport"]) == (AGENT, RTM)})
 
 
 def declared(action: str) -> Action:

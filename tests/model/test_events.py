@@ -31,8 +31,6 @@ def test_the_body_is_the_event_with_what_the_server_adds(event_type: str) -> Non
     added = {"id": "K600PKZON8_1", "created_at": "2017-10-12T15:19:21.010200Z"}
     if event_type != "system_message":
         added["author_id"] = "smith@example.com"
-    if event_type == "file":
-        added |= {"name": "image25.png", "content_type": "image/png"}
     assert body(EVENTS[event_type]) == EVENTS[event_type] | added
 
 
@@ -54,25 +52,6 @@ def test_buttons_always_have_user_ids() -> None:
     button = {"text": "yes", "postback_id": "action_yes"}
     event = body({"type": "rich_message", "template_id": "cards", "elements": [{"buttons": [button]}]})
     assert event["elements"] == [{"buttons": [button | {"user_ids": []}]}]
-
-
-@pytest.mark.parametrize(
-    ("url", "name", "content_type"),
-    [
-        ("https://example.com/a/report.pdf?version=2", "report.pdf", "application/pdf"),
-        ("https://example.com/caf%C3%A9.PNG", "café.PNG", "image/png"),
-        ("https://example.com/a%2Fb%00.txt", "b.txt", "text/plain"),
-        ("https://example.com/", "file", "application/octet-stream"),
-        ("https://example.com/archive.unheard-of", "archive.unheard-of", "application/octet-stream"),
-    ],
-)
-def test_a_file_is_named_after_its_url(url: str, name: str, content_type: str) -> None:
-    event = body({"type": "file", "url": url})
-    assert (event["name"], event["content_type"], event["url"]) == (name, content_type, url)
-
-
-def test_only_images_have_an_alternative_text() -> None:
-    assert "alternative_text" not in body({"type": "file", "url": "https://a.com/a.txt", "alternative_text": "A"})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ structures.py  chats, threads and users as clients see them
 chats.py       starting, resuming, ending and following
 users.py       who takes part
 events.py      what is said, typed, thought and seen
+files.py       uploads
 threads.py     threads of any age, their tags and summaries
 properties.py  what integrations keep on chats, threads and events
 customers.py   who customers are, and keeping them away

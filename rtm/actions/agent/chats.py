@@ -43,7 +43,7 @@ def listeners(context: Context, chat: Chat, visibility: Visibility = "all") -> A
 
 
 def _needs_of_start(payload: StartChat) -> Needs:
-    return Needs(customer_ids=_customer_ids(payload.chat))
+    return Needs(customer_ids=_customer_ids(payload.chat), file_ids=_file_ids(payload.chat))
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_start)
@@ -68,7 +68,8 @@ def start_chat(context: Context, work: Work, payload: StartChat) -> ChatStarted:
 
 
 def _needs_of_resume(payload: ResumeChat) -> Needs:
-    return Needs((payload.chat.id,), _customer_ids(payload.chat), users_of_chats=True)
+    customer_ids, file_ids = _customer_ids(payload.chat), _file_ids(payload.chat)
+    return Needs((payload.chat.id,), customer_ids, users_of_chats=True, file_ids=file_ids)
 
 
 @action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_resume)
@@ -175,6 +176,10 @@ def check_agent(context: Context, agent_id: str, group_ids: Iterable[int]) -> No
 
 def _customer_ids(wanted: InitialChat | None) -> tuple[str, ...]:
     return tuple(user.id for user in (wanted and wanted.users) or [] if user.type == "customer")
+
+
+def _file_ids(wanted: InitialChat | None) -> tuple[str, ...]:
+    return tuple(event.file_id for event in (wanted and wanted.initial_events) or [] if event.file_id is not None)
 
 
 def _by_id(payload: DeactivateChat | FollowChat | UnfollowChat) -> Needs:

@@ -37,8 +37,12 @@ def _of_chat(
 
 
 def _of_event(payload: SendEvent) -> Needs:
-    custom_id = payload.event.custom_id
-    return Needs((payload.chat_id,), custom_ids=() if custom_id is None else (custom_id,))
+    custom_id, file_id = payload.event.custom_id, payload.event.file_id
+    return Needs(
+        (payload.chat_id,),
+        custom_ids=() if custom_id is None else (custom_id,),
+        file_ids=() if file_id is None else (file_id,),
+    )
 
 
 def _reachable(context: Context, work: Work, chat_id: str) -> Chat:

@@ -3,6 +3,7 @@
 chats.py       chats, their threads and their users
 customers.py   who customers are, and keeping them away
 events.py      what is said, typed, thought and seen in a chat, and multicast
+files.py       uploads
 properties.py  properties of chats, threads and events, and tags of threads
 sessions.py    connections and routing statuses
 

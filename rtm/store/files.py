@@ -1,0 +1,143 @@
+"""Files that were uploaded, in the database: there every process finds them, and backups have them.
+
+A file is kept in parts, so that neither who sends one nor who reads one costs more memory or time than a part. They are
+written in small transactions beside the commands: by the writer's thread of SQLite, where nobody else may write, and on
+connections of their own to PostgreSQL. A file without all of its parts has an id that nobody was told, and expires.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from rtm.model.files import StoredFile
+from rtm.protocol.timestamps import from_microseconds
+from rtm.store.database import Database
+from rtm.store.outage import Outage
+from rtm.store.rows import FILE
+from rtm.store.sqlite import SqliteStore, transaction
+
+log = structlog.get_logger(__name__)
+
+PART_BYTES = 1 << 16
+PARTS_IN_STEP = 16
+"""Written in one transaction: 3 ms, for which the writer of SQLite waits."""
+READS_AT_ONCE = 4
+"""So that the others find connections of the pool, however many read files."""
+TRIM_INTERVAL_S = 60.0
+TRIM_AFTER_S = 3600
+"""Longer than clocks differ and a command takes: what is deleted is in no event, and in none about to be stored."""
+PAUSE_S = 0.01
+"""Between two steps, for those who write."""
+
+Parameters = Mapping[str, Any]
+
+_INSERT_FILE = f"INSERT INTO files ({FILE}) VALUES (:{FILE.replace(', ', ', :')})"  # noqa: S608 - our own names
+_INSERT_PART = (
+    "INSERT INTO file_parts (file_id, variant, number, content) VALUES (:file_id, :variant, :number, :content)"
+)
+_FIND = f"SELECT {FILE} FROM files WHERE id = :id"  # noqa: S608
+_READ = "SELECT content FROM file_parts WHERE file_id = :file_id AND variant = :variant AND number = :number"
+_EXPIRED = "SELECT id FROM files WHERE expires_at < :before ORDER BY expires_at LIMIT 1"
+_DELETE = "DELETE FROM files WHERE id = :id"
+"""Its parts go with it."""
+
+
+class Writes(Protocol):
+    """A way to write beside the commands."""
+
+    async def __call__(self, statement: str, rows: Sequence[Parameters]) -> None:
+        """Run the statement for each of these, in one transaction. Raises what the database's driver raises."""
+
+
+def sqlite_writes(store: SqliteStore) -> Writes:
+    """By the writer's thread, between its batches."""
+
+    async def write(statement: str, rows: Sequence[Parameters]) -> None:
+        def step(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.executemany(statement, rows)
+
+        await store.between_batches(step)
+
+    return write
+
+
+def postgresql_writes(engine: AsyncEngine) -> Writes:
+    """Beside the writer."""
+
+    async def write(statement: str, rows: Sequence[Parameters]) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text(statement), list(rows))
+
+    return write
+
+
+class Files:
+    """Adds, finds, reads and forgets files."""
+
+    def __init__(self, database: Database, write: Writes) -> None:
+        self._engine = database.engine
+        self._write = write
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def add(self, file: StoredFile, content: AsyncIterator[bytes], thumbnails: Sequence[bytes]) -> None:
+        """Store a file of which the content comes in pieces of PART_BYTES, and its thumbnails."""
+        await self._write(_INSERT_FILE, [asdict(file)])
+        parts: list[Parameters] = [
+            _part(file.id, variant, number, thumbnail[start : start + PART_BYTES])
+            for variant, thumbnail in enumerate(thumbnails, start=1)
+            for number, start in enumerate(range(0, len(thumbnail), PART_BYTES))
+        ]
+        number = 0
+        async for piece in content:
+            parts.append(_part(file.id, 0, number, piece))
+            number += 1
+            if len(parts) >= PARTS_IN_STEP:
+                await self._write(_INSERT_PART, parts)
+                parts = []
+        if parts:
+            await self._write(_INSERT_PART, parts)
+
+    async def find(self, file_id: str) -> StoredFile | None:
+        """The file of that id, though it may have expired."""
+        row = await self._one(_FIND, {"id": file_id})
+        return None if row is None else StoredFile(**row)
+
+    async def read(self, file_id: str, variant: int = 0, first_part: int = 0) -> AsyncGenerator[bytes, None]:
+        """The parts of the file (0) or of a thumbnail (1, 2), each read when it is asked for."""
+        number = first_part
+        while (row := await self._one(_READ, {"file_id": file_id, "variant": variant, "number": number})) is not None:
+            yield row["content"]
+            number += 1
+
+    async def remove_expired(self, before: str) -> None:
+        """Delete what expired before then, a file at a time. Raises what the database's driver raises."""
+        while (row := await self._one(_EXPIRED, {"before": before})) is not None:
+            await self._write(_DELETE, [{"id": row["id"]}])
+            await asyncio.sleep(PAUSE_S)
+
+    async def run(self) -> None:
+        """Delete expired files until cancelled; what one time misses the next makes up for."""
+        outage = Outage(log, "files_not_trimmed")
+        while True:
+            await asyncio.sleep(TRIM_INTERVAL_S)
+            try:
+                await self.remove_expired(from_microseconds(int((time.time() - TRIM_AFTER_S) * 1_000_000)))
+                outage.over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is time
+                outage.noticed(error)
+
+    async def _one(self, query: str, parameters: Parameters) -> RowMapping | None:
+        async with self._reads, self._engine.connect() as connection:
+            return (await connection.execute(text(query), parameters)).mappings().one_or_none()
+
+
+def _part(file_id: str, variant: int, number: int, content: bytes) -> Parameters:
+    return {"file_id": file_id, "variant": variant, "number": number, "content": content}
