@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Self
 import orjson
 
 from rtm.model.audience import Audience
+from rtm.model.properties import with_routing
 from rtm.protocol.errors import ChatInactive, LimitReached, ValidationError
 from rtm.protocol.identifiers import event_id, new_chat_id, new_thread_id
 
@@ -269,28 +270,30 @@ class Chat:
     def open_thread(self, *, at: str, users: Iterable[ChatUser], properties: Properties, active: bool) -> Thread:
         """Begin a thread with these users; those of an earlier thread who are not named are no longer present.
 
-        Followers are forgotten: following ends when a chat is activated again. Raises ValidationError while a thread
-        is open.
+        Followers are forgotten: following ends when a chat is activated again. Chat and thread begin with the
+        properties of `routing` that the server keeps. Raises ValidationError while a thread is open.
         """
         if self.active:
             raise ValidationError("Chat is already active")
         previous = self.thread
         for user in self.users.values():
             user.present = False
-        taking_part = set()
+        taking_part = {}
         for user in users:
-            taking_part.add(user.id)
+            taking_part[user.id] = user.type
             known = self.users.get(user.id)
             user.events_seen_up_to = user.events_seen_up_to or (known.events_seen_up_to if known else None)
             user.present = active or user.type == "customer"
             self.users[user.id] = user
+        unassigned = active and "agent" not in taking_part.values()
+        self.properties = with_routing(self.properties, continuous=self.continuous, unassigned=unassigned)
         self.thread = Thread(
             id=new_thread_id(),
             created_at=at,
             active=active,
             group_ids=list(self.group_ids),
             user_ids=[user_id for user_id in self.users if user_id in taking_part],
-            properties=properties,
+            properties=with_routing(properties, continuous=self.continuous, idle=False, unassigned=unassigned),
             previous_thread_id=previous.id if previous else None,
         )
         if previous is not None:
@@ -324,16 +327,26 @@ class Chat:
         return NewEvent(thread.id, thread.events_count, body, author_id)
 
     def close_thread(self) -> Thread:
-        """End the open thread; its agents leave, a customer stays. Raises ChatInactive."""
+        """End the open thread; its agents leave, a customer stays. Raises ChatInactive.
+
+        Properties tell of a customer whom no agent has replied to.
+        """
         thread = self.active_thread()
         thread.active = False
         thread.queued_at = None
+        if self.present_ids("customer") and self.written_at.get("agent", "") < thread.created_at:
+            thread.properties = with_routing(thread.properties, unreplied=True)
         for user in self.users.values():
             if user.type == "agent":
                 user.present = False
         self._changed(*self.users, shape=True)
         self.set_due(None)
         return thread
+
+    def unpin(self) -> None:
+        """It waits no longer for somebody to take it up, if it did; its properties tell so."""
+        if self.properties.get("routing", {}).get("pinned"):
+            self.set_properties(with_routing(self.properties, pinned=False, was_pinned=True))
 
     def add_user(self, user: ChatUser) -> None:
         """Let the user into the open thread. Raises ChatInactive, ValidationError."""

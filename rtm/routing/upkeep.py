@@ -44,12 +44,15 @@ def look(chat_id: str, directory: Directory, here: frozenset[str], grace_s: floa
     return None
 
 
-def archive(work: Work, chat: Chat, why: EventBody) -> None:
-    """Close the open thread; the event `why` is its last."""
+def archive(work: Work, chat: Chat, why: EventBody, agent_id: str | None = None) -> None:
+    """Close the open thread, for the agent if one asks for it; the event `why` is its last."""
     work.post(chat, why)
     audience = chat.key_audience()
     thread = chat.close_thread()
     told: ChatDeactivated = {"chat_id": chat.id, "thread_id": thread.id}
+    if agent_id is not None:
+        chat.unpin()
+        told["user_id"] = agent_id
     work.push("chat_deactivated", told, audience)
 
 

@@ -3,7 +3,12 @@
 import re
 from typing import Any
 
-from tests.world import SALES, VISIT, Chat, World
+from tests.world import CLIENT_ID, SALES, VISIT, Chat, World
+
+SOURCE = {"source": {"client_id": CLIENT_ID}}
+CHAT_PROPERTIES = SOURCE | {"routing": {"continuous": False, "unassigned": False}}
+"""What every new chat has, and (below) every new thread."""
+THREAD_PROPERTIES = SOURCE | {"routing": {"continuous": False, "idle": False, "unassigned": False}}
 
 
 class Like:
@@ -86,6 +91,24 @@ def message(text: str, author_id: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def said(kind: str, text: str, visibility: str = "all", **text_vars: str) -> dict[str, Any]:
+    """What the server says in a chat."""
+    return {
+        "id": EVENT_ID,
+        "created_at": TIME,
+        "type": "system_message",
+        "visibility": visibility,
+        "text": text,
+        "system_message_type": kind,
+        "text_vars": text_vars,
+    }
+
+
+def archived_by(name: str) -> dict[str, Any]:
+    """The last event of a thread that an agent has closed."""
+    return said("manual_archived_agent", f"{name} archived the chat", agent=name)
+
+
 def summary_with_ada(world: World, chat: Chat, last: dict[str, Any]) -> dict[str, Any]:
     """A chat of Alice and Ada in Sales, as Alice sees it in a list; `last` is its last message."""
     return {
@@ -99,10 +122,10 @@ def summary_with_ada(world: World, chat: Chat, last: dict[str, Any]) -> dict[str
             "created_at": TIME,
             "active": True,
             "user_ids": [world.id("alice"), world.id("ada")],
-            "properties": {},
+            "properties": THREAD_PROPERTIES,
             "access": {"group_ids": [SALES]},
         },
-        "properties": {},
+        "properties": CHAT_PROPERTIES,
         "access": {"group_ids": [SALES]},
         "is_followed": True,
     }

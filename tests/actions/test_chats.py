@@ -5,7 +5,21 @@ from typing import Any
 import pytest
 
 from tests.actions.conftest import Enter
-from tests.actions.shapes import EVENT_ID, ID, TIME, ada, agent, bot, message, older_ada
+from tests.actions.shapes import (
+    CHAT_PROPERTIES,
+    EVENT_ID,
+    ID,
+    SOURCE,
+    THREAD_PROPERTIES,
+    TIME,
+    ada,
+    agent,
+    archived_by,
+    bot,
+    message,
+    older_ada,
+    said,
+)
 from tests.world import SALES, SUPPORT, Client, Refused, World
 
 PROPERTIES = {"ns": {"name": "value", "count": 1}}
@@ -51,7 +65,7 @@ async def test_a_chat_begins_with_all_that_was_asked_for(either_world: World) ->
                 ada(world, events_seen_up_to=events[0]["created_at"]),
                 agent(world, "bob"),
             ],
-            "properties": PROPERTIES,
+            "properties": PROPERTIES | SOURCE | {"routing": {"continuous": True, "unassigned": False}},
             "access": {"group_ids": [SALES]},
             "thread": {
                 "id": answer["thread_id"],
@@ -70,7 +84,9 @@ async def test_a_chat_begins_with_all_that_was_asked_for(either_world: World) ->
                     },
                     message("Good morning", alice.id, id=last),
                 ],
-                "properties": {"ns": {"of": "thread"}},
+                "properties": {"ns": {"of": "thread"}}
+                | SOURCE
+                | {"routing": {"continuous": True, "idle": False, "unassigned": False}},
                 "access": {"group_ids": [SALES]},
             },
         },
@@ -194,21 +210,42 @@ async def test_the_groups_that_a_scope_lets_chats_start_in(
 # Deactivate
 
 
-async def test_the_end_of_a_chat_is_told_to_its_groups(world: World, enter: Enter) -> None:
+async def test_the_end_of_a_chat_is_told_to_its_groups_and_in_words_to_its_members(world: World, enter: Enter) -> None:
     alice, bob, carol = await enter("alice"), await world.agent("bob"), await world.agent("carol")
-    chat = await world.chat(alice, users=["ada"])
+    erin = await world.agent("erin")
+    chat = await world.chat(alice, users=["ada", "erin"], group=0)
 
     assert await alice.call("deactivate_chat", id=chat.id) == {}
 
-    assert await bob.next_push("chat_deactivated") == {
-        "chat_id": chat.id,
-        "thread_id": chat.thread_id,
-        "user_id": world.id("alice"),
-    }
-    await carol.hears_nothing_more()
+    place = {"chat_id": chat.id, "thread_id": chat.thread_id}
+    assert await erin.next_push("incoming_event") == {**place, "event": archived_by("Alice")}
+    for hearer in (bob, carol, erin):
+        assert await hearer.next_push("chat_deactivated") == {**place, "user_id": world.id("alice")}
+        await hearer.hears_nothing_more()
     read = await alice.call("get_chat", chat_id=chat.id)
     assert read["thread"]["active"] is False
-    assert [user["present"] for user in read["users"]] == [False, True]  # a customer stays
+    assert read["thread"]["events"] == [archived_by("Alice")]
+    assert [user["present"] for user in read["users"]] == [False, True, False]  # a customer stays
+
+
+async def test_a_closed_chat_tells_whether_its_customer_had_a_reply(world: World) -> None:
+    alice = await world.agent("alice")
+    replied = {}
+    for texts in ([], ["hello"]):
+        chat = await world.chat(alice, users=["ada"], texts=texts)
+        await alice.call("deactivate_chat", id=chat.id)
+        replied[bool(texts)] = (await alice.call("get_chat", chat_id=chat.id))["thread"]["properties"]["routing"]
+    assert replied[False]["unreplied"] is True
+    assert "unreplied" not in replied[True]
+
+
+async def test_a_chat_that_an_agent_closes_is_no_longer_pinned(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    chat = await world.chat(alice)
+    await alice.call("update_chat_properties", id=chat.id, properties={"routing": {"pinned": True}})
+    await alice.call("deactivate_chat", id=chat.id)
+    routing = (await alice.call("get_chat", chat_id=chat.id))["properties"]["routing"]
+    assert (routing["pinned"], routing["was_pinned"]) == (False, True)
 
 
 async def test_a_chat_is_ended_by_who_is_in_it(world: World, enter: Enter) -> None:
@@ -254,7 +291,7 @@ async def test_a_chat_goes_on_in_a_new_thread(either_world: World) -> None:
                 ada(world),
                 agent(world, "bob", events_seen_up_to=frame["chat"]["thread"]["events"][0]["created_at"]),
             ],
-            "properties": PROPERTIES,
+            "properties": PROPERTIES | CHAT_PROPERTIES,
             "access": {"group_ids": [0]},
             "thread": {
                 "id": answer["thread_id"],
@@ -262,7 +299,7 @@ async def test_a_chat_goes_on_in_a_new_thread(either_world: World) -> None:
                 "active": True,
                 "user_ids": [world.id("ada"), bob.id],
                 "events": [event],
-                "properties": {"ns": {"of": "thread"}},
+                "properties": {"ns": {"of": "thread"}} | THREAD_PROPERTIES,
                 "access": {"group_ids": [0]},
                 "previous_thread_id": chat.thread_id,
             },
@@ -271,7 +308,7 @@ async def test_a_chat_goes_on_in_a_new_thread(either_world: World) -> None:
     assert await carol.next_push("incoming_chat") == frame  # all agents have access unless groups are named
     earlier = await bob.call("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
     assert earlier["thread"]["next_thread_id"] == answer["thread_id"]
-    assert [each["text"] for each in earlier["thread"]["events"]] == ["one"]
+    assert earlier["thread"]["events"] == [message("one", alice.id), archived_by("Alice")]
 
 
 async def test_a_chat_may_be_resumed_without_being_opened(world: World, enter: Enter) -> None:
@@ -449,15 +486,42 @@ async def test_a_user_comes_and_goes_before_everybody_with_access(world: World, 
     }
     assert await bob.next_push("user_added_to_chat") == told
     assert await dave.next_push("user_added_to_chat") == told
+    came = said("agent_added", "Alice added Bob to the chat", "agents", initiator="Alice", agent="Bob")
+    place = {"chat_id": chat.id, "thread_id": chat.thread_id}
+    assert await bob.next_push("incoming_event") == {**place, "event": came}
 
     assert await alice.call("remove_user_from_chat", **named) == {}
     del told["user"]
     assert await bob.next_push("user_removed_from_chat") == told | {"user_id": bob.id}
     assert await dave.next_push("user_removed_from_chat") == told | {"user_id": bob.id}
+    gone = said("agent_removed", "Alice removed Bob from the chat", "agents", initiator="Alice", agent="Bob")
+    assert (await alice.call("get_chat", chat_id=chat.id))["thread"]["events"] == [came, gone]
 
     await carol.hears_nothing_more()
     await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "without Bob"})
     await bob.hears_nothing_more()
+
+
+async def test_who_comes_and_goes_by_themselves_is_told_of_otherwise(world: World) -> None:
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice)
+    await bob.call(
+        "add_user_to_chat",
+        chat_id=chat.id,
+        user_id=bob.id,
+        user_type="agent",
+        visibility="all",
+        ignore_requester_presence=True,
+    )
+    await alice.next_push("user_added_to_chat")
+    assert (await alice.next_push("incoming_event"))["event"] == said(
+        "agent_joined", "Bob joined the chat", agent="Bob"
+    )
+
+    await bob.call("remove_user_from_chat", chat_id=chat.id, user_id=bob.id, user_type="agent")
+    await alice.next_push("user_removed_from_chat")
+    gone = said("agent_left", "Bob left the chat", agent="Bob")
+    assert (await alice.next_push("incoming_event"))["event"] == gone
 
 
 async def test_a_customer_is_added_as_the_chat_shows_them(world: World) -> None:
@@ -471,6 +535,8 @@ async def test_a_customer_is_added_as_the_chat_shows_them(world: World) -> None:
 
     shown = [(await bob.next_push("user_added_to_chat"))["user"] for bob in bobs]
     assert shown == [older_ada(world), ada(world)]
+    came = said("customer_added", "Alice added Ada to the chat", initiator="Alice", customer="Ada")
+    assert (await alice.call("get_chat", chat_id=chat.id))["thread"]["events"] == [came]
 
 
 async def test_an_agent_whom_customers_do_not_see_comes_and_goes_unseen(world: World) -> None:
@@ -485,9 +551,15 @@ async def test_an_agent_whom_customers_do_not_see_comes_and_goes_unseen(world: W
         await alice.call("remove_user_from_chat", **named)
 
     told = [(push["name"], push["audience"]["customers"]) for push in (await world.stored_pushes())[stored:]]
-    names = ["user_added_to_chat", "events_marked_as_seen", "user_removed_from_chat"]
-    assert told[:3] == [(name, []) for name in names]
-    assert told[3:] == [(name, [world.id("ada")]) for name in names]
+    names = [
+        "user_added_to_chat",
+        "incoming_event",
+        "events_marked_as_seen",
+        "user_removed_from_chat",
+        "incoming_event",
+    ]
+    assert told[:5] == [(name, []) for name in names]
+    assert told[5:] == [(name, [world.id("ada")]) for name in names]
 
 
 async def test_a_follower_of_another_group_hears_who_comes_and_goes(world: World) -> None:
@@ -500,8 +572,8 @@ async def test_a_follower_of_another_group_hears_who_comes_and_goes(world: World
     await alice.call("add_user_to_chat", **named, visibility="all")
     await alice.call("remove_user_from_chat", **named)
 
-    await carol.next_push("user_added_to_chat")
-    await carol.next_push("user_removed_from_chat")
+    for name in ("user_added_to_chat", "incoming_event", "user_removed_from_chat", "incoming_event"):
+        await carol.next_push(name)
 
 
 async def test_who_cannot_be_added(world: World, enter: Enter) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.actions.conftest import Enter
-from tests.actions.shapes import ID, TIME, message, older_ada, summary_with_ada
+from tests.actions.shapes import ID, THREAD_PROPERTIES, TIME, archived_by, message, older_ada, summary_with_ada
 from tests.world import SALES, SUPPORT, Client, Refused, Web, World
 
 
@@ -278,8 +278,8 @@ async def test_threads_with_their_events(either_world: World) -> None:
             "created_at": TIME,
             "active": False,
             "user_ids": [alice.id],
-            "events": [message("1", alice.id, id=f"{thread_ids[3]}_1")],
-            "properties": {},
+            "events": [message("1", alice.id, id=f"{thread_ids[3]}_1"), archived_by("Alice")],
+            "properties": THREAD_PROPERTIES,
             "access": {"group_ids": [SALES]},
             "next_thread_id": thread_ids[2],
         }
@@ -310,7 +310,7 @@ async def test_threads_of_a_span_of_time(world: World) -> None:
 async def test_as_many_threads_as_it_takes_for_so_many_events(world: World, enter: Enter) -> None:
     chat_id, thread_ids = await resumed(world, await world.agent("alice"), 3)
     alice = await enter("alice")
-    for count, expected in ((1, 1), (2, 2), (3, 3), (100, 3)):
+    for count, expected in ((1, 1), (2, 2), (3, 2), (4, 3), (100, 3)):  # two in each of those that are closed
         found = await alice.call("list_threads", chat_id=chat_id, min_events_count=count)
         assert ids(found["threads"]) == thread_ids[:expected]
         assert found["found_threads"] == 3
@@ -362,7 +362,10 @@ async def test_a_chat_with_its_latest_thread_or_the_one_named(world: World, ente
     assert set(latest) == {"id", "thread", "users", "properties", "access", "is_followed"}
     assert latest["thread"]["id"] == thread_ids[0]
     first = await alice.call("get_chat", chat_id=chat_id, thread_id=thread_ids[1])
-    assert first["thread"]["events"] == [message("1", world.id("alice"), id=f"{thread_ids[1]}_1")]
+    assert first["thread"]["events"] == [
+        message("1", world.id("alice"), id=f"{thread_ids[1]}_1"),
+        archived_by("Alice"),
+    ]
 
 
 async def test_chats_and_threads_that_are_not_there(world: World, enter: Enter) -> None:

@@ -288,6 +288,7 @@ async def test_who_reaches_own_chats_hears_nothing_of_others(world: World) -> No
     mine = await alice.call("start_chat", chat={"users": [{"id": bob.id, "type": "agent"}]})
     assert (await bob.next_push("incoming_chat"))["chat"]["id"] == mine["chat_id"]
     await alice.call("deactivate_chat", id=mine["chat_id"])
+    await bob.next_push("incoming_event")
     await bob.next_push("chat_deactivated")
 
 

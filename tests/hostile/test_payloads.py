@@ -952,7 +952,7 @@ def test_properties_of_any_name_are_found_by_it(either_scene: Scene, name: str) 
         ):
             found = agent.call("list_chats", filtered(properties={name: {name: condition}}))
             chats = {chat["id"]: chat["properties"] for chat in found["payload"]["chats_summary"]}
-            assert chats.get(chat_id) == (properties if is_found else None), condition
+            assert chats.get(chat_id, {}).get(name) == (properties[name] if is_found else None), condition
 
 
 def test_the_largest_filter_is_served(either_scene: Scene) -> None:

@@ -77,7 +77,7 @@ def check_round_trip(agent: Socket, text: str) -> None:
     last_event = summaries[0]["last_event_per_type"]["message"]["event"]
     for shown in (push, *thread["events"], last_event):
         assert {name: shown[name] for name in event} == event
-    assert summaries[0]["properties"] == {short: {short: text[:16_384]}}
+    assert summaries[0]["properties"][short] == {short: text[:16_384]}
     assert agent.call("deactivate_chat", {"id": chat["chat_id"]})["success"]
 
 
@@ -85,7 +85,7 @@ def said(agent: Socket, payload: Any) -> dict[str, Any]:
     """The event as the push about it shows it."""
     response = agent.call("send_event", payload)
     assert response["success"], response
-    while (push := agent.next_message())["action"] != "incoming_event":
+    while (push := agent.next_message())["action"] != "incoming_event" or push["request_id"] != response["request_id"]:
         pass
     event: dict[str, Any] = push["payload"]["event"]
     assert event["id"] == response["payload"]["event_id"]

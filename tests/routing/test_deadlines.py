@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtm.model.chat import Chat, ChatUser
+from rtm.model.properties import with_routing
 from rtm.protocol.timestamps import seconds_after
 from rtm.routing.deadlines import MAX_AHEAD_S, Due, deadlines, due, next_look
 from rtm.routing.rules import Rules
@@ -75,7 +76,9 @@ def test_nobody_is_too_slow_where_nobody_is() -> None:
 
 
 def test_an_idle_chat_is_not_idle_again() -> None:
-    chat = started(thread_properties={"routing": {"idle": True}})
+    chat = started()
+    assert chat.thread is not None
+    chat.set_thread_properties(chat.thread, with_routing(chat.thread.properties, idle=True))
     assert deadlines(chat, RULES, GRACE_S) == {Due.ARCHIVE: at(15)}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rtm import versions
-from tests.actions.shapes import ada, message, older_ada, summary_with_ada
+from tests.actions.shapes import ada, archived_by, message, older_ada, summary_with_ada
 from tests.world import SALES, Client, World
 
 
@@ -29,6 +29,7 @@ async def test_each_session_sees_its_own_form_of_the_same_push(world: World) -> 
         assert begun["payload"]["chat"]["users"][-1] == shown[version]
         if version in ("3.6", "3.7"):
             assert (await bob.next_frame("incoming_thinking_indicator"))["version"] == version
+        assert (await bob.next_frame("incoming_event"))["payload"]["event"] == archived_by("Alice")
         assert (await bob.next_frame("chat_deactivated"))["version"] == version
         await bob.hears_nothing_more()
 

@@ -9,9 +9,9 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model import pushes
 from rtm.model.audience import Audience
-from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
+from rtm.model.chat import Chat, ChatUser, EventBody, Properties, Visibility
 from rtm.model.properties import merged
-from rtm.model.pushes import ChatDeactivated, IncomingChat
+from rtm.model.pushes import IncomingChat
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
     DeactivateChat,
@@ -23,16 +23,13 @@ from rtm.model.requests.chats import (
     UnfollowChat,
 )
 from rtm.model.responses import ChatStarted, ChatUnfollowed, Done, ThreadBegun
+from rtm.model.system_messages import system_message
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
+from rtm.routing.upkeep import archive
 from rtm.store.work import Needs, Work
 
 EVERYBODY = 0
 """The group that every agent is in."""
-
-
-def key_change(chat: Chat, visibility: Visibility = "all") -> Audience:
-    """Who hears of a key change: users and followers of the chat, and every agent with access to its groups."""
-    return replace(chat.audience(visibility), groups=tuple(chat.group_ids))
 
 
 def listeners(context: Context, chat: Chat, visibility: Visibility = "all") -> Audience:
@@ -58,8 +55,8 @@ def start_chat(context: Context, work: Work, payload: StartChat) -> ChatStarted:
         at=work.now(),
         group_ids=group_ids,
         users=users,
-        properties=wanted.properties or {},
-        thread_properties=wanted.thread_properties,
+        properties=_with_source(context, wanted.properties or {}),
+        thread_properties=_with_source(context, wanted.thread_properties),
         active=payload.active,
         continuous=payload.continuous,
     )
@@ -95,10 +92,16 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegu
     chat.open_thread(
         at=work.now(),
         users=[*customer, *users],
-        properties=wanted.thread_properties,
+        properties=_with_source(context, wanted.thread_properties),
         active=payload.active,
     )
     return _begin_thread(context, work, chat, wanted)
+
+
+def _with_source(context: Context, properties: Properties) -> Properties:
+    """The same, with the application that the requester uses, if it is known."""
+    client_id = context.identity.client_id
+    return properties if client_id is None else properties | {"source": {"client_id": client_id}}
 
 
 def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat) -> ThreadBegun:
@@ -119,7 +122,7 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     if requester is not None:
         requester.events_seen_up_to = bodies[-1]["created_at"] if bodies else chat.thread.created_at
     shown = structures.chat(chat, structures.thread(chat.thread, bodies), context.directory, work.find_customer)
-    audience = key_change(chat)
+    audience = chat.key_audience()
     told: IncomingChat = {"requester_id": context.identity.agent_id, "chat": shown}
     # Of an inactive chat nobody is a listener yet; who asked for it is told all the same.
     agents = tuple(dict.fromkeys((*audience.agents, context.identity.agent_id)))
@@ -186,19 +189,17 @@ def _by_id(payload: DeactivateChat | FollowChat | UnfollowChat) -> Needs:
     return Needs((payload.id,))
 
 
-@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("chat_deactivated",), needs=_by_id)
+@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_event", "chat_deactivated"), needs=_by_id)
 def deactivate_chat(context: Context, work: Work, payload: DeactivateChat) -> Done:
-    """Close the open thread."""
+    """Close the open thread; its last event tells so."""
     chat = work.chat(payload.id)
     check_reach(context.identity, "chats", "rw", chat, context.group_ids)
     if not chat.active:
         raise ChatInactive()
     if not payload.ignore_requester_presence:
         check_present(context.identity, chat)
-    audience = key_change(chat)
-    thread = chat.close_thread()
-    told: ChatDeactivated = {"chat_id": chat.id, "thread_id": thread.id, "user_id": context.identity.agent_id}
-    work.push("chat_deactivated", told, audience)
+    agent = context.directory.name_of(context.identity.agent_id)
+    archive(work, chat, system_message("manual_archived_agent", work.now(), agent=agent), context.identity.agent_id)
     return {}
 
 

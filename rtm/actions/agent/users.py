@@ -2,13 +2,14 @@
 
 from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.actions.agent import structures
-from rtm.actions.agent.chats import check_agent, key_change
+from rtm.actions.agent.chats import check_agent
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.model.chat import Chat, ChatUser
+from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
 from rtm.model.pushes import UserAddedToChat, UserRemovedFromChat
 from rtm.model.requests.chats import AddUserToChat, RemoveUserFromChat
 from rtm.model.responses import Done
+from rtm.model.system_messages import system_message
 from rtm.store.work import Needs, Work
 
 
@@ -16,10 +17,16 @@ def _needs_of_adding(payload: AddUserToChat) -> Needs:
     return Needs((payload.chat_id,), (payload.user_id,) if payload.user_type == "customer" else ())
 
 
-@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("user_added_to_chat",), needs=_needs_of_adding)
+@action(
+    AGENT, scopes=scopes_for("chats", "rw"), pushes=("user_added_to_chat", "incoming_event"), needs=_needs_of_adding
+)
 def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Done:
-    """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it."""
+    """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it.
+
+    The chat is told in words as well, but for its first agent.
+    """
     chat = _changeable(context, work, payload)
+    first = payload.user_type == "agent" and not any(user.type == "agent" for user in chat.users.values())
     if payload.user_type == "customer":
         work.customer(payload.user_id)
     else:
@@ -33,20 +40,39 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
         "reason": "manual",
         "requester_id": context.identity.agent_id,
     }
-    work.push("user_added_to_chat", told, key_change(chat, user.visibility))
+    work.push("user_added_to_chat", told, chat.key_audience(user.visibility))
+    if not first:
+        work.post(chat, _arrival(context, work, user))
     return {}
+
+
+def _arrival(context: Context, work: Work, user: ChatUser) -> EventBody:
+    requester = context.directory.name_of(context.identity.agent_id)
+    if user.type == "customer":
+        customer = work.customer(user.id).name or "Customer"
+        return system_message("customer_added", work.now(), initiator=requester, customer=customer)
+    if user.id == context.identity.agent_id:
+        return system_message("agent_joined", work.now(), visibility=user.visibility, agent=requester)
+    agent = context.directory.name_of(user.id)
+    return system_message("agent_added", work.now(), visibility=user.visibility, initiator=requester, agent=agent)
 
 
 def _needs_of_removing(payload: RemoveUserFromChat) -> Needs:
     return Needs((payload.chat_id,))
 
 
-@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("user_removed_from_chat",), needs=_needs_of_removing)
+@action(
+    AGENT,
+    scopes=scopes_for("chats", "rw"),
+    pushes=("user_removed_from_chat", "incoming_event"),
+    needs=_needs_of_removing,
+)
 def remove_user_from_chat(context: Context, work: Work, payload: RemoveUserFromChat) -> Done:
-    """Let an agent go; who is removed hears of it too."""
+    """Let an agent go, who hears of it too; those who stay are told in words as well."""
     chat = _changeable(context, work, payload)
     user = chat.member(payload.user_id)
-    audience = key_change(chat, user.visibility if user is not None else "all")
+    visibility = user.visibility if user is not None else "all"
+    audience = chat.key_audience(visibility)
     chat.remove_user(payload.user_id)
     told: UserRemovedFromChat = {
         "chat_id": chat.id,
@@ -56,7 +82,16 @@ def remove_user_from_chat(context: Context, work: Work, payload: RemoveUserFromC
         "requester_id": context.identity.agent_id,
     }
     work.push("user_removed_from_chat", told, audience)
+    work.post(chat, _departure(context, work, payload.user_id, visibility))
     return {}
+
+
+def _departure(context: Context, work: Work, agent_id: str, visibility: Visibility) -> EventBody:
+    agent = context.directory.name_of(agent_id)
+    if agent_id == context.identity.agent_id:
+        return system_message("agent_left", work.now(), visibility=visibility, agent=agent)
+    requester = context.directory.name_of(context.identity.agent_id)
+    return system_message("agent_removed", work.now(), visibility=visibility, initiator=requester, agent=agent)
 
 
 def _changeable(context: Context, work: Work, payload: AddUserToChat | RemoveUserFromChat) -> Chat:
