@@ -14,8 +14,8 @@ redis_connection.py), and the bus works when a probe through each of them comes 
 
 What a push of 300 bytes costs in Python is 6 µs to publish, the envelope's encoding and the echo included, and 4 µs to
 hear. The rest is the kernel's: a write and two wake-ups with a read to publish, one to hear. From 500 a second on a
-push waits up to HOLD_S for others to share them. `python -m bench bus` measures both sides: less than half of what
-redis-py's streams cost, with a connection for each direction, one at a time and in bursts.
+push waits up to HOLD_S for others to share them, from 800 on up to LONG_HOLD_S. `python -m bench bus` measures both
+sides: less than half of what redis-py's streams cost with a connection for each direction, one at a time and in bursts.
 """
 
 import asyncio
@@ -210,7 +210,7 @@ class RedisBus:
         for envelope in envelopes:
             home = self._home_of(envelope.license_id)
             if home is not None:
-                home.publish(envelope.license_id, envelope.encode())
+                home.publish(envelope)
             else:  # nobody carries its slot
                 self.traffic.dropped += 1
 

@@ -11,7 +11,7 @@ from hiredis import ReplyError
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import RedisError
 
-from rtm.bus.base import Traffic
+from rtm.bus.base import Envelope, Traffic
 from rtm.bus.redis_connection import RedisConnection, connect
 from rtm.bus.redis_places import Address
 from rtm.redis_client import RedisUrl
@@ -22,6 +22,11 @@ PROBE_INTERVAL_S = 1.0
 HOLD_S = 0.002
 """How long a push waits for others if there has been a flush as short a time ago: most of what a lone one costs is a
 write and a read, which those that come at 500 a second or more share."""
+LONG_HOLD_S = 0.01
+"""The same where pushes come every OFTEN_S or faster: then ten share them."""
+OFTEN_S = 0.00125
+LATE_S = 0.001
+"""How much longer they may wait for the next push to take them along, which saves a turn of the loop."""
 OUTGOING_BYTES = 8 << 20
 """What may wait for a server: a quarter of the 32 MiB at which, by default, Redis cuts off a slow subscriber."""
 
@@ -79,14 +84,15 @@ class Shard:
         """What is heard here, or will be once confirmed."""
         self._leaving: Counter[bytes] = Counter()
         """What we have asked to hear no more, and how often, until confirmed."""
-        self._outgoing: dict[int, deque[bytes]] = {}
-        """Envelopes by license."""
+        self._outgoing: deque[Envelope] = deque()
         self._outgoing_bytes = 0
         self._unsent: set[int] = set()
         """Licenses of which something was dropped, or perhaps not published."""
         self._flushing: asyncio.Handle | None = None
         self._flushes_now = False
-        self._hold_until = 0.0
+        self._hold_s = HOLD_S
+        self._flushed_at = 0.0
+        self._flush_at = 0.0
 
     # The connection
 
@@ -249,13 +255,10 @@ class Shard:
 
     # What is published
 
-    def publish(self, license_id: int, envelope: bytes) -> None:
-        """Queue it; what is queued within one turn of the loop leaves together."""
-        batch = self._outgoing.get(license_id)
-        if batch is None:
-            batch = self._outgoing[license_id] = deque()
-        batch.append(envelope)
-        self._outgoing_bytes += len(envelope)
+    def publish(self, envelope: Envelope) -> None:
+        """Queue it; what is queued within one turn of the loop leaves together, and is encoded only then."""
+        self._outgoing.append(envelope)
+        self._outgoing_bytes += _size(envelope)
         if self._outgoing_bytes > OUTGOING_BYTES:
             self._drop_oldest()
         self._flush_soon()
@@ -263,27 +266,26 @@ class Shard:
     def _flush_soon(self) -> None:
         """At the end of this turn of the loop, or when others have had time to come."""
         loop = asyncio.get_running_loop()
-        if loop.time() < self._hold_until:
-            if self._flushing is None:
-                self._flushing = loop.call_later(HOLD_S, self._flush)
-        elif not self._flushes_now:
+        now = loop.time()
+        if self._flushing is None and now < self._flushed_at + self._hold_s:
+            self._flush_at = now + self._hold_s
+            self._flushing = loop.call_later(self._hold_s + LATE_S, self._flush)
+        elif not self._flushes_now and now >= self._flush_at:
             self._flushes_now = True
             loop.call_soon(self._flush)
 
     def _drop_oldest(self) -> None:
         while self._outgoing_bytes > OUTGOING_BYTES:
-            license_id, batch = next(iter(self._outgoing.items()))
-            self._outgoing_bytes -= len(batch.popleft())
+            dropped = self._outgoing.popleft()
+            self._outgoing_bytes -= _size(dropped)
             self._hearer.traffic.dropped += 1
-            self._unsent.add(license_id)
-            if not batch:
-                del self._outgoing[license_id]
+            self._unsent.add(dropped.license_id)
 
     def writable(self) -> None:
         self._flush()
 
     def _flush(self) -> None:
-        self._flushes_now = False
+        self._flushes_now, self._flush_at = False, 0.0
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -294,14 +296,20 @@ class Shard:
         outgoing, unsent = self._outgoing, self._unsent
         if not outgoing and not unsent:
             return
-        self._outgoing, self._outgoing_bytes, self._unsent = {}, 0, set()
-        for license_id in unsent:
-            outgoing.setdefault(license_id, deque()).appendleft(b"")
-        for license_id, batch in outgoing.items():
+        self._outgoing, self._outgoing_bytes, self._unsent = deque(), 0, set()
+        self._flushed(len(outgoing))
+        batches = {license_id: [b""] for license_id in unsent}
+        for envelope in outgoing:
+            batches.setdefault(envelope.license_id, []).append(envelope.encode())
+        for license_id, batch in batches.items():
             message = b"\n".join((self._hearer.process_id, *batch))
             connection.ask(partial(self._published, license_id), self._publish, channel_of(license_id), message)
-            self._hearer.traffic.published += len(batch)
-        self._hold_until = asyncio.get_running_loop().time() + HOLD_S
+        self._hearer.traffic.published += len(outgoing)
+
+    def _flushed(self, pushes: int) -> None:
+        now = asyncio.get_running_loop().time()
+        self._hold_s = LONG_HOLD_S if now - self._flushed_at < pushes * OFTEN_S else HOLD_S
+        self._flushed_at = now
 
     def _published(self, license_id: int, answer: Any) -> None:
         if isinstance(answer, Exception):
@@ -311,16 +319,24 @@ class Shard:
 
     def hand_over(self, home_of: "Callable[[int], Shard | None]") -> None:
         """Give what waits to the shards that carry it now."""
-        for license_id in {*self._outgoing, *self._unsent}:
+        for license_id in list(self._unsent):
             home = home_of(license_id)
-            if home is None or home is self:
-                continue
-            if license_id in self._unsent:
+            if home is not None and home is not self:
                 self._unsent.remove(license_id)
                 home._unsent.add(license_id)  # noqa: SLF001
-            for envelope in self._outgoing.pop(license_id, ()):
-                self._outgoing_bytes -= len(envelope)
-                home.publish(license_id, envelope)
+        waiting, self._outgoing = self._outgoing, deque()
+        for envelope in waiting:
+            home = home_of(envelope.license_id)
+            if home is None or home is self:
+                self._outgoing.append(envelope)
+            else:
+                self._outgoing_bytes -= _size(envelope)
+                home.publish(envelope)
+
+
+def _size(envelope: Envelope) -> int:
+    """About as many bytes as it will take."""
+    return len(envelope.payload) + 200
 
 
 def channel_of(license_id: int) -> bytes:
