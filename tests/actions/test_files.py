@@ -125,7 +125,7 @@ async def test_a_file_may_be_in_the_first_events_of_a_chat(either_world: World) 
 
     assert [(await alice.request("GET", url)).status_code for url in urls] == [200, 200, 404]
     threads = await alice.call("list_threads", chat_id=started["chat_id"])
-    assert [thread["events"][-1]["width"] for thread in threads["threads"]] == [8, 8]
+    assert [thread["events"][0]["width"] for thread in threads["threads"]] == [8, 8]
 
 
 async def test_a_file_belongs_to_its_license(world: World) -> None:
