@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ from rtm.gateway.wire import Wires, WireSession
 from rtm.protocol.errors import NotFound, ValidationError
 from rtm.routing.presence import Evict, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
+from rtm.routing.router import Router
 from rtm.routing.timers import Timers
 from rtm.settings import Limits, Settings
 from rtm.store.customers import CustomerQueries
@@ -96,10 +97,20 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         lambda license_id: _statuses(directories, presence, license_id),
         flusher,
     )
-    writer = Writer(store, lambda pushes: _deliver(pushes, hub, services.summaries), settings.limits.request_timeout_s)
+    writer = Writer(
+        store,
+        lambda pushes: _tell((hub.publish, services.summaries.heard, router.committed), pushes),
+        settings.limits.request_timeout_s,
+    )
     trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
-    directories = Directories(database, hub.directory_replaced)
+    directories = Directories(
+        database, lambda *replaced: _tell((hub.directory_replaced, router.directory_replaced), *replaced)
+    )
+    router, timers = (
+        Router(queries, writer, directories, presence),
+        Timers(queries, writer, directories, presence, settings.disconnect_grace_s),
+    )
     services = Services(
         settings,
         authenticator,
@@ -112,8 +123,8 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         Summaries(_scribe(settings), queries, writer, directories, hub.publish),
         _files(store, database),
         publish=hub.publish,
+        poke=router.poke,
     )
-    timers = Timers(queries, writer, directories, presence, settings.disconnect_grace_s)
     dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute, "requests", shared=tally))
     gateway = Gateway(hub, dispatcher, services, outcomes)
     wires = Wires(
@@ -135,7 +146,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(database)
             await stack.enter_async_context(watched)
-            await _start(stack, store, bus, presence)
+            await _start(stack, store, bus, presence, router)
             await services.page_ids.start()
             stack.push_async_callback(trimmer.stop)
             loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run, timers.run, services.files.run)
@@ -204,9 +215,9 @@ def _attempts(limits: Limits, tally: Tally | None) -> Attempts:
     )
 
 
-def _deliver(pushes: Sequence[Envelope], hub: Hub, summaries: Summaries) -> None:
-    hub.publish(pushes)
-    summaries.heard(pushes)
+def _tell(hearers: Iterable[Callable[..., None]], *told: Any) -> None:
+    for hear in hearers:
+        hear(*told)
 
 
 def _scribe(settings: Settings) -> Scribe:

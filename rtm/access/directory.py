@@ -11,6 +11,8 @@ from weakref import WeakValueDictionary
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rtm.model import shown
+from rtm.model.chat import ChatUser
 from rtm.protocol.errors import LicenseNotFound
 from rtm.store.database import Database
 from rtm.store.tables import agents, group_agents, groups, licenses, tags
@@ -73,6 +75,24 @@ class Directory:
     groups: Mapping[int, GroupRecord]
     tags: Mapping[str, frozenset[int]]
     """Each tag with the groups it is for."""
+
+    def shown(self, of: ChatUser) -> shown.Agent:
+        """An agent as a user of a chat; of one that is gone there is little to tell."""
+        record = self.agents.get(of.id)
+        agent: shown.Agent = {
+            "id": of.id,
+            "type": "agent",
+            "present": of.present,
+            "avatar": (record.avatar if record is not None else None) or "",
+            "visibility": of.visibility,
+        }
+        if record is not None:
+            agent["name"] = record.name
+            if record.email is not None:
+                agent["email"] = record.email
+        if of.events_seen_up_to is not None:
+            agent["events_seen_up_to"] = of.events_seen_up_to
+        return agent
 
     def name_of(self, agent_id: str) -> str:
         """What people call the agent; the id of one that is gone."""

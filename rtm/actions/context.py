@@ -83,6 +83,8 @@ class Services:
     files: Files
     publish: Callable[[Sequence[Envelope]], None]
     """Deliver pushes that are not stored, here and on every other process."""
+    poke: Callable[[int], None]
+    """Tell the router that an agent of this license may have room."""
     logins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LOGINS_AT_ONCE))
     """Held while somebody logs in: of thousands who come at once most had better wait before than half-way."""
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_IMAGES_AT_ONCE))
@@ -92,7 +94,17 @@ class Services:
 class Context:
     """Who asks, through which door, and what the server offers to answer with."""
 
-    __slots__ = ("after_reply", "directory", "identity", "origin", "services", "session", "transport", "version")
+    __slots__ = (
+        "after_reply",
+        "directory",
+        "identity",
+        "origin",
+        "services",
+        "session",
+        "statuses",
+        "transport",
+        "version",
+    )
 
     # Without a value before the log-in: there is nobody yet, and only what declares `before_login` runs.
     identity: Identity
@@ -117,6 +129,8 @@ class Context:
         """The connection that hears its own pushes by request id."""
         self.after_reply: list[Callable[[], None]] = []
         """What is done when the answer has been queued."""
+        self.statuses: Mapping[str, str] = {}
+        """The agents' routing statuses, for a command declared to need them."""
         if identity is not None and directory is not None:
             self.log_in(identity, directory)
 

@@ -180,13 +180,28 @@ class Dispatcher:
             stores=action.stores,
             origin=context.origin,
         )
-        submit = self._services.writer.submit
-        if lane is None or lane.enter(alone=False):
-            submit(command)
+        start = partial(self._services.writer.submit, command)
+        if action.statuses:  # nothing of this connection passes it meanwhile
+            start = partial(self._submit_with_statuses, context, command)
+        if lane is None or lane.enter(alone=action.statuses):
+            start()
         else:
             command.expires_at = monotonic() + self._timeout_s
             overdue = partial(self._finish, action, context, reply, RequestTimeout())
-            lane.wait(partial(submit, command), overdue, alone=False, expires_at=command.expires_at)
+            lane.wait(start, overdue, alone=action.statuses, expires_at=command.expires_at)
+
+    def _submit_with_statuses(self, context: Context, command: Command) -> None:
+        async def read_and_submit() -> None:
+            license_id, directory = context.identity.license_id, context.directory
+            try:
+                with anyio.fail_after(self._timeout_s):
+                    context.statuses = await self._services.presence.statuses(license_id, directory.agents)
+            except Exception as error:  # noqa: BLE001 - answered as those of any action
+                command.done(answer_to(error, **context.ids()))
+            else:
+                self._services.writer.submit(command)
+
+        self._spawn(read_and_submit())
 
     async def _query(self, action: Action, context: Context, payload: Payload, lane: Lane, reply: Reply) -> None:
         expires_at = monotonic() + self._timeout_s

@@ -58,6 +58,7 @@ class Action:
     transports: tuple[str, ...]
     before_login: bool
     needs: Callable[[Any], Needs]
+    statuses: bool
     stores: bool
     takes_form: bool
     """Whether a request's body is a form with a file, in place of JSON."""
@@ -73,6 +74,7 @@ def action(
     pushes: tuple[str, ...] = (),
     transports: tuple[str, ...] = BOTH,
     needs: Callable[[Any], Needs] | None = None,
+    statuses: bool = False,
     stores: bool = True,
     ordered: bool = False,
     before_login: bool = False,
@@ -82,7 +84,8 @@ def action(
 
     Its annotations say what the action takes, by the parameter `payload`, and what it answers.
 
-    `needs` makes it a command and says what to load; `stores` is False for a command that only pushes.
+    `needs` makes it a command and says what to load; one with `statuses` finds those of all agents in its context, as
+    they were shortly before; `stores` is False for a command that only pushes.
     """
 
     def declare(handler: Handler) -> Handler:
@@ -101,6 +104,7 @@ def action(
             transports=transports,
             before_login=before_login,
             needs=needs or (lambda payload: Needs()),
+            statuses=statuses,
             stores=stores,
             takes_form=takes_form,
         )

@@ -58,6 +58,10 @@ class Thread:
     events_count: int = 0
     queued_at: str | None = None
     """In the queue since."""
+    queue_position: int = 0
+    """In the queue: the position that was told last."""
+    declined: list[str] = field(default_factory=list)
+    """Agents that somebody has taken out of it: the router gives it to others."""
     unanswered_since: str | None = None
     """The customer's first event after the last of an agent, or when an agent was given the chat since."""
     attended: bool = False
@@ -363,25 +367,47 @@ class Chat:
         self.followers.pop(user.id, None)
         if user.type == "agent":
             thread.queued_at = thread.unattended_since = None
+            thread.declined = [agent_id for agent_id in thread.declined if agent_id != user.id]
         else:
             self.set_due(thread.created_at)
         self._changed(user.id, shape=True)
 
-    def remove_user(self, user_id: str) -> None:
-        """Let the agent go. Raises ChatInactive, ValidationError."""
-        self.active_thread()
+    def remove_user(self, user_id: str, *, declined: bool = False) -> None:
+        """Let the agent go, and not be given the open thread again by the router if it has `declined`.
+
+        Raises ChatInactive, ValidationError.
+        """
+        thread = self.active_thread()
         user = self.member(user_id)
         if user is None or user.type != "agent":
             raise ValidationError("`user_id` is not an agent of the chat")
         user.present = False
+        if declined and user_id not in thread.declined:
+            thread.declined = [*thread.declined, user_id]
         self._changed(user_id, shape=True)
+
+    def move(self, group_ids: list[int]) -> None:
+        """Let these groups have access, and no others. Raises ChatInactive."""
+        thread = self.active_thread()
+        self.group_ids = group_ids
+        thread.group_ids = list(group_ids)
+        self._changed(shape=True)
 
     def enqueue(self, at: str) -> None:
         """Let the open thread wait for an agent, where it was if it waits already. Raises ChatInactive."""
         thread = self.active_thread()
         if thread.queued_at is None:
-            thread.queued_at = at
+            thread.queued_at, thread.queue_position = at, 0
             self._changed(shape=True)
+
+    def set_queue_position(self, position: int) -> bool:
+        """Remember the position that is told; False for the one that was told last. Raises ChatInactive."""
+        thread = self.active_thread()
+        if thread.queue_position == position:
+            return False
+        thread.queue_position = position
+        self._changed()
+        return True
 
     def set_due(self, at: str | None) -> None:
         """The router need not look at it before."""

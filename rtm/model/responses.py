@@ -63,6 +63,16 @@ class ChatUnfollowed(TypedDict):
     chat_id: NotRequired[str]
 
 
+class AgentForTransfer(TypedDict):
+    """An agent who could have the chat, and in how many active chats with customers it is."""
+
+    agent_id: str
+    active_chats: NotRequired[int]
+    """On sockets."""
+    total_active_chats: NotRequired[int]
+    """Over HTTP."""
+
+
 # Events
 
 

@@ -7,4 +7,8 @@ upkeep.py          what is done with them
 presence.py        the interface, the rule that makes a status out of what is known of an agent, and one process's own
 presence_redis.py  for many processes, with presence.lua, a change, and heartbeat.lua, who lives
 group_statuses.py  the statuses of groups, which follow from those of their agents
+assignment.py      which agent is given a chat
+queue.py           the order of those who wait, and their places
+handover.py        a chat goes to others, or waits: one command's changes and what is told of them
+router.py          notices that something can be routed
 """

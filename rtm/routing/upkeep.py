@@ -3,6 +3,8 @@
 Two processes may find the same chat: the second sees by its `due_at` that it has been looked at, and leaves it alone.
 """
 
+from collections.abc import Iterable
+
 from rtm.access.directory import Directory
 from rtm.model.chat import Chat, EventBody
 from rtm.model.pushes import ChatDeactivated
@@ -12,9 +14,9 @@ from rtm.routing.rules import Rules
 from rtm.store.work import Work
 
 
-def rules_of(directory: Directory, chat: Chat) -> Rules:
-    """The rules for the chat."""
-    groups = (directory.groups.get(group_id) for group_id in chat.group_ids)
+def rules_of(directory: Directory, group_ids: Iterable[int]) -> Rules:
+    """The rules for chats of these groups."""
+    groups = (directory.groups.get(group_id) for group_id in group_ids)
     return Rules.of(directory.properties, *(group.properties for group in groups if group is not None))
 
 
@@ -28,7 +30,7 @@ def look(chat_id: str, directory: Directory, here: frozenset[str], grace_s: floa
         return None
     if not here.isdisjoint(chat.present_ids("agent")):
         chat.attend()
-    rules = rules_of(directory, chat)
+    rules = rules_of(directory, chat.group_ids)
     match due(chat, rules, grace_s, now):
         case Due.ARCHIVE:
             after_min = rules.archive_offline_chat_after_min if chat.continuous else rules.archive_chat_after_min

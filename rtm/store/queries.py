@@ -3,6 +3,7 @@
 Lists are paged by key, not by offset, and stay correct while rows are added between pages.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -142,6 +143,26 @@ class Queries:
         """The customers of these chats, by id."""
         async with self._engine.connect() as connection:
             return await self._customers(connection, license_id, of)
+
+    async def anybody_waits(self, license_id: int) -> bool:
+        """Whether a chat of the license is in the queue."""
+        queued = exists().where(chats.c.license_id == license_id, chats.c.queued_at.is_not(None))
+        async with self._engine.connect() as connection:
+            return bool((await connection.execute(select(queued))).scalar_one())
+
+    async def loads(self, license_id: int) -> Counter[str]:
+        """How many active chats with a customer each agent is present in."""
+        customer = chat_users.alias()
+        has_customer = exists().where(
+            customer.c.chat_id == chat_users.c.chat_id, customer.c.type == "customer", customer.c.present
+        )
+        statement = (
+            select(chat_users.c.user_id, func.count().label("chats"))
+            .where(chat_users.c.license_id == license_id, _PRESENT_AGENT, has_customer)
+            .group_by(chat_users.c.user_id)
+        )
+        async with self._engine.connect() as connection:
+            return Counter({row.user_id: row.chats for row in await connection.execute(statement)})
 
     async def thread(self, chat_id: str, thread_id: str) -> ThreadWithEvents | None:
         """One thread of the chat with its events."""

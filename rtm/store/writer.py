@@ -24,7 +24,7 @@ from rtm.model.customer import Customer, CustomerBan
 from rtm.protocol import timestamps
 from rtm.protocol.errors import ApiError, InternalError, RequestTimeout, ServiceUnavailable
 from rtm.store.outage import Outage, StoreUnavailable
-from rtm.store.work import Clock, Command, Loaded, Turn, Work
+from rtm.store.work import Clock, Command, Loaded, Needs, Turn, Work
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +107,20 @@ class Writer:
             self._unanswered.append(command)
             if self._sweeper is None:
                 self._sweep()
+
+    async def perform(self, license_id: int, needs: Needs, apply: Callable[[Work], Any]) -> Any:
+        """Run a command that nobody has asked for, and wait for it; what `apply` gives. Raises ApiError."""
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(result: Any) -> None:
+            if not outcome.done():  # somebody waits still
+                outcome.set_result(result)
+
+        self.submit(Command(license_id, needs, apply, done))
+        result = await outcome
+        if isinstance(result, ApiError):
+            raise result
+        return result
 
     def settled(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
         """Of one license's pushes, read from the outbox in order: those before what is being committed here.

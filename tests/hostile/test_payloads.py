@@ -409,6 +409,47 @@ CASES: dict[str, Case] = {
         {"chat_id": "$chat", "user_id": "jones@example.com", "user_type": "agent"},
         wrong("`user_id` is not an agent of the chat"),
     ),
+    # transfer_chat, list_agents_for_transfer
+    "transfer nothing": ("transfer_chat", {}, wrong("`id` is required")),
+    "transfer a chat of another license": ("transfer_chat", {"id": "$foreign"}, NO_CHAT),
+    "transfer an inactive chat": ("transfer_chat", {"id": "$closed"}, INACTIVE),
+    "transfer to a string": ("transfer_chat", {"id": "$chat", "target": "1"}, wrong("`target` must be an object")),
+    "transfer to a group by an agent's id": (
+        "transfer_chat",
+        {"id": "$chat", "target": {"type": "group", "ids": ["smith@example.com"]}},
+        wrong("`target.ids` must have the id of each group as an integer"),
+    ),
+    "transfer to a group before the first": (
+        "transfer_chat",
+        {"id": "$chat", "target": {"type": "group", "ids": [-1]}},
+        wrong("`target.ids[0]` must be the id of a group or an agent"),
+    ),
+    "transfer to too many": (
+        "transfer_chat",
+        {"id": "$chat", "target": {"type": "group", "ids": list(range(201))}},
+        wrong("`target.ids` must have at most 200 elements"),
+    ),
+    "transfer to a group that is not there": (
+        "transfer_chat",
+        {"id": "$chat", "target": {"type": "group", "ids": [2**31 - 1]}},
+        ("not_found", "Group not found: 2147483647"),
+    ),
+    "transfer to an agent of another license": (
+        "transfer_chat",
+        {"id": "$chat", "target": {"type": "agent", "ids": ["owner@elsewhere.test"]}},
+        NO_AGENT,
+    ),
+    "transfer with a string for a boolean": (
+        "transfer_chat",
+        {"id": "$chat", "ignore_agents_availability": "yes"},
+        wrong("`ignore_agents_availability` must be a boolean"),
+    ),
+    "agents for the transfer of no chat": ("list_agents_for_transfer", {}, wrong("`chat_id` is required")),
+    "agents for the transfer of a chat of another license": (
+        "list_agents_for_transfer",
+        {"chat_id": "$foreign"},
+        NO_CHAT,
+    ),
     # send_event
     "no event": ("send_event", {"chat_id": "$chat"}, wrong("`event` is required")),
     "event a string": ("send_event", {"chat_id": "$chat", "event": "hello"}, wrong("`event` must be an object")),

@@ -8,13 +8,15 @@ from rtm.model.pushes import RoutingStatusSet
 from rtm.model.requests.sessions import ListRoutingStatuses, SetAwayStatus, SetRoutingStatus
 from rtm.model.responses import AgentStatus, Done
 from rtm.protocol.errors import AuthorizationError, NotFound, ValidationError
-from rtm.routing.presence import Change, Member
+from rtm.routing.presence import ACCEPTING_CHATS, Change, Member
 
 _EVERYONE = Audience(everyone=True)
 
 
 def tell_status(context: Context, agent_id: str, change: Change) -> None:
-    """Push the new status, if it is another one, after the answer."""
+    """Push the new status, if it is another one, after the answer; who accepts chats now may be given one."""
+    if change.before != change.after == ACCEPTING_CHATS:
+        context.after_reply.append(lambda: context.services.poke(context.identity.license_id))
     if change.before != change.after and not change.told:
         told: RoutingStatusSet = {"agent_id": agent_id, "status": change.after}
         context.publish("routing_status_set", told, _EVERYONE)

@@ -10,6 +10,7 @@ from rtm.access.directory import AgentRecord, Directory
 from rtm.model import shown
 from rtm.model.chat import Chat, ChatUser, EventBody, Thread
 from rtm.model.customer import Customer
+from rtm.routing.queue import shown as queue
 from rtm.store.customers import CustomerWithChats
 
 FindCustomer = Callable[[str], Customer | None]
@@ -35,29 +36,12 @@ _NOT_COUNTED: shown.Statistics = {
 
 def user(of: ChatUser, directory: Directory, customer: FindCustomer) -> shown.User:
     """A user of a chat: Agent or Customer."""
-    return _customer(of, customer(of.id)) if of.type == "customer" else _agent(of, directory.agents.get(of.id))
+    return _customer(of, customer(of.id)) if of.type == "customer" else directory.shown(of)
 
 
 def users(of: Chat, directory: Directory, customer: FindCustomer) -> list[shown.User]:
     """All users that the chat has or had."""
     return [user(each, directory, customer) for each in of.users.values()]
-
-
-def _agent(of: ChatUser, record: AgentRecord | None) -> shown.Agent:
-    agent: shown.Agent = {
-        "id": of.id,
-        "type": "agent",
-        "present": of.present,
-        "avatar": (record.avatar if record is not None else None) or "",
-        "visibility": of.visibility,
-    }
-    if record is not None:
-        agent["name"] = record.name
-        if record.email is not None:
-            agent["email"] = record.email
-    if of.events_seen_up_to is not None:
-        agent["events_seen_up_to"] = of.events_seen_up_to
-    return agent
 
 
 def _customer(of: ChatUser, record: Customer | None) -> shown.Customer:
@@ -125,6 +109,8 @@ def thread(of: Thread, events: list[EventBody]) -> shown.Thread:
     }
     if of.tags:
         seen["tags"] = of.tags
+    if of.queued_at is not None:
+        seen["queue"] = queue(of)
     if of.previous_thread_id is not None:
         seen["previous_thread_id"] = of.previous_thread_id
     if of.next_thread_id is not None:
@@ -150,6 +136,8 @@ def thread_summary(of: Thread) -> shown.ThreadSummary:
     }
     if of.tags:
         seen["tags"] = of.tags
+    if of.queued_at is not None:
+        seen["queue"] = queue(of)
     return seen
 
 

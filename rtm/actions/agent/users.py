@@ -10,6 +10,7 @@ from rtm.model.pushes import UserAddedToChat, UserRemovedFromChat
 from rtm.model.requests.chats import AddUserToChat, RemoveUserFromChat
 from rtm.model.responses import Done
 from rtm.model.system_messages import system_message
+from rtm.routing.handover import set_unassigned
 from rtm.store.work import Needs, Work
 
 
@@ -18,7 +19,10 @@ def _needs_of_adding(payload: AddUserToChat) -> Needs:
 
 
 @action(
-    AGENT, scopes=scopes_for("chats", "rw"), pushes=("user_added_to_chat", "incoming_event"), needs=_needs_of_adding
+    AGENT,
+    scopes=scopes_for("chats", "rw"),
+    pushes=("user_added_to_chat", "incoming_event", "chat_properties_updated", "thread_properties_updated"),
+    needs=_needs_of_adding,
 )
 def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Done:
     """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it.
@@ -41,6 +45,8 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
         "requester_id": context.identity.agent_id,
     }
     work.push("user_added_to_chat", told, chat.key_audience(user.visibility))
+    if user.type == "agent":
+        set_unassigned(work, chat, unassigned=False)
     if not first:
         work.post(chat, _arrival(context, work, user))
     return {}
@@ -73,7 +79,7 @@ def remove_user_from_chat(context: Context, work: Work, payload: RemoveUserFromC
     user = chat.member(payload.user_id)
     visibility = user.visibility if user is not None else "all"
     audience = chat.key_audience(visibility)
-    chat.remove_user(payload.user_id)
+    chat.remove_user(payload.user_id, declined=True)
     told: UserRemovedFromChat = {
         "chat_id": chat.id,
         "thread_id": chat.active_thread().id,

@@ -9,6 +9,8 @@ from rtm.model.events import NewEvent, visible_to_all
 from rtm.model.payload import (
     AtMost,
     Between,
+    Expected,
+    GroupId,
     GroupIds,
     Id,
     Payload,
@@ -207,6 +209,48 @@ class UnfollowChat(Payload):
     """`unfollow_chat`"""
 
     id: Id
+
+
+class TransferTarget(Payload):
+    """Who is to have a chat: one of the agents named, or of the agents of the groups named."""
+
+    type: Literal["group", "agent"]
+    ids: Annotated[
+        list[Annotated[GroupId | Id, Expected("must be the id of a group or an agent")]],
+        Field(min_length=1, max_length=200),
+    ]
+
+    @model_validator(mode="after")
+    def _of_type(self) -> Self:
+        kind, expected = (int, "an integer") if self.type == "group" else (str, "a string")
+        if not all(isinstance(each, kind) for each in self.ids):
+            raise refusal(f"must have the id of each {self.type} as {expected}", "ids")
+        return self
+
+    @property
+    def group_ids(self) -> list[int]:
+        """The groups named, each once."""
+        return [each for each in dict.fromkeys(self.ids) if isinstance(each, int)]
+
+    @property
+    def agent_ids(self) -> list[str]:
+        """The agents named, each once."""
+        return [each for each in dict.fromkeys(self.ids) if isinstance(each, str)]
+
+
+class TransferChat(Payload):
+    """`transfer_chat`; without a target it stays within its groups."""
+
+    id: Id
+    target: TransferTarget | None = None
+    ignore_agents_availability: bool = False
+    ignore_requester_presence: bool = False
+
+
+class ListAgentsForTransfer(Payload):
+    """`list_agents_for_transfer`"""
+
+    chat_id: Id
 
 
 class AddUserToChat(Payload):

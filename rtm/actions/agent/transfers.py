@@ -1,0 +1,150 @@
+"""Giving a chat to other agents and groups."""
+
+from collections.abc import Iterable, Sequence
+
+from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.access.directory import Directory
+from rtm.access.scopes import of_role
+from rtm.actions.agent import structures
+from rtm.actions.agent.chats import check_agent
+from rtm.actions.context import Context
+from rtm.actions.registry import AGENT, RTM, action
+from rtm.model.audience import Audience
+from rtm.model.chat import Chat
+from rtm.model.pushes import ChatUnfollowed, IncomingChat
+from rtm.model.requests.chats import ListAgentsForTransfer, TransferChat, TransferTarget
+from rtm.model.responses import AgentForTransfer, Done
+from rtm.model.shown import TransferredFrom
+from rtm.model.system_messages import system_message
+from rtm.protocol.errors import AgentOffline, NotFound
+from rtm.routing.handover import Handover
+from rtm.routing.presence import OFFLINE
+from rtm.store.work import Needs, Work
+
+
+def _needs_of_transfer(payload: TransferChat) -> Needs:
+    return Needs((payload.id,), users_of_chats=True, events_of_chats=True, routing=True)
+
+
+@action(
+    AGENT,
+    scopes=scopes_for("chats", "rw"),
+    pushes=(
+        "chat_transferred",
+        "incoming_chat",
+        "chat_access_updated",
+        "user_removed_from_chat",
+        "user_added_to_chat",
+        "chat_unfollowed",
+        "chat_properties_updated",
+        "thread_properties_updated",
+        "incoming_event",
+    ),
+    needs=_needs_of_transfer,
+    statuses=True,
+)
+def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
+    """Give the chat to another agent, who then has it alone, or let it wait for one.
+
+    Who had access hears of the transfer; who has it only now is shown the chat as one that comes in.
+    """
+    chat = work.chat(payload.id)
+    check_reach(context.identity, "chats", "rw", chat, context.group_ids)
+    chat.active_thread()
+    if not payload.ignore_requester_presence:
+        check_present(context.identity, chat)
+    handover = Handover(work, context.directory, context.statuses, context.identity.agent_id)
+    group_ids = _group_ids(context.directory, chat, payload.target)
+    agent_id = _find_agent(context, handover, chat, group_ids, payload.target)
+    if agent_id is None and not (payload.ignore_agents_availability and handover.may_wait(chat, group_ids)):
+        raise AgentOffline("No agent of `target` is available" if payload.target else "No other agent is available")
+    left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
+    newcomers = _newcomers(context.directory, chat, group_ids)
+    handover.transfer(chat, "manual", agent_id, group_ids)
+    _show(context, work, chat, left, newcomers)
+    _unfollow_strangers(context.directory, work, chat)
+    initiator, targets = context.directory.name_of(context.identity.agent_id), _names(context.directory, chat, payload)
+    work.post(chat, system_message("chat_transferred", work.now(), initiator=initiator, targets=targets))
+    return {}
+
+
+def _group_ids(directory: Directory, chat: Chat, target: TransferTarget | None) -> list[int]:
+    """The groups that the chat is to be in. Raises NotFound."""
+    if target is None or target.type == "agent":
+        return chat.group_ids
+    for group_id in target.group_ids:
+        if group_id not in directory.groups:
+            raise NotFound(f"Group not found: {group_id}")
+    return target.group_ids
+
+
+def _find_agent(
+    context: Context, handover: Handover, chat: Chat, group_ids: Sequence[int], target: TransferTarget | None
+) -> str | None:
+    """Who is to have the chat: of agents named whoever is not offline. Raises NotFound, MissingAccess."""
+    if target is None or target.type == "group":
+        return handover.find_agent(chat, group_ids)
+    for agent_id in target.agent_ids:
+        check_agent(context, agent_id, group_ids)
+    return handover.least_busy(each for each in target.agent_ids if context.statuses.get(each, OFFLINE) != OFFLINE)
+
+
+def _newcomers(directory: Directory, chat: Chat, group_ids: Iterable[int]) -> tuple[str, ...]:
+    """Agents of the groups who have no access to the chat yet."""
+    known = chat.audience("agents").agents
+    return tuple(
+        agent.id
+        for agent in directory.agents.values()
+        if agent.group_ids.isdisjoint(chat.group_ids)
+        and not agent.group_ids.isdisjoint(group_ids)
+        and agent.id not in known
+    )
+
+
+def _show(context: Context, work: Work, chat: Chat, left: TransferredFrom, newcomers: tuple[str, ...]) -> None:
+    if newcomers:
+        thread = structures.thread(chat.active_thread(), work.events_of(chat.active_thread().id))
+        told: IncomingChat = {
+            "requester_id": context.identity.agent_id,
+            "chat": structures.chat(chat, thread, context.directory, work.find_customer),
+            "transferred_from": left,
+        }
+        work.push("incoming_chat", told, Audience(agents=newcomers))
+
+
+def _unfollow_strangers(directory: Directory, work: Work, chat: Chat) -> None:
+    """Nobody goes on hearing what they could not ask for."""
+    for agent_id in list(chat.followers):
+        agent = directory.agents.get(agent_id)
+        if agent is None or (agent.group_ids.isdisjoint(chat.group_ids) and "chats--all:ro" not in of_role(agent.role)):
+            chat.unfollow(agent_id)
+            told: ChatUnfollowed = {"chat_id": chat.id}
+            work.push("chat_unfollowed", told, Audience(agents=(agent_id,)))
+
+
+def _names(directory: Directory, chat: Chat, payload: TransferChat) -> str:
+    """To whom the chat was transferred, for people."""
+    if payload.target is not None and payload.target.type == "agent":
+        return ", ".join(map(directory.name_of, payload.target.agent_ids))
+    return ", ".join(directory.groups[each].name for each in chat.group_ids if each in directory.groups)
+
+
+@action(AGENT)
+async def list_agents_for_transfer(context: Context, payload: ListAgentsForTransfer) -> list[AgentForTransfer]:
+    """The agents and bots that are here and have access to the chat, those with the fewest active chats first."""
+    license_id, services = context.identity.license_id, context.services
+    chat = await services.queries.chat(license_id, payload.chat_id)
+    if chat is None:
+        raise NotFound("Chat not found")
+    check_reach(context.identity, "chats", "ro", chat, context.group_ids)
+    agents = {
+        agent.id: agent
+        for agent in context.directory.agents.values()
+        if agent.in_good_standing and not agent.group_ids.isdisjoint(chat.group_ids)
+    }
+    statuses = await services.presence.statuses(license_id, agents)
+    loads = await services.queries.loads(license_id)
+    here = sorted((loads[agent_id], agent_id) for agent_id, status in statuses.items() if status != OFFLINE)
+    if context.transport == RTM:  # as the samples of the reference have it
+        return [{"agent_id": agent_id, "active_chats": load} for load, agent_id in here]
+    return [{"agent_id": agent_id, "total_active_chats": load} for load, agent_id in here]

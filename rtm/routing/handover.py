@@ -1,0 +1,295 @@
+"""A chat goes to other agents, to other groups or into the queue, and all who may know are told: within one command.
+
+    transfer             by somebody's wish, or by what is decided here
+    place                a chat whose agents are gone gets another one, or waits for one, or ends
+    assign_queued        those who wait are given to those who have room
+    tell_positions       those who still wait are told where
+
+Routing statuses come from outside the transaction and may be a moment old; loads, queue and turns are as the batch has
+left them, so that nobody is given more than its limit.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Literal, cast
+
+from rtm.access.directory import AgentRecord, Directory
+from rtm.model.audience import Audience
+from rtm.model.chat import Absence, Chat, ChatUser, EventBody
+from rtm.model.properties import with_routing
+from rtm.model.pushes import (
+    ChatAccessUpdated,
+    ChatPropertiesUpdated,
+    ChatTransferred,
+    UserAddedToChat,
+    UserRemovedFromChat,
+)
+from rtm.model.shown import QueuePosition
+from rtm.model.system_messages import Kind, system_message
+from rtm.routing import queue
+from rtm.routing.assignment import Candidate, choose
+from rtm.routing.presence import ACCEPTING_CHATS
+from rtm.routing.rules import Rules
+from rtm.routing.upkeep import archive, rules_of
+from rtm.store.work import Routing, Work
+
+Reason = Literal["manual", "inactive", "assigned", "unassigned", "other"]
+
+
+class Handover:
+    """What one command, which needs routing, can do with chats; `requester_id` is who asked for it, if anybody did."""
+
+    def __init__(
+        self, work: Work, directory: Directory, statuses: Mapping[str, str], requester_id: str | None = None
+    ) -> None:
+        self._work = work
+        self._directory = directory
+        self._requester_id = requester_id
+        self._accepting = [
+            agent
+            for agent in directory.agents.values()
+            if agent.in_good_standing and statuses.get(agent.id) == ACCEPTING_CHATS
+        ]
+        self._routing: Routing | None = None
+        self._rules_of: dict[tuple[int, ...], Rules] = {}
+
+    # Who could have it
+
+    def find_agent(self, chat: Chat, group_ids: Sequence[int] | None = None) -> str | None:
+        """Who of the groups, by default the chat's, is to be given the chat; nobody who has it or has declined it."""
+        group_ids = chat.group_ids if group_ids is None else group_ids
+        wanted, rules = frozenset(group_ids), self._rules(group_ids)
+        chat_is_for_bots = not _flag(chat, "ignore_bots")
+        had = {*chat.present_ids("agent"), *chat.active_thread().declined}
+        return choose(
+            (
+                self._candidate(agent, wanted, rules)
+                for agent in self._accepting
+                if agent.id not in had and (agent.kind == "agent" or chat_is_for_bots)
+            ),
+            _recent_agent(chat) if rules.prefer_recent_agent else None,
+        )
+
+    def _candidate(self, agent: AgentRecord, group_ids: frozenset[int], rules: Rules) -> Candidate:
+        groups = [
+            self._directory.groups[each] for each in group_ids & agent.group_ids if each in self._directory.groups
+        ]
+        known = self._known()
+        # A bot takes part where it is named only: it is in group 0 without anybody having wished so.
+        default = "normal" if agent.kind == "agent" else "none"
+        return Candidate(
+            agent_id=agent.id,
+            priorities=tuple(group.priorities.get(agent.id, default) for group in groups),
+            load=known.loads[agent.id],
+            limit=min(agent.max_chats_count, rules.max_agent_active_chats),
+            given_at=known.turns.get(agent.id, ""),
+        )
+
+    def _rules(self, group_ids: Sequence[int]) -> Rules:
+        key = tuple(group_ids)
+        if key not in self._rules_of:
+            self._rules_of[key] = rules_of(self._directory, key)
+        return self._rules_of[key]
+
+    def _known(self) -> Routing:
+        if self._routing is None:
+            self._routing = self._work.routing()
+        return self._routing
+
+    def least_busy(self, agent_ids: Iterable[str]) -> str | None:
+        """Who of the agents has the fewest chats; those who accept chats first."""
+        accepting = {agent.id for agent in self._accepting}
+        known = self._known()
+        return min(
+            agent_ids,
+            key=lambda each: (each not in accepting, known.loads[each], known.turns.get(each, ""), each),
+            default=None,
+        )
+
+    def may_wait(self, chat: Chat, group_ids: Sequence[int] | None = None) -> bool:
+        """Whether the chat may wait for an agent of the groups, by default its own."""
+        rules = self._rules(chat.group_ids if group_ids is None else group_ids)
+        is_queued = chat.queued_at is not None
+        return chat.continuous or (rules.queue_enabled and len(self._known().queue) - is_queued < rules.queue_limit)
+
+    # What becomes of it
+
+    def transfer(
+        self, chat: Chat, reason: Reason, agent_id: str | None, group_ids: Sequence[int] | None = None
+    ) -> None:
+        """Let the agent have the chat, or let it wait for one, in the same groups or in others.
+
+        All who had access before are told; who has it only now is not.
+        """
+        before = chat.key_audience()
+        leaving = [user for user in chat.users.values() if user.present and user.type == "agent"]
+        leaving = [user for user in leaving if user.id != agent_id or user.visibility != "all"]
+        groups = list(chat.group_ids if group_ids is None else dict.fromkeys(group_ids))
+        has_moved = set(groups) != set(chat.group_ids)
+        hidden_from = {user.id: chat.key_audience(user.visibility) for user in leaving}
+        for user in leaving:
+            chat.remove_user(user.id, declined=reason == "manual" and user.id != agent_id)
+        if has_moved:
+            chat.move(groups)
+        joined = ChatUser(agent_id, "agent") if agent_id is not None and chat.member(agent_id) is None else None
+        if joined is not None:
+            chat.add_user(joined)
+        self._routing = None
+        if agent_id is not None:
+            self._work.gave(agent_id)
+        elif not chat.continuous:
+            self._enqueue(chat)
+        self._tell_transfer(chat, reason, agent_id, before)
+        if has_moved:
+            access: ChatAccessUpdated = {"id": chat.id, "access": {"group_ids": groups}}
+            self._work.push("chat_access_updated", access, before)
+        for user in leaving:
+            self._tell_removed(chat, user.id, reason, hidden_from[user.id])
+        if joined is not None:
+            self._tell_added(chat, joined, reason, before)
+        set_unassigned(self._work, chat, unassigned=agent_id is None)
+
+    def _enqueue(self, chat: Chat) -> None:
+        chat.enqueue(self._work.now())
+        self._routing = None
+        chat.set_queue_position(queue.positions(self._queue())[chat.id])
+
+    def place(self, chat: Chat, because: Absence | Literal["other"]) -> None:
+        """Give a chat whose agents are gone to another one, let it wait for one, or close it."""
+        if not chat.routed or chat.queued_at is not None or _flag(chat, "ignore_agents_routing"):
+            return
+        gone = self._names(chat.present_ids("agent"))
+        if chat.continuous and not gone and _flag(chat, "unassigned"):
+            return  # it waits for somebody who takes it up
+        agent_id = self._find_next(chat)
+        if agent_id is not None:
+            self.transfer(chat, "assigned", agent_id)
+            added = self._names([agent_id])
+            names = {"agent": added} if because == "other" else {"agent_added": added, "agent_removed": gone}
+            self._work.post(chat, self._message(f"routing.assigned_{because}", names))
+            return
+        names = {} if because == "other" else {"agent": gone}
+        if self.may_wait(chat):
+            self.transfer(chat, "unassigned", None)
+            self._work.post(chat, self._message(f"routing.unassigned_{because}", names))
+        else:
+            archive(self._work, chat, self._message(f"routing.archived_{because}", names))
+
+    def replace_silent(self, chat: Chat, after_min: float) -> None:
+        """Give a chat whose agents do not answer to another one, if there is one."""
+        agent_id = self._find_next(chat)
+        if agent_id is not None:
+            removed = self._names(chat.present_ids("agent"))
+            self.transfer(chat, "inactive", agent_id)
+            names = {"agent_added": self._names([agent_id]), "agent_removed": removed, "duration": f"{after_min:g}"}
+            self._work.post(chat, self._message("routing.assigned_inactive", names))
+
+    def _message(self, kind: str, text_vars: dict[str, Any]) -> EventBody:
+        return system_message(cast("Kind", kind), self._work.now(), **text_vars)
+
+    def _names(self, agent_ids: Iterable[str]) -> str:
+        return ", ".join(map(self._directory.name_of, agent_ids))
+
+    def assign_queued(self) -> None:
+        """Give those who wait to those who have room, in order."""
+        if self._accepting:
+            for chat in self._queue():
+                agent_id = self._find_next(chat)
+                if agent_id is not None:
+                    self.transfer(chat, "assigned", agent_id)
+
+    def _find_next(self, chat: Chat) -> str | None:
+        """Who is to be given the chat without anybody's wish."""
+        is_manual = self._rules(chat.group_ids).manual_routing or _flag(chat, "ignore_agents_routing")
+        return None if is_manual else self.find_agent(chat)
+
+    # What is told
+
+    def tell_positions(self) -> None:
+        """Tell the places of those who wait, as far as they have changed."""
+        waiting = self._queue()
+        places = queue.positions(waiting)
+        moved: dict[frozenset[int], list[Chat]] = {}
+        for chat in waiting:
+            if chat.set_queue_position(places[chat.id]):
+                moved.setdefault(frozenset(chat.group_ids), []).append(chat)
+        for group_ids, chats in moved.items():
+            told: list[QueuePosition] = [
+                {"chat_id": chat.id, "thread_id": chat.active_thread().id, "queue": queue.wait(places[chat.id])}
+                for chat in chats
+            ]
+            listeners = [chat.audience("all") for chat in chats]
+            audience = Audience(
+                agents=tuple(dict.fromkeys(chain.from_iterable(each.agents for each in listeners))),
+                groups=tuple(sorted(group_ids)),
+                customers=tuple(chain.from_iterable(each.customers for each in listeners)),
+            )
+            self._work.push("queue_positions_updated", told, audience)
+
+    def _queue(self) -> list[Chat]:
+        return queue.in_order(self._known().queue, lambda chat: self._rules(chat.group_ids).queue_routing_priority)
+
+    def _tell_transfer(self, chat: Chat, reason: Reason, agent_id: str | None, to: Audience) -> None:
+        thread = chat.active_thread()
+        told: ChatTransferred = {
+            "chat_id": chat.id,
+            "thread_id": thread.id,
+            "reason": reason,
+            "transferred_to": {"group_ids": chat.group_ids},
+        }
+        if agent_id is not None:
+            told["transferred_to"]["agent_ids"] = [agent_id]
+        if self._requester_id is not None:
+            told["requester_id"] = self._requester_id
+        if thread.queued_at is not None:
+            told["queue"] = queue.shown(thread)
+        self._work.push("chat_transferred", told, to)
+
+    def _tell_removed(self, chat: Chat, agent_id: str, reason: Reason, to: Audience) -> None:
+        told: UserRemovedFromChat = {
+            "chat_id": chat.id,
+            "thread_id": chat.active_thread().id,
+            "user_id": agent_id,
+            "reason": reason,
+        }
+        if self._requester_id is not None:
+            told["requester_id"] = self._requester_id
+        self._work.push("user_removed_from_chat", told, to)
+
+    def _tell_added(self, chat: Chat, user: ChatUser, reason: Reason, to: Audience) -> None:
+        told: UserAddedToChat = {
+            "chat_id": chat.id,
+            "thread_id": chat.active_thread().id,
+            "user": self._directory.shown(user),
+            "reason": reason,
+        }
+        if self._requester_id is not None:
+            told["requester_id"] = self._requester_id
+        self._work.push("user_added_to_chat", told, to)
+
+
+def set_unassigned(work: Work, chat: Chat, *, unassigned: bool) -> None:
+    """Let the properties of chat and thread tell whether an agent has it; who hears of the chat hears of them."""
+    if _flag(chat, "unassigned") is unassigned:
+        return
+    work.set_routing(chat, unassigned=unassigned)
+    values = {"unassigned": True, "pinned": True} if unassigned else {"unassigned": False}
+    chat.set_properties(with_routing(chat.properties, **values))
+    told: ChatPropertiesUpdated = {"chat_id": chat.id, "properties": {"routing": dict(values)}}
+    work.push("chat_properties_updated", told, chat.audience("all"))
+
+
+def _flag(chat: Chat, name: str) -> bool:
+    """Whether the chat or its open thread has this property of routing."""
+    of_chat, of_thread = chat.properties, chat.active_thread().properties
+    return any(properties.get("routing", {}).get(name) is True for properties in (of_chat, of_thread))
+
+
+def _recent_agent(chat: Chat) -> str | None:
+    """Who of the agents has written last."""
+    last = [each["event"] for each in chat.last_events.values()]
+    by_agents = [
+        each for each in last if each.get("author_id") in chat.users and chat.users[each["author_id"]].type == "agent"
+    ]
+    newest = max(by_agents, key=lambda each: each["created_at"], default=None)
+    return None if newest is None else newest["author_id"]

@@ -1,0 +1,202 @@
+"""Chats go to other agents, to other groups and into the queue, and those who may know are told."""
+
+from typing import Any
+
+from tests.world import SALES, SUPPORT, Client, Refused, World
+
+
+def to_group(*ids: int) -> dict[str, Any]:
+    return {"type": "group", "ids": list(ids)}
+
+
+def to_agent(world: World, *names: str) -> dict[str, Any]:
+    return {"type": "agent", "ids": [world.id(name) for name in names]}
+
+
+async def test_a_chat_is_transferred_to_an_agent(either_world: World) -> None:
+    world = either_world
+    alice, bob, carol = await world.agents("alice", "bob", "carol")
+    chat = await world.chat(alice, users=["ada"], texts=["hello"])
+
+    assert await alice.call("transfer_chat", id=chat.id, target=to_agent(world, "bob")) == {}
+
+    for client in (alice, bob):
+        assert await client.next_push("chat_transferred") == {
+            "chat_id": chat.id,
+            "thread_id": chat.thread_id,
+            "requester_id": alice.id,
+            "reason": "manual",
+            "transferred_to": {"group_ids": [SALES], "agent_ids": [bob.id]},
+        }
+        removed = await client.next_push("user_removed_from_chat")
+        assert (removed["user_id"], removed["reason"], removed["requester_id"]) == (alice.id, "manual", alice.id)
+        added = await client.next_push("user_added_to_chat")
+        assert (added["user"]["id"], added["user"]["present"], added["reason"]) == (bob.id, True, "manual")
+    message = (await bob.next_push("incoming_event"))["event"]
+    assert (message["type"], message["text"]) == ("system_message", "Alice transferred the chat to Bob")
+    for client in (alice, bob, carol):
+        await client.hears_nothing_more()
+    shown = await bob.call("get_chat", chat_id=chat.id)
+    assert {user["id"]: user["present"] for user in shown["users"]} == {
+        alice.id: False,
+        bob.id: True,
+        world.id("ada"): True,
+    }
+
+
+async def test_a_chat_is_transferred_to_a_group_and_those_who_did_not_know_it_are_shown_it(either_world: World) -> None:
+    world = either_world
+    alice, bob, carol, erin = await world.agents("alice", "bob", "carol", "erin")
+    chat = await world.chat(alice, users=["ada"], texts=["hello"])
+
+    await alice.call("transfer_chat", id=chat.id, target=to_group(SUPPORT))
+
+    for client in (alice, bob):
+        told = await client.next_push("chat_transferred")
+        assert told["transferred_to"] == {"group_ids": [SUPPORT], "agent_ids": [carol.id]}
+        assert await client.next_push("chat_access_updated") == {"id": chat.id, "access": {"group_ids": [SUPPORT]}}
+        await client.next_push("user_removed_from_chat")
+        await client.next_push("user_added_to_chat")
+    incoming = await carol.next_push("incoming_chat")
+    assert incoming["requester_id"] == alice.id
+    assert incoming["transferred_from"] == {"group_ids": [SALES], "agent_ids": [alice.id]}
+    assert incoming["chat"]["access"] == incoming["chat"]["thread"]["access"] == {"group_ids": [SUPPORT]}
+    assert [event["text"] for event in incoming["chat"]["thread"]["events"]] == ["hello"]
+    assert {user["id"]: user["present"] for user in incoming["chat"]["users"]}[carol.id]
+    assert (await carol.next_push("incoming_event"))["event"]["text"] == "Alice transferred the chat to Support"
+    for client in (alice, bob, carol, erin):
+        await client.hears_nothing_more()
+
+
+async def test_within_its_group_a_chat_goes_to_another_agent(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["ada", "bob"])
+    assert await alice.refused("transfer_chat", id=chat.id) == Refused("agent_offline", "No other agent is available")
+
+    dave = await world.agent("dave")
+    await alice.call("transfer_chat", id=chat.id)
+
+    told = await dave.next_push("chat_transferred")
+    assert told["transferred_to"] == {"group_ids": [SALES], "agent_ids": [dave.id]}
+    assert {(await dave.next_push("user_removed_from_chat"))["user_id"] for _ in range(2)} == {alice.id, bob.id}
+
+
+async def test_without_anybody_free_a_chat_is_refused_or_queued(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agents("alice", "bob")
+    carol = await world.agent("carol")
+    await carol.call("set_routing_status", status="not_accepting_chats")
+    chat = await world.chat(alice, users=["ada"])
+
+    refused = await alice.refused("transfer_chat", id=chat.id, target=to_group(SUPPORT))
+    assert refused == Refused("agent_offline", "No agent of `target` is available")
+    await alice.hears_nothing_more()
+
+    await alice.call("transfer_chat", id=chat.id, target=to_group(SUPPORT), ignore_agents_availability=True)
+    told = await bob.next_push("chat_transferred")
+    assert told["transferred_to"] == {"group_ids": [SUPPORT]}
+    queued_at = told["queue"]["queued_at"]
+    assert told["queue"] == {"position": 1, "wait_time": 60, "queued_at": queued_at}
+    incoming = await carol.next_push("incoming_chat")
+    assert incoming["chat"]["thread"]["queue"] == told["queue"]
+    shown = await carol.call("get_chat", chat_id=chat.id)
+    assert shown["thread"]["queue"] == told["queue"]
+    [summary] = (await carol.call("list_chats", filters={"group_ids": [SUPPORT]}))["chats_summary"]
+    assert summary["last_thread_summary"]["queue"] == told["queue"]
+
+    await carol.call("set_routing_status", status="accepting_chats")
+    told = await carol.next_push("chat_transferred")
+    assert told == {
+        "chat_id": chat.id,
+        "thread_id": chat.thread_id,
+        "reason": "assigned",
+        "transferred_to": {"group_ids": [SUPPORT], "agent_ids": [carol.id]},
+    }
+    added = await carol.next_push("user_added_to_chat")
+    assert (added["user"]["id"], added["reason"], "requester_id" in added) == (carol.id, "assigned", False)
+    assert "queue" not in (await carol.call("get_chat", chat_id=chat.id))["thread"]
+
+
+async def test_who_may_transfer_what_to_whom(world: World) -> None:
+    alice, bob, carol, dave = await world.agents("alice", "bob", "carol", "dave")
+    chat = await world.chat(alice, users=["ada"])
+
+    async def refusal(client: Client, **payload: Any) -> tuple[str, str]:
+        refused = await client.refused("transfer_chat", **payload)
+        return refused.type, refused.message
+
+    theirs = {"id": chat.id, "target": to_agent(world, "bob")}
+    assert await refusal(bob, **theirs) == ("authorization", "Requester is not a user of the chat")
+    erin = await world.agent("erin")
+    assert (await refusal(erin, **theirs, ignore_requester_presence=True))[0] == "missing_access"
+    assert await refusal(alice, id="nowhere") == ("not_found", "Chat not found")
+    assert await refusal(alice, id=chat.id, target=to_group(77)) == ("not_found", "Group not found: 77")
+    assert (await refusal(alice, id=chat.id, target=to_agent(world, "nobody")))[0] == "not_found"
+    assert (await refusal(alice, id=chat.id, target=to_agent(world, "sam")))[0] == "not_found"
+    assert (await refusal(alice, id=chat.id, target=to_agent(world, "bob", "carol")))[0] == "missing_access"
+    await dave.call("logout")
+    await alice.hears_nothing_more()
+    assert (await refusal(alice, id=chat.id, target=to_agent(world, "dave")))[0] == "agent_offline"
+    for target, message in (
+        ({"type": "group"}, "`target.ids` is required"),
+        ({"ids": [1]}, "`target.type` is required"),
+        ({"type": "team", "ids": [1]}, "`target.type` must be one of: group, agent"),
+        ({"type": "group", "ids": []}, "`target.ids` must not be empty"),
+        ({"type": "group", "ids": ["1"]}, "`target.ids` must have the id of each group as an integer"),
+        ({"type": "agent", "ids": [1]}, "`target.ids` must have the id of each agent as a string"),
+        ({"type": "agent", "ids": [None]}, "`target.ids[0]` must be the id of a group or an agent"),
+    ):
+        assert await refusal(alice, id=chat.id, target=target) == ("validation", message)
+    await alice.call("deactivate_chat", id=chat.id)
+    assert (await refusal(alice, id=chat.id, target=to_agent(world, "bob")))[0] == "chat_inactive"
+    await carol.hears_nothing_more()
+
+
+async def test_an_agent_who_accepts_no_chats_may_be_given_one_by_name(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agents("alice", "bob")
+    await bob.call("set_routing_status", status="not_accepting_chats")
+    chat = await world.chat(alice, users=["ada"])
+
+    await alice.call("transfer_chat", id=chat.id, target=to_agent(world, "dave", "bob"))
+
+    assert (await bob.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
+
+
+async def test_a_follower_who_loses_access_hears_no_more(either_world: World) -> None:
+    world = either_world
+    alice, carol, dave = await world.agents("alice", "carol", "dave")
+    chat = await world.chat(alice, users=["ada"])
+    await dave.call("follow_chat", id=chat.id)
+    await dave.forget()
+
+    await alice.call("transfer_chat", id=chat.id, target=to_group(SUPPORT))
+
+    await dave.next_push("chat_transferred")
+    while (frame := await dave.next())["action"] != "chat_unfollowed":
+        assert frame["action"] in {"chat_access_updated", "user_removed_from_chat", "user_added_to_chat"}
+    await carol.call("send_event", chat_id=chat.id, event={"type": "message", "text": "inside"})
+    await dave.hears_nothing_more()
+
+
+async def test_agents_for_a_transfer_are_those_who_are_here_the_least_busy_first(either_world: World) -> None:
+    world = either_world
+    alice, bob, carol = await world.agents("alice", "bob", "carol")
+    await bob.call("set_routing_status", status="not_accepting_chats")
+    chat = await world.chat(alice, users=["ada"])
+    await world.chat(bob, users=["grace", "alice"])
+    await world.chat(bob)  # without a customer
+
+    assert await alice.call("list_agents_for_transfer", chat_id=chat.id) == [
+        {"agent_id": bob.id, "active_chats": 1},
+        {"agent_id": alice.id, "active_chats": 2},
+    ]
+    web = await world.web("alice")
+    assert await web.call("list_agents_for_transfer", chat_id=chat.id) == [
+        {"agent_id": bob.id, "total_active_chats": 1},
+        {"agent_id": alice.id, "total_active_chats": 2},
+    ]
+    assert (await carol.refused("list_agents_for_transfer", chat_id="nowhere")).type == "not_found"
+    erin = await world.agent("erin")
+    assert (await erin.refused("list_agents_for_transfer", chat_id=chat.id)).type == "missing_access"
