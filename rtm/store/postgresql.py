@@ -21,6 +21,7 @@ from rtm.store.database import CONNECT_TIMEOUT_S, open_postgresql
 from rtm.store.kept_chats import KeptChats
 from rtm.store.outage import StoreUnavailable, reason
 from rtm.store.work import (
+    MAX_OPEN_CHATS,
     Command,
     Loaded,
     custom_ids_needed,
@@ -28,6 +29,7 @@ from rtm.store.work import (
     earlier_threads_needed,
     events_needed,
     files_needed,
+    open_chats_needed,
     routing_needed,
     threads_needed,
 )
@@ -56,6 +58,13 @@ _LOAD_CUSTOMERS = """
     SELECT c.id, c.license_id, c.name, c.email, c.created_at, c.state::text
     FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)
 """
+_FIND_OPEN_CHATS = f"""
+    SELECT k.license_id, c.id FROM unnest($1::bigint[], $2::text[]) AS k(license_id, customer_id), LATERAL (
+        SELECT chats.id FROM chat_users AS u JOIN chats ON chats.id = u.chat_id
+        WHERE u.license_id = k.license_id AND u.user_id = k.customer_id AND u.present AND chats.active
+        LIMIT {MAX_OPEN_CHATS}
+    ) AS c
+"""  # noqa: S608 - nothing but our own text
 _LOAD_QUEUES = "SELECT license_id, id FROM chats WHERE license_id = ANY($1::bigint[]) AND queued_at IS NOT NULL"
 _LOAD_LOADS = """
     SELECT busy.license_id, busy.user_id, count(*) FROM chat_users AS busy
@@ -242,8 +251,11 @@ class PostgresqlStore:
                 batch.sequences[license_id] = sequence
                 self._kept.locked(license_id, version)
         routed = routing_needed(commands)
-        queued = await self._db.fetch(_LOAD_QUEUES, routed) if routed else []
-        missing = self._find_kept(commands, queued, batch)
+        found = await self._db.fetch(_LOAD_QUEUES, routed) if routed else []
+        customers = open_chats_needed(commands)
+        if customers:
+            found += await self._db.fetch(_FIND_OPEN_CHATS, *zip(*customers, strict=True))
+        missing = self._find_kept(commands, found, batch)
         if missing:
             for chat_id, license_id, properties, state in await self._db.fetch(_LOAD_CHATS, missing):
                 chat = Chat.load(chat_id, license_id, orjson.loads(properties), orjson.loads(state))
@@ -292,11 +304,11 @@ class PostgresqlStore:
             for *key, number in await self._db.fetch(_LOAD_CUSTOM_IDS, *zip(*named, strict=True)):
                 batch.custom_ids[tuple(key)] = number
 
-    def _find_kept(self, commands: Iterable[Command], queued: Iterable[tuple[int, str]], batch: Loaded) -> list[str]:
+    def _find_kept(self, commands: Iterable[Command], found: Iterable[tuple[int, str]], batch: Loaded) -> list[str]:
         """Take what is kept of the licenses that are locked; ids of the chats that must be read."""
         missing: dict[str, None] = {}
         named = ((command.license_id, chat_id) for command in commands for chat_id in command.needs.chat_ids)
-        for license_id, chat_id in chain(named, queued):
+        for license_id, chat_id in chain(named, found):
             if chat_id not in batch.chats:
                 chat = self._kept.find(license_id, chat_id) if license_id in batch.sequences else None
                 if chat is None:

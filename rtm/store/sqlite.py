@@ -22,6 +22,7 @@ from rtm.model.files import StoredFile
 from rtm.store import rows
 from rtm.store.outage import StoreUnavailable
 from rtm.store.work import (
+    MAX_OPEN_CHATS,
     Command,
     Loaded,
     custom_ids_needed,
@@ -29,6 +30,7 @@ from rtm.store.work import (
     earlier_threads_needed,
     events_needed,
     files_needed,
+    open_chats_needed,
     routing_needed,
     threads_needed,
 )
@@ -51,6 +53,10 @@ _MESSAGES = {
 """What clients are told, by SQLite's primary error code."""
 
 _CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)"
+_OPEN_CHATS = f"""
+    SELECT chats.id FROM chat_users JOIN chats ON chats.id = chat_users.chat_id
+    WHERE chat_users.license_id = ? AND user_id = ? AND present AND active LIMIT {MAX_OPEN_CHATS}
+"""
 _TURNS = "SELECT agent_id, given_at FROM routing_turns WHERE license_id = ?"
 _BUSY = """
     SELECT user_id, chat_id FROM chat_users AS busy INDEXED BY ix_chat_users_busy
@@ -84,6 +90,9 @@ class SqliteStore:
     async def begin(self, commands: Sequence[Command]) -> Loaded:
         self._batch = batch = Loaded()
         wanted = {chat_id for command in commands for chat_id in command.needs.chat_ids}
+        customers_with_chats = open_chats_needed(commands)
+        if customers_with_chats:
+            wanted.update(await self._run(lambda: self._find_open_chats(customers_with_chats)))
         routed = routing_needed(commands)
         if routed:
             wanted.update(await self._run(lambda: self._load_queues(routed)))
@@ -174,6 +183,9 @@ class SqliteStore:
         for license_id in license_ids:
             query = "SELECT id, sequence FROM licenses WHERE id = ?"
             self._sequences.update(self._db.execute(query, (license_id,)).fetchall())
+
+    def _find_open_chats(self, customers: list[tuple[int, str]]) -> list[str]:
+        return [chat_id for key in customers for (chat_id,) in self._db.execute(_OPEN_CHATS, key)]
 
     def _load_queues(self, license_ids: list[int]) -> list[str]:
         query = "SELECT id FROM chats WHERE license_id = ? AND queued_at IS NOT NULL"

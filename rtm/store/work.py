@@ -21,12 +21,17 @@ from rtm.model.pushes import IncomingEvent, ThreadPropertiesUpdated
 from rtm.protocol.errors import NotFound, ValidationError
 from rtm.protocol.identifiers import event_id, event_number
 
+MAX_OPEN_CHATS = 100
+"""Of one customer, who has one in most cases."""
+
 
 class Needs(NamedTuple):
     """What must be loaded before a command can run."""
 
     chat_ids: tuple[str, ...] = ()
     customer_ids: tuple[str, ...] = ()
+    open_chats_of_customers: bool = False
+    """Also the open chats of these customers, MAX_OPEN_CHATS of each at most. Only for a command that stores."""
     users_of_chats: bool = False
     """Also the customers that the chats have, because the command shows them."""
     events_of_chats: bool = False
@@ -106,6 +111,18 @@ class Command:
     expires_at: float = 0.0
     """On the monotonic clock; given by the writer, unless the command has waited for its turn before."""
     answered: bool = False
+
+
+def open_chats_needed(commands: Iterable[Command]) -> list[tuple[int, str]]:
+    """License and id of the customers whose open chats the commands need."""
+    return list(
+        {
+            (command.license_id, customer_id): None
+            for command in commands
+            if command.needs.open_chats_of_customers
+            for customer_id in command.needs.customer_ids
+        }
+    )
 
 
 def routing_needed(commands: Iterable[Command]) -> list[int]:
@@ -258,6 +275,17 @@ class Work:
     def find_customer(self, customer_id: str) -> Customer | None:
         """A customer of the requester's license, if it was loaded."""
         return self._loaded.customers.get((self.license_id, customer_id))
+
+    def open_chats_of(self, customer: Customer) -> list[Chat]:
+        """Those that the customer is in, the oldest first, for a command that needs them."""
+        found = [
+            chat
+            for chat in self._loaded.chats.values()
+            if chat.license_id == self.license_id and chat.active and chat.member(customer.id) is not None
+        ]
+        for chat in found:
+            self._revisions.setdefault(chat.id, chat.revision)
+        return sorted(found, key=lambda chat: (chat.sorted_at, chat.id))
 
     def save(self, customer: Customer) -> None:
         """Store a customer as it is now."""

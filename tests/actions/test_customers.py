@@ -10,7 +10,7 @@ from rtm.model.requests.customers import UpdateCustomer
 from rtm.protocol.errors import ValidationError
 from rtm.store import tables
 from tests.actions.conftest import Enter
-from tests.actions.shapes import TIME
+from tests.actions.shapes import TIME, archived_by, said
 from tests.world import VISIT, Refused, World
 
 SESSION_FIELDS = [{"plan": "gold"}, {"cart": "3 items"}]
@@ -181,6 +181,40 @@ async def test_a_chat_shows_its_customer_as_updated(world: World) -> None:
     assert (customer["name"], customer["session_fields"]) == ("Grace H", SESSION_FIELDS)
 
 
+async def test_agents_read_in_the_chat_what_its_customer_is_called_now(either_world: World) -> None:
+    world = either_world
+    alice, bob, web = await world.agent("alice"), await world.agent("bob"), await world.web("olivia")
+    robin, ada = await world.web("robin"), world.id("ada")
+    closed = await world.chat(alice, users=["ada"])
+    await alice.call("deactivate_chat", id=closed.id)
+    chat = await world.chat(alice, users=["ada"], group=0)
+    bob.noise.add("customer_updated")
+    await bob.call("follow_chat", id=chat.id)
+    await bob.forget()
+
+    await alice.call("update_customer", id=ada, name="Ada L")
+    await web.call("update_customer", id=ada, name="Ada L", email="countess@example.net")
+    await robin.call("update_customer", id=ada, name="Ada", email="ada@example.net")
+    for nothing_new in ({"name": "Ada"}, {"email": ""}, {"address": {"city": "London"}}):
+        await alice.call("update_customer", id=ada, **nothing_new)
+
+    by_alice = "Alice has changed customer's name to Ada L"
+    by_web = "Customer's email has been changed to countess@example.net"
+    by_robin = "Customer's name and email has been changed to Ada, ada@example.net"
+    variables = {"customer_name": "Ada", "customer_email": "ada@example.net"}
+    told = [
+        said("customer_updated", by_alice, "agents", initiator="Alice", customer_name="Ada L"),
+        said("customer_updated", by_web, "agents", customer_email="countess@example.net"),
+        said("customer_updated", by_robin, "agents", **variables),
+    ]
+    for event in told:
+        push = await bob.next_push("incoming_event")
+        assert push == {"chat_id": chat.id, "thread_id": chat.thread_id, "event": event}
+    await bob.hears_nothing_more()
+    assert (await alice.call("get_chat", chat_id=chat.id))["thread"]["events"] == told
+    assert (await alice.call("get_chat", chat_id=closed.id))["thread"]["events"] == [archived_by("Alice")]
+
+
 async def test_a_customer_is_created_in_the_older_versions(either_world: World) -> None:
     world = either_world
     alice = await world.agent("alice", version="3.5", scopes=["customers:rw"])
@@ -217,7 +251,6 @@ async def test_a_ban_is_kept_and_told(either_world: World) -> None:
     world = either_world
     alice, bob = await world.agents("alice", "bob")
     erin = await world.agent("erin", scopes=["chats--access:rw"])
-    chat = await world.chat(alice, users=["ada"])
 
     for days in (1, 30):
         assert await alice.call("ban_customer", id=world.id("ada"), ban={"days": days}) == {}
@@ -237,7 +270,50 @@ async def test_a_ban_is_kept_and_told(either_world: World) -> None:
     }
     lasts = datetime.fromisoformat(ban["expires_at"]) - datetime.fromisoformat(ban["created_at"])
     assert lasts == timedelta(days=30)
-    assert (await alice.call("get_chat", chat_id=chat.id))["thread"]["active"]
+
+
+async def test_a_ban_closes_the_customers_chats(either_world: World) -> None:
+    world = either_world
+    alice, bob, dave = await world.agents("alice", "bob", "dave")
+    carol = await world.web("carol", scopes=["customers.ban:rw"])
+    closed = await world.chat(alice, users=["ada"])
+    await alice.call("deactivate_chat", id=closed.id)
+    other = await world.chat(alice, users=["grace"])
+    chats = [await world.chat(alice, users=["bob", "ada"]) for _ in range(2)]
+
+    assert await carol.call("ban_customer", id=world.id("ada"), ban={"days": 3}) == {}
+
+    await bob.next_push("customer_banned")
+    text = "Chat archived because customer was banned by Carol for 3 day(s)"
+    why = said("customer_banned", text, agent="Carol", duration="3")
+    for chat in chats:
+        place = {"chat_id": chat.id, "thread_id": chat.thread_id}
+        assert await bob.next_push("incoming_event") == {**place, "event": why}
+        assert await bob.next_push("chat_deactivated") == {**place, "user_id": world.id("carol")}
+        read = await alice.call("get_chat", chat_id=chat.id)
+        assert (read["thread"]["active"], read["thread"]["events"]) == (False, [why])
+    await bob.hears_nothing_more()
+    await dave.next_push("customer_banned")
+    for _ in chats:
+        await dave.next_push("chat_deactivated")
+    assert (await alice.call("get_chat", chat_id=other.id))["thread"]["active"]
+    assert (await alice.call("get_chat", chat_id=closed.id))["thread"]["events"] == [archived_by("Alice")]
+
+
+async def test_a_chat_that_begins_with_the_ban_of_its_customer_is_closed(either_world: World) -> None:
+    """They may be committed together."""
+    alice, ada = await either_world.agent("alice"), either_world.id("ada")
+    users = [{"id": ada, "type": "customer"}]
+    started = await alice.send("start_chat", chat={"users": users})
+    banned = await alice.send("ban_customer", id=ada, ban={"days": 3})
+    renamed = await alice.send("update_customer", id=ada, name="Ada L")
+
+    chat_id = (await alice.answer(started))["payload"]["chat_id"]
+    for request_id in (banned, renamed):
+        assert (await alice.answer(request_id))["success"]
+    thread = (await alice.call("get_chat", chat_id=chat_id))["thread"]
+    assert [event["system_message_type"] for event in thread["events"]] == ["customer_banned"]
+    assert not thread["active"]
 
 
 async def test_the_longest_ban_of_one_who_never_came(world: World, enter: Enter) -> None:

@@ -8,15 +8,17 @@ from uuid import uuid4
 
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
-from rtm.actions.registry import AGENT, action
+from rtm.actions.registry import AGENT, WEB, action
 from rtm.model.audience import Audience
 from rtm.model.customer import Customer, CustomerBan
 from rtm.model.pushes import CustomerBanned, CustomerUpdated
 from rtm.model.requests.customers import BanCustomer, CreateCustomer, GetCustomer, UpdateCustomer
 from rtm.model.responses import CustomerCreated, Done
 from rtm.model.shown import CustomerWithChats
+from rtm.model.system_messages import customer_updated, system_message
 from rtm.protocol.errors import NotFound
 from rtm.protocol.timestamps import days_after
+from rtm.routing.upkeep import archive
 from rtm.store.work import Needs, Work
 
 _EVERYONE = Audience(everyone=True)
@@ -45,19 +47,36 @@ def create_customer(context: Context, work: Work, payload: CreateCustomer) -> Cu
     return {"customer_id": customer.id}
 
 
-def _by_id(payload: UpdateCustomer | BanCustomer) -> Needs:
-    return Needs(customer_ids=(payload.id,))
+def _needs_of_updating(payload: UpdateCustomer) -> Needs:
+    called_otherwise = payload.name is not None or payload.email is not None
+    return Needs(customer_ids=(payload.id,), open_chats_of_customers=called_otherwise)
 
 
-@action(AGENT, scopes=("customers:rw",), pushes=("customer_updated",), needs=_by_id)
+@action(AGENT, scopes=("customers:rw",), pushes=("customer_updated", "incoming_event"), needs=_needs_of_updating)
 def update_customer(context: Context, work: Work, payload: UpdateCustomer) -> Done:
-    """Change some of a customer's fields; the push has those, each as it is now."""
+    """Change some of a customer's fields; the push has those, each as it is now.
+
+    The agents of the customer's open chats read there of another name or e-mail address.
+    """
     customer = work.customer(payload.id)
     changed = _changed(customer, payload)
     work.save(customer.updated(changed))
     told = cast("CustomerUpdated", {"id": customer.id, "type": "customer", **changed})
     work.push("customer_updated", told, _EVERYONE)
+    name = payload.name if payload.name and payload.name != customer.name else None
+    email = payload.email if payload.email and payload.email != customer.email else None
+    if name or email:
+        for chat in work.open_chats_of(customer):
+            work.post(chat, customer_updated(work.now(), initiator=_initiator(context), name=name, email=email))
     return {}
+
+
+def _initiator(context: Context) -> str | None:
+    """What the requester is called; None for an integration: a bot, or an application at the Web API."""
+    identity = context.identity
+    if identity.kind == "bot" or (context.transport == WEB and identity.client_id is not None):
+        return None
+    return context.directory.name_of(identity.agent_id)
 
 
 def _changed(customer: Customer, payload: UpdateCustomer) -> dict[str, Any]:
@@ -73,9 +92,18 @@ def _changed(customer: Customer, payload: UpdateCustomer) -> dict[str, Any]:
     return changed
 
 
-@action(AGENT, scopes=("customers.ban:rw",), pushes=("customer_banned",), needs=_by_id)
+def _needs_of_banning(payload: BanCustomer) -> Needs:
+    return Needs(customer_ids=(payload.id,), open_chats_of_customers=True)
+
+
+@action(
+    AGENT,
+    scopes=("customers.ban:rw",),
+    pushes=("customer_banned", "incoming_event", "chat_deactivated"),
+    needs=_needs_of_banning,
+)
 def ban_customer(context: Context, work: Work, payload: BanCustomer) -> Done:
-    """Keep a customer away for some days from now; chats stay as they are."""
+    """Keep a customer away for some days from now, and close their chats."""
     customer = work.customer(payload.id)
     now = work.now()
     work.ban(
@@ -90,4 +118,8 @@ def ban_customer(context: Context, work: Work, payload: BanCustomer) -> Done:
     )
     told: CustomerBanned = {"customer_id": customer.id, "ban": {"days": payload.ban.days}}
     work.push("customer_banned", told, _EVERYONE)
+    agent = context.directory.name_of(context.identity.agent_id)
+    for chat in work.open_chats_of(customer):
+        why = system_message("customer_banned", work.now(), agent=agent, duration=payload.ban.days)
+        archive(work, chat, why, context.identity.agent_id)
     return {}
