@@ -44,9 +44,11 @@ from rtm.routing.presence_redis import RedisPresence
 from rtm.routing.router import Router
 from rtm.routing.timers import Timers
 from rtm.settings import Limits, Settings
+from rtm.store.archive import Archive
 from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, connect, dsn
 from rtm.store.files import Files, postgresql_writes, sqlite_writes
+from rtm.store.indexer import Indexer
 from rtm.store.outbox import PostgresqlOutbox, SqliteOutbox, Trimmer
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
@@ -89,7 +91,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     queries = Queries(database)
     bus, presence, tally = _among_processes(settings, lambda *too_many: hub.evict(*too_many))  # noqa: PLW0108 - there is no hub yet
     store = _write_store(settings, database)
-    flusher, outcomes = Flusher(), Outcomes()
+    flusher, outcomes, indexer = Flusher(), Outcomes(), Indexer(database, store)
     hub = Hub(
         bus,
         lambda *place: _settled(writer, queries.pushes_after(*place)),
@@ -101,6 +103,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         store,
         lambda pushes: _tell((hub.publish, services.summaries.heard, router.committed), pushes),
         settings.limits.request_timeout_s,
+        indexer.said,
     )
     trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
@@ -117,6 +120,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         directories,
         queries,
         CustomerQueries(database),
+        Archive(database, indexer),
         writer,
         PageIds(database),
         presence,
@@ -151,7 +155,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             stack.push_async_callback(trimmer.stop)
             loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run, timers.run, services.files.run)
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
-            await stack.enter_async_context(_running(*loops, *polls, *((tally.run,) if tally else ())))
+            await stack.enter_async_context(_running(*loops, indexer.run, *polls, *((tally.run,) if tally else ())))
             await stack.enter_async_context(scraped.listening())
             stack.push_async_callback(services.summaries.stop)
             stack.push_async_callback(gateway.finish)

@@ -13,6 +13,7 @@ from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.routing.presence import Change, Presence
 from rtm.settings import Settings
+from rtm.store.archive import Archive
 from rtm.store.customers import CustomerQueries
 from rtm.store.files import Files
 from rtm.store.queries import Queries
@@ -76,6 +77,7 @@ class Services:
     directories: Directories
     queries: Queries
     customers: CustomerQueries
+    archive: Archive
     writer: Writer
     page_ids: PageIds
     presence: Presence

@@ -327,7 +327,7 @@ class Chat:
                 thread.unanswered_since = None
             elif thread.unanswered_since is None:
                 thread.unanswered_since = body["created_at"]
-        self._changed()
+        self._changed(shape=not thread.active)  # a closed one is indexed again
         return NewEvent(thread.id, thread.events_count, body, author_id)
 
     def close_thread(self) -> Thread:
@@ -444,7 +444,7 @@ class Chat:
     def set_properties(self, properties: Properties) -> None:
         """Have these properties and no others."""
         self.properties = properties
-        self._changed()
+        self._changed(shape=True)  # its thread can be found by them
 
     def set_thread_properties(self, thread: Thread, properties: Properties) -> None:
         """Let a thread of the chat, the last or an earlier one, have these properties and no others."""

@@ -106,7 +106,7 @@ def check_alone(payload: Payload, field: str, *others: str) -> None:
         return
     for other in others:
         if other in payload.model_fields_set and getattr(payload, other) is not None:
-            raise refusal(f"can't be used together with `{field}`", other)
+            raise refusal(f"can't be used together with `{field}`", type(payload).model_fields[other].alias or other)
 
 
 def _timestamp(text: str) -> str:

@@ -7,7 +7,17 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from rtm.model.shown import Chat, ChatSummary, CustomerWithChats, License, Moment, MyProfile, Status, Thread
+from rtm.model.shown import (
+    ArchivedChat,
+    Chat,
+    ChatSummary,
+    CustomerWithChats,
+    License,
+    Moment,
+    MyProfile,
+    Status,
+    Thread,
+)
 
 
 class Done(TypedDict):
@@ -36,6 +46,13 @@ class ThreadsPage(ListPage):
 
     threads: list[Thread]
     found_threads: int
+
+
+class ArchivesPage(ListPage):
+    """A page of threads with their chats; `found_chats` counts the threads of all pages."""
+
+    chats: list[ArchivedChat]
+    found_chats: int
 
 
 class FollowableChat(Chat):

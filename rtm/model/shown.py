@@ -381,6 +381,28 @@ class Chat(TypedDict):
     access: Access
 
 
+class AccessibleNeighbours(TypedDict):
+    """The next threads before and after one that the requester may see."""
+
+    previous_accessible_thread_id: NotRequired[str]
+    next_accessible_thread_id: NotRequired[str]
+
+
+class ArchivedThread(Thread, AccessibleNeighbours):
+    """A thread in the list of archives."""
+
+
+class ArchivedChat(TypedDict):
+    """A chat with one of its threads, as one agent sees it."""
+
+    id: str
+    thread: ArchivedThread
+    users: list[User]
+    properties: Properties
+    access: Access
+    is_followed: bool
+
+
 class LastEvent(TypedDict):
     """The last event of its type, and the thread that it is in."""
 

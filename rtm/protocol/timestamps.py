@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -21,6 +22,11 @@ def _to_the_second(seconds: int) -> str:
 def to_seconds(timestamp: str) -> int:
     """Whole seconds since 1970 of a time in the protocol's form."""
     return int(datetime.fromisoformat(timestamp).timestamp())
+
+
+def to_microseconds(timestamp: str) -> int:
+    """The inverse of `from_microseconds`."""
+    return (datetime.fromisoformat(timestamp) - _EPOCH) // timedelta(microseconds=1)
 
 
 def days_after(timestamp: str, days: int) -> str:

@@ -15,5 +15,7 @@ rows.py        the rows that both of them write
 queries.py     what is read of chats
 customers.py   what is read of customers
 files.py       files that were uploaded, in parts
+archive.py     the list of archives
+indexer.py     what it is found by, kept up to date
 secrets.py     secrets that all processes share
 """

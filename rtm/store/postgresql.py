@@ -96,6 +96,9 @@ _INSERT_CHATS = """
 """
 # A thread of another chat would get no `chat_id`, and is refused for that.
 _UPSERT_THREADS = """
+    WITH written_due AS (
+        INSERT INTO archive_due (license_id, thread_id) SELECT * FROM unnest($3::bigint[], $1::text[])
+    )
     INSERT INTO threads (id, chat_id, license_id, active, created_at, state)
     SELECT id, chat_id, license_id, active, created_at, state::jsonb
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[])

@@ -137,7 +137,7 @@ class Queries:
         statement = select(chats).where(chats.c.id == chat_id, chats.c.license_id == license_id)
         async with self._engine.connect() as connection:
             row = (await connection.execute(statement)).one_or_none()
-        return _chat(row) if row is not None else None
+        return as_chat(row) if row is not None else None
 
     async def customers(self, license_id: int, of: Iterable[Chat]) -> Mapping[str, Customer]:
         """The customers of these chats, by id."""
@@ -171,7 +171,7 @@ class Queries:
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
                 return None
-            [found] = await self._with_events(connection, [row])
+            [found] = await with_events(connection, [row])
             return found
 
     async def list_chats(
@@ -181,7 +181,7 @@ class Queries:
         conditions = [chats.c.license_id == license_id, self._within(reach), *self._matching(wanted)]
         key = (chats.c.sorted_at, chats.c.id)
         async with self._engine.connect() as connection:
-            return await read_page(connection, select(chats), conditions, key, order, limit, cursor, _chat)
+            return await read_page(connection, select(chats), conditions, key, order, limit, cursor, as_chat)
 
     async def list_threads(
         self,
@@ -203,14 +203,14 @@ class Queries:
             page: Page[Row[Any]] = await read_page(
                 connection, select(threads), conditions, key, order, limit, cursor, lambda row: row
             )
-            return Page(await self._with_events(connection, page.rows), page.next, page.previous, page.found)
+            return Page(await with_events(connection, page.rows), page.next, page.previous, page.found)
 
     async def snapshot(self, license_id: int, agent_id: str) -> Snapshot:
         """The open chats that the agent takes part in or follows, read in one statement with the sequence."""
         async with self._engine.connect() as connection:
             wanted = {"license_id": license_id, "agent_id": agent_id}
             rows = (await connection.execute(_SNAPSHOT, wanted)).all()
-            found = [_chat(row) for row in rows if row.id is not None]
+            found = [as_chat(row) for row in rows if row.id is not None]
             return Snapshot(rows[0].sequence, found, await self._customers(connection, license_id, found))
 
     async def sequences(self, license_ids: Collection[int]) -> Mapping[int, int]:
@@ -269,18 +269,6 @@ class Queries:
             return {}
         statement = select(customers).where(customers.c.license_id == license_id, customers.c.id.in_(ids))
         return {row.id: _customer(row) for row in await connection.execute(statement)}
-
-    async def _with_events(self, connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[ThreadWithEvents]:
-        by_thread: dict[str, list[EventBody]] = {row.id: [] for row in rows}
-        if by_thread:
-            statement = (
-                select(events.c.thread_id, events.c.body)
-                .where(events.c.thread_id.in_(by_thread))
-                .order_by(events.c.thread_id, events.c.number)
-            )
-            for thread_id, body in await connection.execute(statement):
-                by_thread[thread_id].append(body)
-        return [ThreadWithEvents(Thread(**row.state), by_thread[row.id]) for row in rows]
 
     def _within(self, reach: Reach) -> ColumnElement[bool]:
         if reach.group_ids is None:
@@ -353,8 +341,23 @@ def _customer(row: Row[Any]) -> Customer:
     return Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
 
 
-def _chat(row: Row[Any]) -> Chat:
+def as_chat(row: Row[Any]) -> Chat:
+    """A chat from its row."""
     return Chat.load(row.id, row.license_id, row.properties, row.state)
+
+
+async def with_events(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[ThreadWithEvents]:
+    """Threads from their rows, in that order."""
+    by_thread: dict[str, list[EventBody]] = {row.id: [] for row in rows}
+    if by_thread:
+        statement = (
+            select(events.c.thread_id, events.c.body)
+            .where(events.c.thread_id.in_(by_thread))
+            .order_by(events.c.thread_id, events.c.number)
+        )
+        for thread_id, body in await connection.execute(statement):
+            by_thread[thread_id].append(body)
+    return [ThreadWithEvents(Thread(**row.state), by_thread[row.id]) for row in rows]
 
 
 async def read_page(

@@ -1,6 +1,6 @@
 """Rows of the tables that a batch writes, the same for both databases; JSON columns as text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 import orjson
@@ -86,12 +86,18 @@ def shaped(changes: Changes) -> list[Chat]:
 
 def of_threads(chats: Iterable[Chat]) -> list[Row]:
     """The threads of these chats that changed."""
-    rows = []
-    for chat in chats:
-        rows += [of_thread(chat, thread) for thread in chat.changed_threads.values()]
-        if chat.thread is not None:
-            rows.append(of_thread(chat, chat.thread))
-    return rows
+    return [of_thread(chat, thread) for chat in chats for thread in _changed_threads(chat)]
+
+
+def of_archive_due(chats: Iterable[Chat]) -> list[Row]:
+    """license_id, thread_id; of the same threads."""
+    return [(chat.license_id, thread.id) for chat in chats for thread in _changed_threads(chat)]
+
+
+def _changed_threads(chat: Chat) -> Iterator[Thread]:
+    yield from chat.changed_threads.values()
+    if chat.thread is not None:
+        yield chat.thread
 
 
 def of_groups(chats: Iterable[Chat]) -> list[Row]:

@@ -302,6 +302,7 @@ def _statements(changes: Changes) -> list[Statement]:
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,"
             " chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END",
         ),
+        *_insert("archive_due (license_id, thread_id)", rows.of_archive_due(shaped)),
         *_delete_groups([chat.id for chat in shaped]),
         *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),
         *_insert(

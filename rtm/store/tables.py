@@ -20,7 +20,7 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
 metadata = MetaData(
     naming_convention={
@@ -31,6 +31,7 @@ metadata = MetaData(
     }
 )
 Json = JSON().with_variant(JSONB(), "postgresql")
+Tokens = Text().with_variant(TSVECTOR(), "postgresql")  # in SQLite with spaces between them
 
 
 def _partial_index(name: str, *columns: str, where: str) -> Index:
@@ -118,6 +119,7 @@ customers = Table(
     Column("created_at", Text, nullable=False),
     Column("state", Json, nullable=False),  # avatar, session_fields, statistics, visit, ... as the reference has them
     Index("ix_customers_license_id_created_at", "license_id", "created_at", "id"),
+    Index("ix_customers_email", "license_id", text("lower(email)")),
 )
 
 customer_bans = Table(
@@ -220,6 +222,7 @@ threads = Table(
     Column("state", Json, nullable=False),  # model.chat.Thread without what has a column of its own
     Index("ix_threads_chat_id_created_at", "chat_id", "created_at"),
     Index("ix_threads_license_id_created_at", "license_id", "created_at"),
+    _partial_index("ix_threads_active", "license_id", "id", where="active"),
 )
 
 events = Table(
@@ -263,6 +266,43 @@ file_parts = Table(
     Column("variant", Integer, primary_key=True, autoincrement=False),  # 0 the file, 1 and 2 its thumbnails
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),  # store.files.PART_BYTES, the last one less
+)
+
+# What the list of archives is filtered by, a row a thread; see store.indexer. Its tokens have inverted indexes, which
+# only the migration names: on SQLite the FTS5 table `archive_index`, kept by triggers, on PostgreSQL GIN.
+archive = Table(
+    "archive",
+    metadata,
+    # By creation of the thread, microseconds since 1970 times 1024; the rest tells threads of one microsecond apart.
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("thread_id", ForeignKey(threads.c.id, ondelete="CASCADE"), nullable=False, unique=True),
+    Column("chat_id", Text, nullable=False),
+    Column("license_id", BigInteger, nullable=False),
+    Column("events_count", Integer, nullable=False),  # so many of the thread's events are in `words`
+    Column("labels", Tokens, nullable=False),  # model.labels.of_thread
+    Column("words", Tokens, nullable=False),  # model.labels.of_events
+    Index("ix_archive_license_id_number", "license_id", "number"),
+    Index("ix_archive_chat_id_number", "chat_id", "number"),
+)
+
+# When those events of a thread happened that can be asked for by their time.
+archive_moments = Table(
+    "archive_moments",
+    metadata,
+    Column("number", ForeignKey(archive.c.number, ondelete="CASCADE"), primary_key=True),
+    Column("kind", Text, primary_key=True),  # form, greeting
+    Column("at", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# Threads that have changed since their row in `archive` was written; one may be here several times.
+archive_due = Table(
+    "archive_due",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("license_id", BigInteger, nullable=False),
+    Column("thread_id", Text, nullable=False),
+    Index("ix_archive_due_license_id_id", "license_id", "id"),
 )
 
 outbox = Table(

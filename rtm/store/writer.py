@@ -68,13 +68,21 @@ class WriteStore(Protocol):
 
 
 class Writer:
-    """Takes commands and commits them; `deliver` gets the pushes of each command after its answer."""
+    """Takes commands and commits them; `deliver` gets the pushes of each command after its answer.
+
+    `said` is told the license and the events of each before it.
+    """
 
     def __init__(
-        self, store: WriteStore, deliver: Callable[[Sequence[Envelope]], None], request_timeout_s: float
+        self,
+        store: WriteStore,
+        deliver: Callable[[Sequence[Envelope]], None],
+        request_timeout_s: float,
+        said: Callable[[int, Sequence[NewEvent]], None] = lambda *_: None,
     ) -> None:
         self._store = store
         self._deliver = deliver
+        self._said = said
         self._timeout_s = request_timeout_s
         self._queue: deque[Command] = deque()
         self._unanswered: deque[Command] = deque()
@@ -217,6 +225,8 @@ class Writer:
         self.batches += 1
         self.batch_sizes.observe(len(works))
         for command, work, outcome in works:
+            if work.events:
+                self._said(command.license_id, work.events)
             self._finish(command, outcome)
             if work.pushes:
                 self._deliver(work.pushes)

@@ -1,7 +1,7 @@
 """3.4, where it is not as 3.5.
 
 - login takes `push_notifications`, for mobile devices; nothing is sent to them.
-- list_archives calls the filter `forms` `surveys`.
+- list_archives calls the filter `forms` `surveys`, and knows no `customer_countries`.
 - Changes of auto access rules are three pushes in place of one; there are none about tags and statuses of groups.
 - A work schedule has one span a day, by the day's name.
 
@@ -11,6 +11,7 @@ Source: the public reference, "Changelog" of the Agent Chat API, and the tables 
 from typing import Any, Literal
 
 from rtm.model.payload import Payload
+from rtm.model.requests.archives import ArchivesFilters
 from rtm.model.requests.sessions import Login
 from rtm.model.shown import WorkScheduler
 from rtm.versions.differences import Differs, Object
@@ -41,6 +42,7 @@ def _span_a_day(scheduler: Object) -> Object:
 
 
 STRUCTURES = {
+    ArchivesFilters: Differs(without=("customer_countries",), renamed={"forms": "surveys"}),
     Login: Differs(fields={"push_notifications": PushNotifications}),
     WorkScheduler: Differs(shown=_span_a_day),
 }

@@ -1,6 +1,7 @@
 """3.5, where it is not as 3.6.
 
 - list_chats filters by `include_active` in place of `active`.
+- list_archives knows fewer filters.
 - A customer's `visit` is called `last_visit`; phone number, address, carts, other channels and tickets are not there.
 - A thread has neither `summary` nor `customer_visit`.
 - Rich messages and postbacks know nothing of ecommerce.
@@ -15,6 +16,7 @@ from typing import Literal
 
 from rtm.model.events import Postback, RichMessage
 from rtm.model.pushes import CustomerUpdated
+from rtm.model.requests.archives import ArchivesFilters
 from rtm.model.requests.chats import ChatsFilters
 from rtm.model.requests.customers import UpdateCustomer
 from rtm.model.requests.events import ToggledButton
@@ -91,6 +93,7 @@ _TEMPLATES = Literal["cards", "sticker", "quick_replies"]
 
 STRUCTURES = {
     ChatsFilters: Differs(without=("active",), fields={"include_active": bool}, read=_active_filter),
+    ArchivesFilters: Differs(without=("chat_ids", "thread_ids", "agent_types", "customer_id", "customer_email")),
     **dict.fromkeys((Customer, CustomerWithChats, CustomerUpdated, UpdateCustomer), _CUSTOMER),
     Statistics: Differs(without=("tickets_count",)),
     Thread: Differs(without=("summary", "customer_visit")),

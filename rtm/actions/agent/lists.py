@@ -9,6 +9,7 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model import shown
 from rtm.model.chat import Chat, Thread
+from rtm.model.requests.archives import ListArchives
 from rtm.model.requests.chats import ChatsFilters, GetChat, ListChats, ListThreads
 from rtm.model.requests.customers import CustomersFilters, ListCustomers
 from rtm.model.responses import ChatsPage, CustomersPage, FollowableChat, ListPage, ThreadsPage
@@ -22,7 +23,7 @@ _READ = scopes_for("chats", "ro")
 @action(AGENT, scopes=_READ)
 async def list_chats(context: Context, payload: ListChats) -> ChatsPage:
     """Summaries of the chats within the requester's reach, by the creation of their last thread."""
-    asked, cursor = _asked(context, "list_chats", payload)
+    asked, cursor = asked_for(context, "list_chats", payload)
     wanted = ListChats.model_validate(asked)
     license_id = context.identity.license_id
     queries = context.services.queries
@@ -38,7 +39,7 @@ async def list_chats(context: Context, payload: ListChats) -> ChatsPage:
     viewer_id = context.identity.agent_id
     return {
         "chats_summary": [structures.chat_summary(chat, viewer_id, context.directory, customers) for chat in page.rows],
-        **_page_ids(context, "list_chats", asked, page),
+        **page_ids(context, "list_chats", asked, page),
         "found_chats": page.found,
     }
 
@@ -68,7 +69,7 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     chat = await _chat(context, payload.chat_id)
     if payload.min_events_count is not None:
         return await _latest_threads(context, chat, payload.min_events_count)
-    asked, cursor = _asked(context, "list_threads", payload)
+    asked, cursor = asked_for(context, "list_threads", payload)
     wanted = ListThreads.model_validate({**asked, "chat_id": payload.chat_id})
     page = await context.services.queries.list_threads(
         payload.chat_id,
@@ -81,7 +82,7 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     return {
         "threads": _shown(context, chat, page.rows),
         "found_threads": page.found,
-        **_page_ids(context, "list_threads", asked, page),
+        **page_ids(context, "list_threads", asked, page),
     }
 
 
@@ -104,7 +105,7 @@ async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -
 @action(AGENT, scopes=("customers:ro",))
 async def list_customers(context: Context, payload: ListCustomers) -> CustomersPage:
     """The license's customers, in the versions before 3.6; no plan hides any of them."""
-    asked, cursor = _asked(context, "list_customers", payload)
+    asked, cursor = asked_for(context, "list_customers", payload)
     wanted = ListCustomers.model_validate(asked)
     page = await context.services.customers.list(
         context.identity.license_id,
@@ -118,7 +119,7 @@ async def list_customers(context: Context, payload: ListCustomers) -> CustomersP
         "customers": [structures.customer_with_chats(customer) for customer in page.rows],
         "total_customers": page.found,
         "limited_customers": 0,
-        **_page_ids(context, "list_customers", asked, page),
+        **page_ids(context, "list_customers", asked, page),
     }
 
 
@@ -171,8 +172,8 @@ def _thread_is_readable(context: Context, chat: Chat, thread: Thread) -> bool:
     return reaches_thread(context.identity, "ro", chat, thread, context.group_ids)
 
 
-def _asked(
-    context: Context, kind: str, payload: ListChats | ListThreads | ListCustomers
+def asked_for(
+    context: Context, kind: str, payload: ListChats | ListThreads | ListCustomers | ListArchives
 ) -> tuple[dict[str, Any], Cursor | None]:
     """What the first page was asked for, and where to go on."""
     if payload.page_id is not None:
@@ -180,7 +181,7 @@ def _asked(
     return payload.model_dump(by_alias=True, exclude_unset=True, exclude={"chat_id", "page_id"}), None
 
 
-def _page_ids(context: Context, kind: str, asked: Mapping[str, Any], page: Page[Any]) -> ListPage:
+def page_ids(context: Context, kind: str, asked: Mapping[str, Any], page: Page[Any]) -> ListPage:
     """Ids of the neighbouring pages, of those there are."""
     ids: ListPage = {}
     if page.next is not None:

@@ -1,0 +1,190 @@
+"""The payload of `list_archives`."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from rtm.model.payload import (
+    Expected,
+    GroupIds,
+    Id,
+    Payload,
+    SortOrder,
+    Text,
+    Timestamp,
+    check_alone,
+    check_together,
+)
+from rtm.model.requests.chats import Limit, Page, PropertyFilters
+from rtm.protocol.validation import refusal
+
+MAX_CHAT_IDS = 1000
+MAX_THREAD_IDS = 20
+MAX_VALUES = 100
+MAX_FORMS = 20
+
+EventType = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message"]
+AgentType = Literal["human", "chatbot", "ai_agent"]
+Value = Annotated[
+    Annotated[str, Text(256)] | bool | int,
+    Expected("must be a boolean, an integer or a string of at most 256 characters"),
+]
+Values = Annotated[list[Value], Field(max_length=MAX_VALUES)]
+Ids = Annotated[list[Id], Field(max_length=MAX_VALUES)]
+Tag = Annotated[str, Text(64, least=1)]
+
+
+class ValuesFilter(Payload):
+    """What a thread has of something; exactly one of the first three is given.
+
+    With `require_every_value` a thread is found, or left out, for all of the values and not for one of them.
+    """
+
+    exists: bool | None = None
+    values: Values | None = None
+    exclude_values: Values | None = None
+    require_every_value: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.exists, self.values, self.exclude_values).count(None) != 2:
+            raise refusal("must have exactly one of: exists, values, exclude_values")
+        return self
+
+
+class EventTypesFilter(Payload):
+    """The types of a thread's events; at most one of the first two is given."""
+
+    values: Annotated[list[EventType], Field(max_length=MAX_VALUES)] | None = None
+    exclude_values: Annotated[list[EventType], Field(max_length=MAX_VALUES)] | None = None
+    require_every_value: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        check_alone(self, "values", "exclude_values")
+        return self
+
+
+class GroupsFilter(Payload):
+    """The groups of the thread in which something happened."""
+
+    values: GroupIds | None = None
+    exclude_values: GroupIds | None = None
+
+
+class Occasions(Payload):
+    """What happened in a thread within a span of time, in groups."""
+
+    from_: Annotated[Timestamp | None, Field(alias="from")] = None
+    to: Timestamp | None = None
+    exists: bool | None = None
+    groups: GroupsFilter | None = None
+
+
+class FormFilter(Occasions):
+    """A form that was filled out; `values` are ids of answers, as is `answer_id`."""
+
+    type: Literal["pre_chat", "post_chat"] | None = None
+    answer_id: Id | None = None
+    values: Ids | None = None
+    exclude_values: Ids | None = None
+
+
+class GreetingsFilter(Occasions):
+    """A greeting; `values` are ids of greetings."""
+
+    values: Annotated[list[int], Field(max_length=MAX_VALUES)] | None = None
+    exclude_values: Annotated[list[int], Field(max_length=MAX_VALUES)] | None = None
+
+
+class AgentsFilter(Payload):
+    """Agents who did something."""
+
+    values: Ids | None = None
+    exclude_values: Ids | None = None
+
+
+class AgentResponseFilter(Payload):
+    """What agents said to all; with `first` only what was said first counts."""
+
+    exists: bool | None = None
+    first: bool = False
+    agents: AgentsFilter | None = None
+    groups: GroupsFilter | None = None
+
+
+class AgentTypesFilter(Payload):
+    """What the thread's agents are; each type is named once."""
+
+    all_values: Annotated[list[AgentType], Field(max_length=MAX_VALUES)] | None = None
+    any_values: Annotated[list[AgentType], Field(max_length=MAX_VALUES)] | None = None
+    exclude_values: Annotated[list[AgentType], Field(max_length=MAX_VALUES)] | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        named = [*(self.all_values or ()), *(self.any_values or ()), *(self.exclude_values or ())]
+        if len(named) != len(set(named)):
+            raise refusal("must name each agent type only once")
+        return self
+
+
+def _as_list(forms: Any) -> Any:
+    """The reference calls it an array, and shows the fields of one."""
+    return [forms] if isinstance(forms, dict) else forms
+
+
+class ArchivesFilters(Payload):
+    """What threads must be like, in all of these respects; `thread_ids` stands alone."""
+
+    query: Annotated[str, Text(1024)] | None = None
+    from_: Annotated[Timestamp | None, Field(alias="from")] = None
+    to: Timestamp | None = None
+    chat_ids: Annotated[list[Id], Field(max_length=MAX_CHAT_IDS)] | None = None
+    thread_ids: Annotated[list[Id], Field(max_length=MAX_THREAD_IDS)] | None = None
+    group_ids: GroupIds | None = None
+    properties: PropertyFilters | None = None
+    agents: ValuesFilter | None = None
+    tags: ValuesFilter | None = None
+    sales: ValuesFilter | None = None
+    goals: ValuesFilter | None = None
+    forms: Annotated[list[FormFilter], Field(max_length=MAX_FORMS), BeforeValidator(_as_list)] | None = None
+    event_types: EventTypesFilter | None = None
+    greetings: GreetingsFilter | None = None
+    agent_response: AgentResponseFilter | None = None
+    agent_types: AgentTypesFilter | None = None
+    customer_countries: ValuesFilter | None = None
+    customer_id: Id | None = None
+    customer_email: Annotated[str, Text(256, least=1)] | None = None
+
+    @model_validator(mode="after")
+    def _threads_alone(self) -> Self:
+        others = [name for name in type(self).model_fields if name != "thread_ids"]
+        check_alone(self, "thread_ids", *others)
+        return self
+
+
+class Highlights(Payload):
+    """What stands before and after each match of the query."""
+
+    pre_tag: Tag | None = None
+    post_tag: Tag | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        check_together(self, "pre_tag", "post_tag")
+        return self
+
+
+class ListArchives(Page):
+    """`list_archives`"""
+
+    filters: ArchivesFilters | None = None
+    sort_order: SortOrder = "desc"
+    limit: Limit = 10
+    highlights: Highlights | None = None
+
+    @model_validator(mode="after")
+    def _threads_on_one_page(self) -> Self:
+        if self.filters is not None and self.filters.thread_ids is not None and "limit" in self.model_fields_set:
+            raise refusal("can't be used together with `filters.thread_ids`", "limit")
+        return self

@@ -1,0 +1,340 @@
+"""Keeps `archive`, the index that lists of archives are filtered by, up to date.
+
+Commands do not write it: one that changes a thread, its access or its chat's properties notes in its transaction that
+the thread is due (`archive_due`), and events are only remembered here. Threads are indexed from there on, a few in a
+step, each step a transaction of a few milliseconds on its own; an index row holds how many of its thread's events it
+knows, so that new ones are added to it.
+
+How fresh it is: a list of archives first lets the newest 100 changed threads of its license be indexed, for up to
+0.25 s (`catch_up`). The others follow in the background within some seconds, the newest first; an open thread once
+nothing has been said in it for a second. Of an open thread, what another process was told since it was last quiet is
+not found until it is quiet or closed. What is due survives a restart; open threads are looked at when a process starts.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from time import monotonic
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Row, func, select, text, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rtm.model.chat import EventBody, NewEvent, UserType
+from rtm.model.labels import Facts, moments, of_events, of_thread
+from rtm.protocol.timestamps import to_microseconds
+from rtm.store.database import Database
+from rtm.store.outage import Outage
+from rtm.store.sqlite import SqliteStore, transaction
+from rtm.store.tables import archive, archive_due, chats, customers, events, threads
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 1.0
+PAUSE_S = 0.01
+"""Between two steps, for those who write."""
+CATCH_UP_S = 0.25
+CATCH_UP_THREADS = 100
+THREADS_IN_STEP = 10
+EVENTS_IN_STEP = 500
+
+# Any number, as long as no other program on the same PostgreSQL takes a lock of the same one.
+_LOCK = 0x61726368
+
+_UPSERT = """
+    INSERT INTO archive (number, thread_id, chat_id, license_id, events_count, labels, words)
+    VALUES (:number, :thread_id, :chat_id, :license_id, :events_count, :labels, :words)
+    ON CONFLICT (thread_id) DO UPDATE
+    SET events_count = excluded.events_count, labels = excluded.labels, words = excluded.words
+"""
+_ADD_MOMENT = "INSERT INTO archive_moments (number, kind, at) VALUES (:number, :kind, :at) ON CONFLICT DO NOTHING"
+_DONE = "DELETE FROM archive_due WHERE id = :id"
+_LOOK_AT_OPEN_THREADS = (
+    "INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id FROM threads WHERE active"
+)
+
+Statement = tuple[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a thread's row is made of."""
+
+    thread_id: str
+    created_at: str
+    facts: Facts
+    number: int
+    events_count: int
+    words: frozenset[str]
+    new_events: Sequence[tuple[int, EventBody]]
+    """Those after `events_count`, or the first of them."""
+
+
+def number(created_at: str, thread_id: str) -> int:
+    """The place of a thread in the order of archives: by its creation."""
+    [low, high] = blake2b(thread_id.encode(), digest_size=2).digest()
+    return first_number(created_at) + ((low << 8 | high) & 1023)
+
+
+def first_number(created_at: str) -> int:
+    """The least place of a thread of that moment; 1024 less than that of one a microsecond later."""
+    return to_microseconds(created_at) << 10
+
+
+class Indexer:
+    """Indexes threads for as long as `run` runs, and at once when asked to `catch_up`."""
+
+    def __init__(self, database: Database, store: object) -> None:
+        self._engine = database.engine
+        self._sqlite = store if isinstance(store, SqliteStore) else None
+        self._said: dict[int, dict[str, int]] = {}
+        """By license, the threads that got events here since they were indexed, and in which round the last one."""
+        self._round = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._outage = Outage(log, "archive_not_indexed")
+
+    def said(self, license_id: int, added: Iterable[NewEvent]) -> None:
+        """These events were stored."""
+        of_license = self._said.get(license_id)
+        if of_license is None:
+            of_license = self._said[license_id] = {}
+        for event in added:
+            of_license[event.thread_id] = self._round
+
+    async def catch_up(self, license_id: int) -> None:
+        """Index what has changed of the license's threads, within limits; whatever fails is made up for later."""
+        of_license = archive_due.c.license_id == license_id
+        deadline = monotonic() + CATCH_UP_S
+        try:
+            for _ in range(CATCH_UP_THREADS // THREADS_IN_STEP):
+                said = [
+                    (license_id, each) for each in islice(reversed(self._said.get(license_id, {})), THREADS_IN_STEP)
+                ]
+                if monotonic() > deadline or not (said or await self._is_due(of_license)):
+                    return
+                await self._step(said, of_license)
+        except Exception as error:  # noqa: BLE001 - the list is shown without
+            self._outage.noticed(error)
+
+    async def run(self) -> None:
+        """Index until cancelled; what one time misses the next makes up for."""
+        started = False
+        while True:
+            try:
+                if not started:
+                    await self._write([(_LOOK_AT_OPEN_THREADS, {})])
+                    started = True
+                await self._index_all()
+                self._outage.over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is time
+                self._outage.noticed(error)
+            await asyncio.sleep(INTERVAL_S)
+            self._round += 1
+
+    async def _index_all(self) -> None:
+        """All that is due, and the open threads in which nothing was said in the last round."""
+        quiet = [
+            (license_id, thread_id)
+            for license_id, of_license in self._said.items()
+            for thread_id, said in of_license.items()
+            if said < self._round - 1
+        ]
+        for start in range(0, len(quiet), THREADS_IN_STEP):
+            await self._step(quiet[start : start + THREADS_IN_STEP], true())
+            await asyncio.sleep(PAUSE_S)
+        while await self._is_due(true()):
+            await self._step([], true())
+            await asyncio.sleep(PAUSE_S)
+
+    async def _is_due(self, which: ColumnElement[bool]) -> bool:
+        async with self._engine.connect() as connection:
+            return await connection.scalar(select(archive_due.c.id).where(which).limit(1)) is not None
+
+    async def _step(self, said: Sequence[tuple[int, str]], due: ColumnElement[bool]) -> None:
+        """Index these threads, and the newest of those that are due."""
+        async with self._one_at_a_time:
+            for license_id, thread_id in said:
+                self._said[license_id].pop(thread_id, None)
+            left = said
+            try:
+                complete = await self._index([thread_id for _, thread_id in said], due)
+                left = [each for each in said if each[1] not in complete]
+            finally:
+                for license_id, thread_id in left:
+                    self._said[license_id].setdefault(thread_id, 0)
+
+    async def _index(self, thread_ids: Sequence[str], due: ColumnElement[bool]) -> set[str]:
+        """Index these threads and some that are due; those that are complete now."""
+        if self._sqlite is not None:
+            async with self._engine.connect() as connection:
+                statements, complete = await self._changes(connection, thread_ids, due)
+            await self._write(statements)
+            return complete
+        async with self._engine.begin() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            statements, complete = await self._changes(connection, thread_ids, due)
+            for statement, values in statements:
+                await connection.execute(text(_with_casts(statement)), values)
+            return complete
+
+    async def _write(self, statements: Sequence[Statement]) -> None:
+        if self._sqlite is not None:
+            await self._sqlite.between_batches(lambda db: _write_to_sqlite(db, statements))
+            return
+        async with self._engine.begin() as connection:
+            for statement, values in statements:
+                await connection.execute(text(statement), values)
+
+    async def _changes(
+        self, connection: AsyncConnection, thread_ids: Sequence[str], due: ColumnElement[bool]
+    ) -> tuple[list[Statement], set[str]]:
+        """What is to be written, and the ids of the threads of which that is all."""
+        newest = select(archive_due).where(due).order_by(archive_due.c.id.desc()).limit(THREADS_IN_STEP)
+        rows = (await connection.execute(newest)).all()
+        wanted = list(dict.fromkeys([*thread_ids, *(row.thread_id for row in rows)]))
+        sources, incomplete = await self._read(connection, wanted)
+        # In a thread: the words of long texts take some milliseconds.
+        statements = await asyncio.to_thread(_statements, sources)
+        statements += [(_DONE, {"id": row.id}) for row in rows if row.thread_id not in incomplete]
+        return statements, {*thread_ids} - incomplete
+
+    async def _read(self, connection: AsyncConnection, thread_ids: Sequence[str]) -> tuple[list[_Source], set[str]]:
+        """What the threads' rows are made of, and the ids of those of which that is not all."""
+        words: ColumnElement[str] = archive.c.words
+        if self._sqlite is None:
+            words = func.array_to_string(func.tsvector_to_array(archive.c.words), " ")
+        wanted = (
+            select(
+                threads.c.id,
+                threads.c.chat_id,
+                threads.c.license_id,
+                threads.c.created_at,
+                threads.c.state,
+                chats.c.state.label("chat"),
+                chats.c.properties,
+                archive.c.number,
+                archive.c.events_count,
+                words.label("words"),
+            )
+            .select_from(threads.join(chats).outerjoin(archive, archive.c.thread_id == threads.c.id))
+            .where(threads.c.id.in_(thread_ids))
+        )
+        rows = (await connection.execute(wanted)).all()
+        countries, numbers = await _countries(connection, rows), await _numbers(connection, rows)
+        sources, incomplete, left = [], set(), EVENTS_IN_STEP
+        for row in rows:
+            events_count = row.events_count or 0
+            new_events = await _events_after(connection, row.id, events_count, left)
+            left -= len(new_events)
+            if left == 0:
+                incomplete.add(row.id)
+            sources.append(
+                _Source(
+                    thread_id=row.id,
+                    created_at=row.created_at,
+                    facts=_facts(row, countries),
+                    number=numbers[row.id],
+                    events_count=events_count,
+                    words=frozenset((row.words or "").split()),
+                    new_events=new_events,
+                )
+            )
+        return sources, incomplete
+
+
+async def _events_after(
+    connection: AsyncConnection, thread_id: str, count: int, limit: int
+) -> Sequence[tuple[int, EventBody]]:
+    of_thread = events.c.thread_id == thread_id, events.c.number > count
+    wanted = select(events.c.number, events.c.body).where(*of_thread).order_by(events.c.number).limit(limit)
+    return [(row.number, row.body) for row in await connection.execute(wanted)]
+
+
+async def _numbers(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> dict[str, int]:
+    """By thread, its number or the next that no thread has; whoever else asks waits for the end of this step."""
+    numbers = {row.id: row.number for row in rows if row.number is not None}
+    new = {row.id: number(row.created_at, row.id) for row in rows if row.number is None}
+    for thread_id, free in new.items():
+        while free in numbers.values() or await _is_taken(connection, free):
+            free += 1
+        numbers[thread_id] = free
+    return numbers
+
+
+async def _is_taken(connection: AsyncConnection, wanted: int) -> bool:
+    return await connection.scalar(select(archive.c.number).where(archive.c.number == wanted)) is not None
+
+
+async def _countries(connection: AsyncConnection, rows: Iterable[Row[Any]]) -> dict[tuple[int, str], str]:
+    """By license and customer, the code of the country that they last came from."""
+    keys = {(row.license_id, user_id) for row in rows for user_id in _user_ids(row, "customer")}
+    if not keys:
+        return {}
+    license_ids, customer_ids = ({*each} for each in zip(*keys, strict=True))
+    among = customers.c.license_id.in_(license_ids), customers.c.id.in_(customer_ids)  # a few more than needed
+    found = await connection.execute(select(customers).where(*among))
+    codes = {
+        (row.license_id, row.id): row.state.get("visit", {}).get("geolocation", {}).get("country_code") for row in found
+    }
+    return {key: code.upper() for key, code in codes.items() if isinstance(code, str)}
+
+
+def _user_ids(thread: Row[Any], kind: UserType) -> list[str]:
+    of_kind = {user["id"] for user in thread.chat["users"] if user["type"] == kind}
+    return [user_id for user_id in thread.state["user_ids"] if user_id in of_kind]
+
+
+def _facts(thread: Row[Any], countries: Mapping[tuple[int, str], str]) -> Facts:
+    customer_ids = _user_ids(thread, "customer")
+    codes = (countries.get((thread.license_id, customer_id)) for customer_id in customer_ids)
+    return Facts(
+        license_id=thread.license_id,
+        chat_id=thread.chat_id,
+        group_ids=thread.state["group_ids"],
+        agent_ids=_user_ids(thread, "agent"),
+        customer_ids=customer_ids,
+        countries=[code for code in codes if code is not None],
+        tags=thread.state["tags"],
+        properties=(thread.state["properties"], thread.properties),
+    )
+
+
+def _statements(sources: Iterable[_Source]) -> list[Statement]:
+    statements: list[Statement] = []
+    for source in sources:
+        try:
+            statements += _statements_of(source)
+        except Exception:  # it must not keep the others from being indexed
+            log.exception("thread_not_indexed", thread_id=source.thread_id)
+    return statements
+
+
+def _statements_of(source: _Source) -> list[Statement]:
+    facts = source.facts
+    new_events = [body for _, body in source.new_events]
+    row = {
+        "number": source.number,
+        "thread_id": source.thread_id,
+        "chat_id": facts.chat_id,
+        "license_id": facts.license_id,
+        "events_count": source.new_events[-1][0] if source.new_events else source.events_count,
+        "labels": " ".join(sorted(of_thread(facts))),
+        "words": " ".join(sorted(of_events(facts, new_events, source.words))),
+    }
+    found = moments(facts, source.created_at, new_events)
+    return [(_UPSERT, row), *((_ADD_MOMENT, {"number": source.number, "kind": kind, "at": at}) for kind, at in found)]
+
+
+def _with_casts(statement: str) -> str:
+    """The statement for PostgreSQL, which must be told of what type tokens are."""
+    return statement.replace(":labels", "CAST(:labels AS tsvector)").replace(":words", "CAST(:words AS tsvector)")
+
+
+def _write_to_sqlite(db: sqlite3.Connection, statements: Iterable[Statement]) -> None:
+    with transaction(db):
+        for statement, values in statements:
+            db.execute(statement, values)

@@ -1,0 +1,67 @@
+"""Threads are indexed, whatever comes between: restarts, threads from before there was an index, long ones."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from rtm.settings import Settings
+from rtm.store import indexer
+from tests.world import Server, World, visiting
+
+
+async def found(by: Any, **filters: Any) -> int:
+    answer = await by.call("list_archives", filters=filters)
+    count: int = answer["found_chats"]
+    return count
+
+
+async def due(world: World) -> int:
+    async with world.server.database.engine.connect() as connection:
+        return int((await connection.execute(text("SELECT count(*) FROM archive_due"))).scalar_one())
+
+
+async def nothing_is_due(world: World) -> None:
+    async with asyncio.timeout(20):
+        while await due(world):
+            await asyncio.sleep(0.05)
+
+
+async def test_what_is_not_indexed_when_the_server_stops_is_when_it_starts_again(either_database: Settings) -> None:
+    async with Server(either_database) as server, visiting(server) as world:
+        alice = await world.agent("alice")
+        chat = await world.chat(alice, texts=["first"])
+        assert await found(alice, query="first") == 1
+        await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "second"})
+        license_id = world.license_id
+    async with Server(either_database) as server:
+        world = World(server, license_id)
+        await nothing_is_due(world)
+        olivia = await world.web("olivia")
+        assert await found(olivia, query="first second") == 1
+        await world.close()
+
+
+async def test_threads_from_before_there_was_an_index_are_found(either_database: Settings) -> None:
+    async with Server(either_database) as server, visiting(server) as world:
+        alice = await world.agent("alice")
+        chats = [await world.chat(alice, texts=[f"number {number}"]) for number in range(30)]
+        await nothing_is_due(world)
+        async with server.database.engine.begin() as connection:
+            await connection.execute(text("DELETE FROM archive"))
+            statement = "INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id FROM threads"
+            await connection.execute(text(statement))
+        await nothing_is_due(world)
+        assert await found(alice, query="number") == len(chats)
+        assert await found(alice, query="7") == 1
+
+
+async def test_a_thread_of_more_events_than_a_step_takes(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "EVENTS_IN_STEP", 30)
+    alice = await either_world.agent("alice")
+    chat = await either_world.chat(alice, texts=[f"word{number} said" for number in range(100)])
+    await nothing_is_due(either_world)
+    assert await found(alice, query="word0 word99 said") == 1
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "and more"})
+    assert await found(alice, query="more word50 said") == 1
