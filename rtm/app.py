@@ -89,7 +89,11 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     # Apart, so that neither a revocation nor a look at the health waits for a connection of the pool.
     watched = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
     queries = Queries(database)
-    bus, presence, tally = _among_processes(settings, lambda *too_many: hub.evict(*too_many))  # noqa: PLW0108 - there is no hub yet
+    bus, presence, tally = _among_processes(
+        settings,
+        lambda *too_many: hub.evict(*too_many),  # noqa: PLW0108 - there is no hub yet
+        lambda license_id: timers.agents_may_be_gone(license_id),  # noqa: PLW0108 - nor timers
+    )
     store = _write_store(settings, database)
     flusher, outcomes, indexer = Flusher(), Outcomes(), Indexer(database, store)
     hub = Hub(
@@ -108,12 +112,13 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     trimmer = _trimmer(settings, store, watched, hub)
     authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
     directories = Directories(
-        database, lambda *replaced: _tell((hub.directory_replaced, router.directory_replaced), *replaced)
+        database,
+        lambda *replaced: _tell(
+            (hub.directory_replaced, router.directory_replaced, timers.directory_replaced), *replaced
+        ),
     )
-    router, timers = (
-        Router(queries, writer, directories, presence),
-        Timers(queries, writer, directories, presence, settings.disconnect_grace_s),
-    )
+    router = Router(queries, writer, directories, presence)
+    timers = Timers(queries, writer, directories, presence, router.poke, settings.disconnect_grace_s)
     services = Services(
         settings,
         authenticator,
@@ -130,15 +135,17 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         poke=router.poke,
     )
     dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute, "requests", shared=tally))
-    gateway = Gateway(hub, dispatcher, services, outcomes)
+    gateway = Gateway(hub, dispatcher, services, outcomes, timers.agent_gone)
     wires = Wires(
         lambda path, query: _session(gateway, path, query),
         settings.limits,
         permessage_deflate=settings.permessage_deflate,
         flusher=flusher,
     )
-    told = metrics.registry(gateway, wires, flusher, writer, outcomes, bus)
-    health, scraped = Health(watched, bus), Metrics(told, settings.metrics_token, siblings)
+    health, scraped = (
+        Health(watched, bus),
+        Metrics(metrics.registry(gateway, wires, flusher, writer, outcomes, bus), settings.metrics_token, siblings),
+    )
 
     def revoked(token_id: str) -> None:
         authenticator.forget(token_id)
@@ -153,7 +160,14 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             await _start(stack, store, bus, presence, router)
             await services.page_ids.start()
             stack.push_async_callback(trimmer.stop)
-            loops = (writer.run, Watch(watched, directories, revoked).run, trimmer.run, timers.run, services.files.run)
+            loops = (
+                writer.run,
+                Watch(watched, directories, revoked).run,
+                trimmer.run,
+                services.files.run,
+                timers.run,
+                timers.sweep_up,
+            )
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
             await stack.enter_async_context(_running(*loops, indexer.run, *polls, *((tally.run,) if tally else ())))
             await stack.enter_async_context(scraped.listening())
@@ -204,12 +218,14 @@ def _tune_the_interpreter() -> None:
     sys.setswitchinterval(0.0005)
 
 
-def _among_processes(settings: Settings, evict: Evict) -> tuple[Bus, Presence, Tally | None]:
+def _among_processes(
+    settings: Settings, evict: Evict, buried: Callable[[int], None]
+) -> tuple[Bus, Presence, Tally | None]:
     """What processes have in common beside the database; one alone has nobody to share its quotas with."""
     url, limits = settings.redis_url, settings.limits
     if url is None:
         return MemoryBus(), MemoryPresence(limits, evict), None
-    return RedisBus(url), RedisPresence(url, settings.heartbeat_limit_s, limits, evict), Tally(url)
+    return RedisBus(url), RedisPresence(url, settings.heartbeat_limit_s, limits, evict, buried), Tally(url)
 
 
 def _attempts(limits: Limits, tally: Tally | None) -> Attempts:

@@ -294,6 +294,13 @@ class World:
             await connection.execute(self._agent(name).values(**values))
             await self._new_directory(connection)
 
+    async def delete_agent(self, name: str) -> None:
+        """The same; its tokens go with it."""
+        of_agent = tables.agents.c.license_id == self.license_id, tables.agents.c.id == self.id(name)
+        async with self.server.database.engine.begin() as connection:
+            await connection.execute(tables.agents.delete().where(*of_agent))
+            await self._new_directory(connection)
+
     async def set_groups(self, name: str, *group_ids: int) -> None:
         """Take the agent out of all groups and put it into these."""
         of_agent = tables.group_agents.c.license_id == self.license_id, tables.group_agents.c.agent_id == self.id(name)

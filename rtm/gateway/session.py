@@ -36,6 +36,7 @@ from rtm.gateway.interest import Interest
 from rtm.gateway.room import Room
 from rtm.gateway.wire import Wire
 from rtm.model.audience import Audience
+from rtm.model.chat import Absence
 from rtm.model.requests.sessions import Login
 from rtm.protocol.envelope import (
     MalformedRequest,
@@ -53,9 +54,13 @@ from rtm.protocol.errors import (
     ServiceUnavailable,
 )
 from rtm.protocol.timestamps import to_seconds
-from rtm.routing.presence import Change, Member, TooManyConnections
+from rtm.routing.presence import OFFLINE, Change, Member, TooManyConnections
 
 log = structlog.get_logger(__name__)
+
+
+_SENT_AWAY = {"access_token_revoked", "agent_disconnected_by_server", "agent_logged_out_remotely"}
+"""Reasons for which nobody comes back soon."""
 
 
 class State(Enum):
@@ -70,7 +75,16 @@ class State(Enum):
 class Gateway:
     """What the sessions of one process share."""
 
-    def __init__(self, hub: Hub, dispatcher: Dispatcher, services: Services, outcomes: Outcomes) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        dispatcher: Dispatcher,
+        services: Services,
+        outcomes: Outcomes,
+        agent_gone: Callable[[int, str, Absence], None],
+    ) -> None:
+        self._agent_gone = agent_gone
+        """Told license_id, agent_id and why, when somebody's last connection is gone."""
         self.hub = hub
         self.dispatcher = dispatcher
         self.outcomes = outcomes
@@ -89,15 +103,17 @@ class Gateway:
         license_id = session.license_id if session.identity is not None else None
         log.info("disconnected", reason=reason, license_id=license_id, connection_id=session.connection_id)
 
-    def left(self, session: "Session", default_status: str) -> None:
+    def left(self, session: "Session", default_status: str, because: Absence | None = None) -> None:
         """Count the session out, and tell if its agent went offline."""
         assert session.identity is not None
-        leaving = self._leave(session.connection_id, session.identity, default_status)
+        leaving = self._leave(session.connection_id, session.identity, default_status, because)
         task = asyncio.get_running_loop().create_task(leaving)
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)
 
-    async def _leave(self, connection_id: str, identity: Identity, default_status: str) -> None:
+    async def _leave(
+        self, connection_id: str, identity: Identity, default_status: str, because: Absence | None
+    ) -> None:
         member = Member(identity.license_id, identity.agent_id, default_status, is_bot=identity.kind == "bot")
         try:
             change = await self.services.presence.leave(member, connection_id)
@@ -108,6 +124,8 @@ class Gateway:
             status = {"agent_id": identity.agent_id, "status": change.after}
             envelope = Envelope.ephemeral(identity.license_id, "routing_status_set", status, Audience(everyone=True))
             self.services.publish([envelope])
+        if because is not None and change.after == OFFLINE:
+            self._agent_gone(identity.license_id, identity.agent_id, because)
 
     async def finish(self) -> None:
         """Wait for those who are being counted out."""
@@ -124,6 +142,7 @@ class Session:
         "_default_status",
         "_gateway",
         "_last_ping",
+        "_leaves_because",
         "_pending",
         "_state",
         "_stopping",
@@ -147,6 +166,7 @@ class Session:
         self._address: str | None = None
         self._default_status = ""
         self._last_ping = 0.0
+        self._leaves_because: Absence = "disconnected"
         self._pending = 0
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -209,7 +229,7 @@ class Session:
             self._forget_address()
         else:
             self._gateway.hub.leave(self)
-            self._gateway.left(self, self._default_status)
+            self._gateway.left(self, self._default_status, None if self._stopping else self._leaves_because)
         # What waits for an answer still refers to the session: let it keep no more alive than it must.
         self._caller.session = None
 
@@ -322,6 +342,7 @@ class Session:
 
     def leave(self) -> None:
         """Log out and close, once what is queued is sent."""
+        self._leaves_because = "signed_out"
         self._wire.close(CloseCode.NORMAL_CLOSURE)
 
     def disconnect(
@@ -330,6 +351,8 @@ class Session:
         """Tell the client why (`agent_disconnected`) and close."""
         if not self._ended:
             self._gateway.disconnected(self, "stopping" if self._stopping else reason)
+        if reason in _SENT_AWAY:
+            self._leaves_because = "remotely_signed_out"
         self._wire.send(encode_disconnected(self._caller.version, reason, data))
         self._wire.close(code, reason)
 

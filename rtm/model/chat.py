@@ -210,6 +210,12 @@ class Chat:
         """Whether its last thread has been called so, and nobody has written since."""
         return self.thread is not None and self.thread.properties.get("routing", _NOTHING).get("idle") is True
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether the router gives it to nobody: by somebody's wish, or because it waits to be taken up."""
+        flags = self.properties.get("routing", _NOTHING)
+        return flags.get("ignore_agents_routing") is True or (self.continuous and flags.get("unassigned") is True)
+
     def active_thread(self) -> Thread:
         """The open thread. Raises ChatInactive."""
         if self.thread is None or not self.thread.active:
@@ -417,11 +423,30 @@ class Chat:
             self._changed()
 
     def attend(self) -> None:
-        """An agent of the open thread is connected."""
+        """Somebody looks after the open thread. Raises ChatInactive."""
         thread = self.active_thread()
         if not thread.attended or thread.unattended_since is not None:
-            thread.attended, thread.unattended_since = True, None
-            self._changed(shape=True)
+            thread.attended, thread.unattended_since, thread.unattended_because = True, None, None
+            self._changed()
+
+    def miss(self, at: str, because: Absence, *, anew: bool) -> bool:
+        """All agents of the open thread are gone, and that `anew` if one has just left; False for what is known.
+
+        Raises ChatInactive.
+        """
+        thread = self.active_thread()
+        if thread.unattended_since is not None and not anew and because in ("disconnected", thread.unattended_because):
+            return False
+        thread.unattended_since, thread.unattended_because = at, because
+        self._changed()
+        return True
+
+    def wait_anew(self, at: str) -> None:
+        """Whoever has the open thread now has as long to answer the customer as somebody else had."""
+        thread = self.active_thread()
+        if thread.unanswered_since is not None:
+            thread.unanswered_since = at
+            self._changed()
 
     def follow(self, agent_id: str) -> bool:
         """Hear every change from now on; False for who does already."""

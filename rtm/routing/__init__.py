@@ -1,9 +1,6 @@
 """Who is here, who takes chats, and who is given which.
 
 rules.py           how a license wants its chats to be routed
-deadlines.py       when there is something to do with a chat
-timers.py          finds the chats in which there is, on all licenses
-upkeep.py          what is done with them
 presence.py        the interface, the rule that makes a status out of what is known of an agent, and one process's own
 presence_redis.py  for many processes, with presence.lua, a change, and heartbeat.lua, who lives
 group_statuses.py  the statuses of groups, which follow from those of their agents
@@ -11,4 +8,8 @@ assignment.py      which agent is given a chat
 queue.py           the order of those who wait, and their places
 handover.py        a chat goes to others, or waits: one command's changes and what is told of them
 router.py          notices that something can be routed
+timers.py          finds the chats that are due, on all licenses
+deadlines.py       what is due in a chat, and when to look at it next
+upkeep.py          what is done with a chat in which nobody writes
+attendance.py      and with one whose agents are gone, or do not answer
 """

@@ -21,7 +21,7 @@ class Due(Enum):
     GIVE_UP = auto()
     """It has waited in the queue for as long, and may have nobody to wait for."""
     REASSIGN = auto()
-    """Its agents are gone for good."""
+    """Its agents are gone for good, or it has none."""
     TRANSFER = auto()
     """Its agents leave the customer without an answer."""
     IDLE = auto()
@@ -52,6 +52,8 @@ def deadlines(chat: Chat, rules: Rules, grace_s: float) -> dict[Due, str]:
             # Who writes without a connection, over HTTP, is there.
             missed_since = max(thread.unattended_since, chat.written_at.get("agent", ""))
             times[Due.REASSIGN] = seconds_after(missed_since, grace_s)
+    elif not chat.present_ids("agent") and not chat.left_alone:
+        times[Due.REASSIGN] = thread.created_at
     return times
 
 

@@ -137,6 +137,7 @@ class Handover:
         self._routing = None
         if agent_id is not None:
             self._work.gave(agent_id)
+            chat.wait_anew(self._work.now())
         elif not chat.continuous:
             self._enqueue(chat)
         self._tell_transfer(chat, reason, agent_id, before)

@@ -31,7 +31,7 @@ Measured: a change takes Redis 50 to 60 µs and this process 140 to 200; a heart
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from importlib.resources import files
 from itertools import islice
 from typing import Any, Literal
@@ -77,7 +77,12 @@ class RedisPresence:
     """See `rtm.routing.presence.Presence`."""
 
     def __init__(
-        self, url: str, heartbeat_limit_s: float, limits: Limits | None = None, evict: Evict = evict_nobody
+        self,
+        url: str,
+        heartbeat_limit_s: float,
+        limits: Limits | None = None,
+        evict: Evict = evict_nobody,
+        buried: Callable[[int], None] | None = None,
     ) -> None:
         redis_url = RedisUrl.parse(url)
         self._client = redis_url.client(timeout_s=CALL_TIMEOUT_S, max_connections=_CONNECTIONS)
@@ -89,6 +94,8 @@ class RedisPresence:
         self._heartbeat_limit_s = heartbeat_limit_s
         self._limits = limits or Limits()
         self._evict = evict
+        self._buried = buried
+        """Told of each license that a dead process had connections of, when they are gone."""
         self._here = MemoryPresence(self._limits, evict)
         self._process_id = secrets.token_hex(8)
         self._known_as = ""
@@ -363,6 +370,8 @@ class RedisPresence:
                 buried = await self._call(process_id, "bury", license_id, None, {"count": _AT_A_TIME})
         async with _answered():
             await self._client.srem(_licenses_key(process_id), license_id)
+        if self._buried is not None:
+            self._buried(license_id)
 
     async def _call(
         self, process_id: str, operation: str, license_id: int, origin: Origin | None, asked: Mapping[str, Any]

@@ -5,105 +5,197 @@ second; what two of them find at once is done once, by whoever is first in the l
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from rtm.access.directory import Directories, Directory
-from rtm.protocol.errors import ApiError, ServiceUnavailable
+from rtm.model.chat import Absence
+from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import from_microseconds
-from rtm.routing import upkeep
-from rtm.routing.presence import OFFLINE, Presence
+from rtm.routing import attendance, upkeep
+from rtm.routing.presence import Presence
 from rtm.store.outage import Outage
 from rtm.store.queries import DueChat, Queries
-from rtm.store.work import Command, Needs, Work
+from rtm.store.work import Needs, Work
 from rtm.store.writer import Writer
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
-TIMEOUT_S = 30.0
+SWEEP_INTERVAL_S = 30.0
+TIMEOUT_S = 60.0
 MAX_CHATS = 500
 """Looked at in one go; the others a moment later."""
+LICENSES_AT_ONCE = 8
 
 
 class Timers:
-    """Looks after the chats of all licenses while `run` runs.
+    """Looks after the chats of all licenses while `run` and `sweep_up` run.
 
-    Agents who have lost their connection have `grace_s` to come back.
+    Agents who have lost their connection have `grace_s` to come back. `poke(license_id)` is called now and then for
+    licenses with chats in the queue: the word that somebody has room may be lost with its process.
     """
 
     def __init__(
-        self, queries: Queries, writer: Writer, directories: Directories, presence: Presence, grace_s: float
+        self,
+        queries: Queries,
+        writer: Writer,
+        directories: Directories,
+        presence: Presence,
+        poke: Callable[[int], None],
+        grace_s: float,
     ) -> None:
         self._queries = queries
         self._writer = writer
         self._directories = directories
         self._presence = presence
+        self._poke = poke
         self._grace_s = grace_s
+        self._gone: dict[int, dict[str, Absence]] = {}
+        """Agents who have just left, by license, and why."""
+        self._suspected: set[int] = set()
+        """Licenses of which agents may be gone."""
+        self._woken = asyncio.Event()
+
+    # What it is told
+
+    def agent_gone(self, license_id: int, agent_id: str, because: Absence) -> None:
+        """The agent's last connection has ended, or its account."""
+        self._gone.setdefault(license_id, {})[agent_id] = because
+        self._woken.set()
+
+    def agents_may_be_gone(self, license_id: int) -> None:
+        """A process that had connections of the license's agents has died."""
+        self._suspected.add(license_id)
+        self._woken.set()
+
+    def directory_replaced(self, before: Directory, after: Directory | None) -> None:
+        """Agents of a license may have been deleted, or suspended."""
+        for agent in before.agents.values():
+            now = after.agents.get(agent.id) if after is not None else agent
+            if now is None or (agent.in_good_standing and not now.in_good_standing):
+                self.agent_gone(before.id, agent.id, "deleted" if now is None else "remotely_signed_out")
+
+    # What it does
 
     async def run(self) -> None:
-        """Look until cancelled; what one look misses the next makes up for."""
-        outage = Outage(log, "timers_failing")
-        while True:
-            try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    await self.look()
-                outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
-                outage.noticed(error)
-            await asyncio.sleep(INTERVAL_S)
+        """Do what is due, until cancelled."""
+        await _again_and_again(self.look, INTERVAL_S, self._woken, "timers_failing")
+
+    async def sweep_up(self) -> None:
+        """Find what nobody has told, until cancelled."""
+        await _again_and_again(self.sweep, SWEEP_INTERVAL_S, asyncio.Event(), "sweep_failing")
 
     async def look(self) -> None:
-        """Look once. Raises what the database driver raises, and ServiceUnavailable."""
-        found = await self._queries.due_chats(now(), MAX_CHATS)
+        """Note who has just left, and do what is due. Raises what drivers raise, and ApiError."""
+        gone, self._gone = self._gone, {}
+        await _for_licenses(gone, lambda license_id, left: self._miss(license_id, left, left))
+        if self._suspected:
+            suspected, self._suspected = self._suspected, set()
+            await self._miss_offline(suspected)
         by_license: dict[int, list[DueChat]] = {}
-        for chat in found:
+        for chat in await self._queries.due_chats(from_microseconds(time.time_ns() // 1000), MAX_CHATS):
             by_license.setdefault(chat.license_id, []).append(chat)
-        await _all(self._look_at(*each) for each in by_license.items())
+        await _for_licenses(by_license, self._look_at)
+
+    async def sweep(self) -> None:
+        """Find agents whose process was killed, and queues that nobody works on. Raises the same."""
+        await self._miss_offline(None)
+        for license_id in await self._queries.licenses_with_queues():
+            self._poke(license_id)
+
+    async def _miss_offline(self, license_ids: Collection[int] | None) -> None:
+        """Miss those who have chats and are offline, of these licenses or of all."""
+        busy = await self._queries.busy_agents(license_ids)
+        await _for_licenses(busy, lambda license_id, agent_ids: self._miss(license_id, agent_ids, {}))
 
     async def _look_at(self, license_id: int, due: list[DueChat]) -> None:
         directory = await self._directories.get(license_id)
         here = await self._who_is_here(directory, set().union(*(chat.agent_ids for chat in due)))
-        await _all(
-            self._done(license_id, Needs((chat.id,)), partial(upkeep.look, chat.id, directory, here, self._grace_s))
-            for chat in due
-        )
+        look = partial(upkeep.look, directory, here, self._grace_s)
+        left_to_do = await self._for_each(license_id, [chat.id for chat in due], look)
+        if left_to_do:
+            statuses = await self._presence.statuses(license_id, directory.agents)
+            settle = partial(attendance.settle, directory, statuses, self._grace_s)
+            await self._for_each(license_id, left_to_do, settle, routing=True)
 
     async def _who_is_here(self, directory: Directory, agent_ids: Iterable[str]) -> frozenset[str]:
-        """Those of the agents who are not offline; nobody while that cannot be told."""
+        """Those of the agents who are there; nobody while that cannot be told."""
         agents = {agent_id: directory.agents[agent_id] for agent_id in agent_ids if agent_id in directory.agents}
         try:
             statuses = await self._presence.statuses(directory.id, agents)
         except ServiceUnavailable:
             return frozenset()
-        return frozenset(agent_id for agent_id, status in statuses.items() if status != OFFLINE)
+        return frozenset(agent.id for agent in agents.values() if attendance.attends(agent, statuses))
 
-    async def _done(self, license_id: int, needs: Needs, apply: Callable[[Work], Any]) -> Any:
-        """What the command gives; None for a chat that is gone. Raises ServiceUnavailable."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Command(license_id, needs, apply, partial(_answer, answer)))
-        outcome = await answer
-        if isinstance(outcome, ServiceUnavailable):
-            raise outcome
-        return None if isinstance(outcome, ApiError) else outcome
+    async def _miss(self, license_id: int, agent_ids: Collection[str], left: Mapping[str, Absence]) -> None:
+        """Note in the chats of the agents that they are gone, if they are; why is known of those who have `left`."""
+        directory = await self._directories.get(license_id)
+        here = await self._who_is_here(directory, agent_ids)
+        chat_ids = await self._queries.chats_with(license_id, set(agent_ids) - here)
+        if chat_ids:
+            statuses = await self._presence.statuses(license_id, directory.agents)
+            miss = partial(attendance.miss, directory, statuses, left, self._grace_s)
+            await self._for_each(license_id, chat_ids, miss)
+
+    async def _for_each(
+        self, license_id: int, chat_ids: Collection[str], do: Callable[[str, Work], bool], *, routing: bool = False
+    ) -> list[str]:
+        """Run a command for each of the chats that there are; ids of those for which it gives True. Raises ApiError."""
+
+        async def perform(chat_id: str) -> bool:
+            needs = Needs((chat_id,), routing=routing)
+            try:
+                return bool(await self._writer.perform(license_id, needs, partial(do, chat_id)))
+            except NotFound:
+                return False
+
+        more = await _all(perform(chat_id) for chat_id in chat_ids)
+        return [chat_id for chat_id, is_left in zip(chat_ids, more, strict=True) if is_left]
 
 
-def now() -> str:
-    """The time in the protocol's form."""
-    return from_microseconds(time.time_ns() // 1000)
+async def _again_and_again(
+    work: Callable[[], Coroutine[Any, Any, None]], interval_s: float, woken: asyncio.Event, failing: str
+) -> None:
+    """Work at these intervals, or earlier when woken; what one time misses the next makes up for."""
+    outage = Outage(log, failing)
+    while True:
+        woken.clear()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await work()
+            outage.over()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next time may do better
+            outage.noticed(error)
+            await asyncio.sleep(interval_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval_s):
+                await woken.wait()
 
 
-async def _all(parts: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """Run them side by side to their ends. Raises what the first of them has raised that did."""
-    for outcome in await asyncio.gather(*parts, return_exceptions=True):
+async def _for_licenses(found: Mapping[int, _T], work: Callable[[int, _T], Coroutine[Any, Any, None]]) -> None:
+    """Work for each license with what was found of it, for some at once. Raises what fails first."""
+    slots = asyncio.Semaphore(LICENSES_AT_ONCE)
+
+    async def of_license(license_id: int, of_it: _T) -> None:
+        async with slots:
+            with contextlib.suppress(LicenseNotFound):
+                await work(license_id, of_it)
+
+    await _all(of_license(*each) for each in found.items())
+
+
+async def _all(parts: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """What they give, run side by side to their ends. Raises what the first of them has raised that did."""
+    outcomes = await asyncio.gather(*parts, return_exceptions=True)
+    for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
-
-
-def _answer(answer: "asyncio.Future[Any]", outcome: Any) -> None:
-    if not answer.done():  # nobody waits any more
-        answer.set_result(outcome)
+    return outcomes

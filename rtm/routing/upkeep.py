@@ -20,14 +20,14 @@ def rules_of(directory: Directory, group_ids: Iterable[int]) -> Rules:
     return Rules.of(directory.properties, *(group.properties for group in groups if group is not None))
 
 
-def look(chat_id: str, directory: Directory, here: frozenset[str], grace_s: float, work: Work) -> Due | None:
-    """Do with the chat what is due, and say when to look again; `here` are its agents who are.
+def look(directory: Directory, here: frozenset[str], grace_s: float, chat_id: str, work: Work) -> bool:
+    """Do with the chat what is due, and remember when to look again; `here` are those of its agents who are there.
 
-    What takes to know who could have the chat is not done, only named.
+    True if there is more to do, for which one must know who could have the chat: `attendance.settle` does it.
     """
     chat, now = work.chat(chat_id), work.now()
     if chat.thread is None or chat.due_at is None or chat.due_at > now:
-        return None
+        return False
     if not here.isdisjoint(chat.present_ids("agent")):
         chat.attend()
     rules = rules_of(directory, chat.group_ids)
@@ -40,10 +40,10 @@ def look(chat_id: str, directory: Directory, here: frozenset[str], grace_s: floa
             work.post(chat, system_message("routing.idle", now, duration=_shown(rules.chat_inactive_after_min)))
         case None:
             pass
-        case more:
-            return more
+        case _:
+            return True
     chat.set_due(next_look(chat, rules, grace_s, now))
-    return None
+    return False
 
 
 def archive(work: Work, chat: Chat, why: EventBody, agent_id: str | None = None) -> None:

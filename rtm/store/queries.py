@@ -125,6 +125,10 @@ class DueChat:
     agent_ids: frozenset[str]
 
 
+_PRESENT_AGENT = text("chat_users.present AND chat_users.type = 'agent'")
+"""As in the index."""
+
+
 class Queries:
     """Reads on connections of their own, beside the writer's."""
 
@@ -236,25 +240,29 @@ class Queries:
 
     async def due_chats(self, now: str, limit: int) -> list[DueChat]:
         """Chats of all licenses that are due, those first that have been for longest."""
-        first = select(chats.c.id, chats.c.license_id, chats.c.due_at).where(chats.c.due_at <= now)
-        due = first.order_by(chats.c.due_at).limit(limit).subquery()
-        of_chat = and_(chat_users.c.chat_id == due.c.id, _PRESENT_AGENT)
-        statement = select(due, chat_users.c.user_id).select_from(due.outerjoin(chat_users, of_chat))
         async with self._engine.connect() as connection:
-            rows = (await connection.execute(statement.order_by(due.c.due_at, due.c.id))).all()
+            rows = (await connection.execute(_DUE_CHATS, {"now": now, "limit": limit})).all()
         return [
             DueChat(license_id, chat_id, frozenset(row.user_id for row in of_chat if row.user_id is not None))
             for (license_id, chat_id), of_chat in groupby(rows, lambda row: (row.license_id, row.id))
         ]
 
-    async def busy_agents(self) -> dict[int, list[str]]:
-        """The agents and bots of all licenses that are present in open chats, by license."""
+    async def busy_agents(self, license_ids: Collection[int] | None = None) -> dict[int, list[str]]:
+        """The agents and bots that are present in open chats, by license: of these, or of all."""
         busy = select(chat_users.c.license_id, chat_users.c.user_id).where(_PRESENT_AGENT).distinct()
+        if license_ids is not None:
+            busy = busy.where(chat_users.c.license_id.in_(list(license_ids)))
         found: dict[int, list[str]] = {}
         async with self._engine.connect() as connection:
             for license_id, agent_id in await connection.execute(busy):
                 found.setdefault(license_id, []).append(agent_id)
         return found
+
+    async def licenses_with_queues(self) -> list[int]:
+        """Ids of the licenses with chats that wait for an agent."""
+        statement = select(chats.c.license_id).where(chats.c.queued_at.is_not(None)).distinct()
+        async with self._engine.connect() as connection:
+            return list(await connection.scalars(statement))
 
     async def chats_with(self, license_id: int, agent_ids: Collection[str]) -> list[str]:
         """Ids of the open chats that one of these agents is present in."""
@@ -314,6 +322,15 @@ class Queries:
         return of_name.where(namespaces.c.key == namespace, values.c.key == name).scalar_subquery()
 
 
+def _due_chats() -> Select[Any]:
+    """A row for each agent that is present in a chat that is due; one without an agent if there is none."""
+    first = select(chats.c.id, chats.c.license_id, chats.c.due_at).where(chats.c.due_at <= bindparam("now"))
+    due = first.order_by(chats.c.due_at).limit(bindparam("limit")).subquery()
+    of_chat = and_(chat_users.c.chat_id == due.c.id, _PRESENT_AGENT)
+    with_agents = select(due, chat_users.c.user_id).select_from(due.outerjoin(chat_users, of_chat))
+    return with_agents.order_by(due.c.due_at, due.c.id)
+
+
 def _snapshot() -> Select[Any]:
     """One row for each chat, the newest first; one without a chat if there is none."""
     mine = exists().where(
@@ -332,9 +349,9 @@ def _snapshot() -> Select[Any]:
     )
 
 
-_PRESENT_AGENT = text("chat_users.present AND chat_users.type = 'agent'")
-"""As in the index."""
-_SNAPSHOT = _snapshot()  # made once: that takes longer than to run it
+# Made once: that takes longer than to run them.
+_SNAPSHOT = _snapshot()
+_DUE_CHATS = _due_chats()
 
 
 def _customer(row: Row[Any]) -> Customer:

@@ -1,0 +1,97 @@
+"""Whose agents are gone, or do not answer: noted in their chats, and made up for when the time has come.
+
+Routing statuses come from outside the transaction and may be a moment old.
+"""
+
+from collections.abc import Mapping
+
+from rtm.access.directory import AgentRecord, Directory
+from rtm.model.chat import Absence, Chat
+from rtm.model.system_messages import system_message
+from rtm.protocol.timestamps import seconds_after
+from rtm.routing.deadlines import Due, due, next_look
+from rtm.routing.handover import Handover
+from rtm.routing.presence import OFFLINE
+from rtm.routing.upkeep import archive, rules_of
+from rtm.store.work import Work
+
+PATIENCE_S = 60
+"""How long a chat waits on that has waited for long, where there is somebody to wait for."""
+
+
+def settle(directory: Directory, statuses: Mapping[str, str], grace_s: float, chat_id: str, work: Work) -> bool:
+    """Do what `look` has left, if it is still to be done; for a command that needs routing."""
+    chat, now = work.chat(chat_id), work.now()
+    if chat.thread is None or chat.due_at is None or chat.due_at > now:
+        return False
+    rules, handover = rules_of(directory, chat.group_ids), Handover(work, directory, statuses)
+    again = None
+    match due(chat, rules, grace_s, now):
+        case Due.REASSIGN:
+            if chat.thread.unattended_because != "disconnected" or nobody_attends(chat, directory, statuses):
+                handover.place(chat, chat.thread.unattended_because or "other")
+            if chat.active:
+                chat.attend()
+        case Due.TRANSFER:
+            handover.replace_silent(chat, rules.transfer_chat_after_min)
+            chat.wait_anew(now)
+        case Due.GIVE_UP if not _anybody_may_come(chat, directory, statuses):
+            archive(work, chat, system_message("routing.archived_offline", now))
+        case Due.GIVE_UP:
+            again = seconds_after(now, PATIENCE_S)
+    handover.tell_positions()
+    chat.set_due(again or next_look(chat, rules, grace_s, now))
+    return False
+
+
+def miss(
+    directory: Directory,
+    statuses: Mapping[str, str],
+    left: Mapping[str, Absence],
+    grace_s: float,
+    chat_id: str,
+    work: Work,
+) -> bool:
+    """Note that all agents of the chat are gone, if they are; why is known of those who have just `left`.
+
+    Of others who are offline only those are missed who were connected before.
+    """
+    chat, now = work.chat(chat_id), work.now()
+    if not chat.routed or not nobody_attends(chat, directory, statuses):
+        return False
+    agent_ids = chat.present_ids("agent")
+    reasons = [_absence(directory.agents.get(agent_id), left.get(agent_id)) for agent_id in agent_ids]
+    because = next((reason for reason in reasons if reason is not None), None)
+    if because is None and chat.active_thread().attended:
+        because = "disconnected"
+    if because is not None and chat.miss(now, because, anew=not left.keys().isdisjoint(agent_ids)):
+        chat.set_due(next_look(chat, rules_of(directory, chat.group_ids), grace_s, now))
+    return False
+
+
+def _absence(agent: AgentRecord | None, left_because: Absence | None) -> Absence | None:
+    """Why the agent is gone, where that is known."""
+    if agent is None:
+        return "deleted"
+    return left_because if agent.in_good_standing else "remotely_signed_out"
+
+
+def attends(agent: AgentRecord | None, statuses: Mapping[str, str]) -> bool:
+    """Whether who has a chat is there to look after it; a bot needs no connection for that."""
+    if agent is None or not agent.in_good_standing:
+        return False
+    return agent.kind == "bot" or statuses.get(agent.id) != OFFLINE
+
+
+def nobody_attends(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:
+    """Whether all agents of the chat are gone, and there is one."""
+    agents = [directory.agents.get(agent_id) for agent_id in chat.present_ids("agent")]
+    return bool(agents) and not any(attends(agent, statuses) for agent in agents)
+
+
+def _anybody_may_come(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:
+    """Whether somebody of the chat's groups is there."""
+    return any(
+        attends(agent, statuses) and not agent.group_ids.isdisjoint(chat.group_ids)
+        for agent in directory.agents.values()
+    )

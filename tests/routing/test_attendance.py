@@ -1,0 +1,187 @@
+"""Chats whose agents are gone, or do not answer, on a running server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.routing.test_timers import SOON, with_rules
+from tests.world import SALES, Chat, Client, World
+
+HELLO = {"type": "message", "text": "hello"}
+WorldWith = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Of an empty database; None for the SQLite file."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+
+
+async def heard(agent: Client, last: str) -> dict[str, Any]:
+    """The payloads of the next pushes by name, up to the last one, each of which comes once."""
+    pushes: dict[str, Any] = {}
+    while last not in pushes:
+        frame = await agent.next()
+        assert frame["action"] not in pushes, frame
+        pushes[frame["action"]] = frame["payload"]
+    return pushes
+
+
+async def log_out(agent: Client) -> None:
+    await agent.call("logout")
+
+
+async def lose_connection(agent: Client) -> None:
+    agent.connection.transport.abort()
+
+
+async def goes_to_bob(world: World, chat: Chat, bob: Client, because: str, text: str) -> None:
+    """Bob is told that the chat is his."""
+    told = await heard(bob, "incoming_event")
+    assert told["chat_transferred"] == {
+        "chat_id": chat.id,
+        "thread_id": chat.thread_id,
+        "reason": "assigned",
+        "transferred_to": {"group_ids": [SALES], "agent_ids": [world.id("bob")]},
+    }
+    assert told["user_removed_from_chat"]["user_id"] == world.id("alice")
+    assert told["user_added_to_chat"]["user"]["id"] == world.id("bob")
+    message = told["incoming_event"]["event"]
+    assert (message["system_message_type"], message["text"]) == (f"routing.assigned_{because}", text)
+    await bob.call("send_event", chat_id=chat.id, event=HELLO)
+    await bob.next_push("incoming_event")
+    await bob.hears_nothing_more()
+
+
+async def test_who_logs_out_leaves_the_chats_to_another_agent(either_world: World) -> None:
+    alice, bob = await either_world.agents("alice", "bob")
+    chat = await either_world.chat(alice, users=["ada"])
+    await log_out(alice)
+    await goes_to_bob(either_world, chat, bob, "signed_out", "Chat assigned to Bob because Alice had signed out")
+
+
+async def test_who_has_another_connection_keeps_the_chats(either_world: World) -> None:
+    alice, bob = await either_world.agents("alice", "bob")
+    again = await either_world.agent("alice")
+    chat = await either_world.chat(alice, users=["ada"])
+    await log_out(alice)
+    await asyncio.sleep(1.5)
+    await again.call("send_event", chat_id=chat.id, event=HELLO)
+    await bob.hears_nothing_more()
+
+
+async def test_who_is_suspended_has_no_chats(either_world: World) -> None:
+    alice, bob = await either_world.agents("alice", "bob")
+    chat = await either_world.chat(alice, users=["ada"])
+    await either_world.change_agent("alice", suspended=True)
+    text = "Chat assigned to Bob because Alice had been remotely signed out"
+    await goes_to_bob(either_world, chat, bob, "remotely_signed_out", text)
+
+
+async def test_who_is_deleted_has_no_chats(either_world: World) -> None:
+    web = await either_world.web("alice")
+    bob = await either_world.agent("bob")
+    chat = await either_world.chat(web, users=["ada"])
+    await either_world.delete_agent("alice")
+    text = "Chat assigned to Bob because alice@example.com account had been deleted"
+    await goes_to_bob(either_world, chat, bob, "deleted", text)
+
+
+async def test_without_another_agent_the_chat_waits_for_the_next_one(either_world: World) -> None:
+    alice, carol = await either_world.agents("alice", "carol")
+    bob = await either_world.agent("bob", away=True)
+    chat = await either_world.chat(alice, users=["ada"])
+    await log_out(alice)
+    told = await heard(bob, "user_removed_from_chat")
+    assert told["chat_transferred"]["reason"] == "unassigned"
+    assert told["chat_transferred"]["queue"]["position"] == 1
+    assert told["chat_transferred"]["transferred_to"] == {"group_ids": [SALES]}
+    await carol.hears_nothing_more()
+
+    await bob.call("set_away_status", away=False)
+    told = await heard(bob, "user_added_to_chat")
+    assert told["chat_transferred"]["transferred_to"] == {"group_ids": [SALES], "agent_ids": [bob.id]}
+    events = (await bob.call("get_chat", chat_id=chat.id))["thread"]["events"]
+    assert [each["system_message_type"] for each in events] == ["routing.unassigned_signed_out"]
+
+
+async def test_where_nobody_may_wait_the_chat_is_closed(either_world: World) -> None:
+    await with_rules(either_world, **{"queue.enabled": False})
+    alice = await either_world.agent("alice")
+    bob = await either_world.agent("bob", away=True)
+    chat = await either_world.chat(alice, users=["ada"])
+    await log_out(alice)
+    assert await bob.next_push("chat_deactivated") == {"chat_id": chat.id, "thread_id": chat.thread_id}
+    events = (await bob.call("get_chat", chat_id=chat.id))["thread"]["events"]
+    assert [each["text"] for each in events] == ["The chat was closed because Alice had signed out"]
+
+
+async def test_a_chat_that_waits_in_vain_is_closed_when_nobody_is_there(either_world: World) -> None:
+    await with_rules(either_world, archive_chat_after_min=0.03)
+    alice, carol = await either_world.agents("alice", "carol")
+    chat = await either_world.chat(alice, users=["ada"])
+    await log_out(alice)
+    dave = await either_world.agent("dave", away=True)
+    await log_out(dave)
+    web = await either_world.web("alice")
+    async with asyncio.timeout(10):
+        while (shown := (await web.call("get_chat", chat_id=chat.id))["thread"])["active"]:
+            await asyncio.sleep(0.1)
+    assert [each["system_message_type"] for each in shown["events"]] == [
+        "routing.unassigned_signed_out",
+        "routing.archived_offline",
+    ]
+    await carol.hears_nothing_more()
+
+
+async def test_who_only_comes_over_http_is_not_missed(either_world: World) -> None:
+    await with_rules(either_world)
+    bob = await either_world.agent("bob")
+    web = await either_world.web("alice")
+    chat = await either_world.chat(web, users=["ada"])
+    await asyncio.sleep(1.5)
+    await web.call("send_event", chat_id=chat.id, event=HELLO)
+    await bob.hears_nothing_more()
+
+
+async def test_a_lost_connection_costs_the_chats_when_the_time_to_come_back_is_over(
+    world_with: WorldWith, database_url: str | None
+) -> None:
+    world = await world_with(disconnect_grace_s=2, database_url=database_url)
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["ada"])
+    await lose_connection(alice)
+    alice = await world.agent("alice")
+    await asyncio.sleep(3)
+    await bob.hears_nothing_more()
+
+    await lose_connection(alice)
+    text = "Chat assigned to Bob because Alice had lost internet connection"
+    await goes_to_bob(world, chat, bob, "disconnected", text)
+
+
+async def test_who_leaves_the_customer_without_an_answer_loses_the_chat(either_world: World) -> None:
+    await with_rules(either_world, transfer_chat_after_min=SOON)
+    alice, bob = await either_world.agents("alice", "bob")
+    ada = either_world.id("ada")
+    started = await alice.call(
+        "start_chat",
+        chat={
+            "access": {"group_ids": [SALES]},
+            "users": [{"id": ada, "type": "customer"}],
+            "thread": {"events": [{"type": "message", "text": "Anybody there?", "author_id": ada}]},
+        },
+    )
+    await bob.next_push("incoming_chat")
+    told = await heard(bob, "incoming_event")
+    assert told["chat_transferred"]["reason"] == "inactive"
+    assert told["chat_transferred"]["chat_id"] == started["chat_id"]
+    message = told["incoming_event"]["event"]
+    assert message["text"] == "Chat assigned to Bob because Alice hasn't replied in 0.01 minutes"
+    assert message["system_message_type"] == "routing.assigned_inactive"
+    await bob.call("send_event", chat_id=started["chat_id"], event=HELLO)
+    await bob.next_push("incoming_event")
+    await asyncio.sleep(2)
+    await bob.hears_nothing_more()
