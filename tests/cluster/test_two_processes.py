@@ -34,6 +34,18 @@ async def test_an_event_sent_over_the_web_api_arrives_on_the_other_process(clust
         assert (push["event"]["id"], push["event"]["text"]) == (sent["event_id"], "Hello")
 
 
+async def test_a_file_that_is_uploaded_here_is_read_and_sent_there(cluster: Cluster) -> None:
+    here, there = cluster.here.web(SMITH), cluster.there.web(SMITH)
+    url = (await here.upload("notes.txt", b"hello")).json()["url"]
+    elsewhere = url.replace(cluster.here.base_url, cluster.there.base_url)
+    assert (await there.request("GET", elsewhere)).content == b"hello"
+    started = await there.call("start_chat", chat={"thread": {"events": [{"type": "file", "url": url}]}})
+    event = (await here.call("get_chat", chat_id=started["chat_id"]))["thread"]["events"][0]
+    assert (event["url"], event["name"]) == (url, "notes.txt")
+    for web in (here, there):
+        await web.close()
+
+
 async def test_what_is_not_stored_arrives_too(cluster: Cluster) -> None:
     async with cluster.here.agent(SMITH) as smith, cluster.there.agent(JONES) as jones:
         chat_id = await start_chat(smith)
