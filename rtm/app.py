@@ -56,6 +56,7 @@ from rtm.store.sqlite import SqliteStore
 from rtm.store.writer import Writer
 from rtm.summaries.extract import Extract
 from rtm.summaries.summaries import Scribe, Summaries
+from rtm.web.documents import Documents
 from rtm.web.health import Health
 from rtm.web.metrics import Metrics
 from rtm.web.routes import WebApi
@@ -177,7 +178,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             yield
 
     web = WebApi(dispatcher, services, outcomes)
-    return App(_asgi(web, lifespan, *health.routes(), *scraped.routes()), wires.accept, health)
+    return App(_asgi(web, lifespan, *health.routes(), *scraped.routes(), *Documents().routes()), wires.accept, health)
 
 
 class _Part(Protocol):

@@ -63,6 +63,11 @@ class Action:
     takes_form: bool
     """Whether a request's body is a form with a file, in place of JSON."""
 
+    @property
+    def topic(self) -> str:
+        """The module that it is declared in."""
+        return self.handler.__module__.rpartition(".")[2]
+
 
 _catalogue: dict[tuple[str, str], Action] = {}
 
@@ -137,6 +142,12 @@ def takes_form(api: str, name: str, version: str, transport: str) -> bool:
     """Whether what the action is sent there is a form."""
     found = find(api, name, version, transport)
     return found is not None and found.takes_form
+
+
+def served(api: str, version: str) -> list[Action]:
+    """Every action that the version has, at either door, by topic and name."""
+    known = [each for each in _catalogue.values() if each.api == api and versions.has_action(version, each.name)]
+    return sorted(known, key=lambda each: (each.topic, each.name))
 
 
 def is_known(api: str, name: str) -> bool:

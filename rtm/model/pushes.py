@@ -17,6 +17,7 @@ from rtm.model.shown import (
     CustomerAddress,
     Event,
     GroupPriority,
+    GroupStatus,
     Moment,
     Properties,
     Queue,
@@ -287,6 +288,12 @@ class RoutingStatusSet(TypedDict):
 
     agent_id: str
     status: Status
+
+
+class GroupsStatusUpdated(TypedDict):
+    """Groups have begun or ceased to accept chats."""
+
+    groups: list[GroupStatus]
 
 
 class AgentDisconnected(TypedDict):

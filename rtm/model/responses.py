@@ -74,7 +74,7 @@ class ChatStarted(ThreadBegun):
     chat_id: str
 
 
-class ChatUnfollowed(TypedDict):
+class NoLongerFollowed(TypedDict):
     """The chat, on sockets."""
 
     chat_id: NotRequired[str]

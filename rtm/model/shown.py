@@ -482,6 +482,13 @@ class BanLength(TypedDict):
     days: int
 
 
+class GroupStatus(TypedDict):
+    """Whether a group accepts chats."""
+
+    id: int
+    status: str
+
+
 class GroupPriority(TypedDict):
     """A group of an agent or a bot."""
 

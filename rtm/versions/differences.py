@@ -85,6 +85,19 @@ def _lineage(structure: Any) -> Iterator[Any]:
             yield from _lineage(base)
 
 
+def structures_in(annotation: Any) -> Iterator[Any]:
+    """Every structure that a type consists of, itself among them; some more than once."""
+    if is_structure(annotation):
+        yield annotation
+        for inner in fields_of(annotation).values():
+            yield from structures_in(inner)
+    for marked in getattr(annotation, "__metadata__", ()):
+        if isinstance(marked, Shape):
+            yield from structures_in(marked.of)
+    for argument in get_args(annotation):
+        yield from structures_in(argument)
+
+
 # From 3.6 to a version
 
 

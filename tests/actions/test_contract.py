@@ -23,6 +23,7 @@ from rtm.actions import registry
 from rtm.actions.registry import AGENT, RTM, WEB
 from tests.actions.test_doors import HELLO
 from tests.actions.test_files import picture
+from tests.documents.judge import complaints
 from tests.model.examples import EVENTS, PROPERTIES
 from tests.world import SALES, Client, Web, World
 
@@ -244,12 +245,17 @@ async def test_answer_and_pushes_have_the_fields_of_the_reference(
         hearer.noise = set()
         await hearer.forget()
 
-    answer = await asker.call(row.action, **fill(row.payload, names))
+    request = fill(row.payload, names)
+    answer = await asker.call(row.action, **request)
 
     told = [push for hearer in hearers for push in await pushes(hearer)]
     assert list(differences(version, contract(version, "responses")[row.action], answer)) == []
+    if version == sampled(row.action):
+        assert complaints(version, "requests", row.action, request) == []
+    assert complaints(version, "responses", row.action, answer) == []
     for name, payload in told:
         assert list(differences(version, contract(version, "pushes")[name], payload)) == [], name
+        assert complaints(version, "pushes", name, payload) == []
     action_ = registry.find(AGENT, row.action, version, door)
     assert action_ is not None
     expected = set(action_.pushes) - row.untold
@@ -262,6 +268,7 @@ async def test_a_login_has_the_fields_of_the_reference(world: World, version: st
     alice = await world.agent("alice", version=version, pushes={"3.6": ["incoming_chat"], "3.7": ["all"]})
     found = differences(version, contract(version, "responses")["login"], alice.greeting)
     assert set(found) == NOT_HERE["login"]
+    assert complaints(version, "responses", "login", alice.greeting) == []
     assert await alice.call("logout") == {}
 
 

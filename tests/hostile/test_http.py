@@ -99,7 +99,7 @@ MEBIBYTE = 1 << 20
 
 REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
     # Paths and methods
-    "unknown path": (post("/"), NOT_FOUND),
+    "unknown path": (post("/nowhere"), NOT_FOUND),
     "path with two slashes": (post("//v3.6/agent/action/list_chats"), NOT_FOUND),
     "path upwards": (post("/v3.6/agent/action/../../../etc/passwd"), NOT_FOUND),
     "path upwards, encoded": (post("/v3.6/agent/action/..%2f..%2fetc%2fpasswd"), NOT_FOUND),

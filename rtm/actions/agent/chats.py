@@ -7,11 +7,10 @@ from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.model import pushes
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Properties, Visibility
 from rtm.model.properties import merged
-from rtm.model.pushes import IncomingChat
+from rtm.model.pushes import ChatUnfollowed, IncomingChat
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
     DeactivateChat,
@@ -22,7 +21,7 @@ from rtm.model.requests.chats import (
     StartChat,
     UnfollowChat,
 )
-from rtm.model.responses import ChatStarted, ChatUnfollowed, Done, ThreadBegun
+from rtm.model.responses import ChatStarted, Done, NoLongerFollowed, ThreadBegun
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
 from rtm.routing.upkeep import archive
@@ -221,10 +220,10 @@ def follow_chat(context: Context, work: Work, payload: FollowChat) -> Done:
 
 
 @action(AGENT, pushes=("chat_unfollowed",), needs=_by_id)
-def unfollow_chat(context: Context, work: Work, payload: UnfollowChat) -> ChatUnfollowed:
+def unfollow_chat(context: Context, work: Work, payload: UnfollowChat) -> NoLongerFollowed:
     """Hear key changes only; a member cannot."""
     chat = work.chat(payload.id)
     if chat.unfollow(context.identity.agent_id):
-        told: pushes.ChatUnfollowed = {"chat_id": chat.id}
+        told: ChatUnfollowed = {"chat_id": chat.id}
         work.push("chat_unfollowed", told, Audience(agents=(context.identity.agent_id,)))
     return {"chat_id": chat.id} if context.transport == "rtm" else {}

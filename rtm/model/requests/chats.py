@@ -116,7 +116,7 @@ class GetChat(Payload):
     thread_id: Id | None = None
 
 
-class Access(Payload):
+class ChatAccess(Payload):
     """Who has access to a chat or thread; group 0 is everybody."""
 
     group_ids: Annotated[GroupIds, Field(min_length=1)]
@@ -155,7 +155,7 @@ class InitialChat(Payload):
     """What a chat starts with."""
 
     properties: Properties | None = None
-    access: Access | None = None
+    access: ChatAccess | None = None
     users: Annotated[list[InitialUser], Field(max_length=6), AfterValidator(_initial_users)] | None = None
     thread: InitialThread | None = None
 
