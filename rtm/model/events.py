@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from rtm.model.chat import Visibility
-from rtm.model.files import id_in
+from rtm.model.files import ids_in
 from rtm.model.forms import FilledFormField, FormField
 from rtm.model.payload import AtMost, BoundedJson, Id, Number, Payload, Text, Url, check_together
 from rtm.model.properties import Properties, PropertyName, PropertyValue
-from rtm.model.rich_messages import MAX_ELEMENTS, Element
+from rtm.model.rich_messages import MAX_ELEMENTS, Element, image_urls
 from rtm.protocol.validation import WITHOUT_NUL, refusal
 
 MAX_TEXT_BYTES = 16 * 1024
@@ -45,9 +45,9 @@ class Event(Payload, ABC):
     has_author: ClassVar[bool] = True
 
     @property
-    def file_id(self) -> str | None:
-        """The id of the file that it shows, if it shows one and that should be one of ours."""
-        return None
+    def file_ids(self) -> tuple[str, ...]:
+        """Ids of the files that it shows, those that should be ours."""
+        return ()
 
     def body(self, *, author_id: str, created_at: str, event_id: str = "") -> dict[str, Any]:
         """The event as 3.6 shows it; whoever adds it to a thread gives it its `id`."""
@@ -114,8 +114,8 @@ class File(Event):
     alternative_text: Annotated[str, Text(4096)] | None = None
 
     @property
-    def file_id(self) -> str | None:
-        return id_in(self.url)
+    def file_ids(self) -> tuple[str, ...]:
+        return ids_in((self.url,))
 
     def content_fields(self) -> dict[str, Any]:
         """What was sent; `rtm.model.files.describe` adds what is known of the file when the event is stored."""
@@ -128,6 +128,10 @@ class RichMessage(Event):
     type: Literal["rich_message"]
     template_id: Literal["cards", "sticker", "quick_replies", "ecommerce"]
     elements: Annotated[list[Element], Field(max_length=MAX_ELEMENTS)] | None = None
+
+    @property
+    def file_ids(self) -> tuple[str, ...]:
+        return ids_in(image_urls(self.content_fields()))
 
     def content_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"template_id": self.template_id}

@@ -11,6 +11,7 @@ import mimetypes
 import re
 import secrets
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -132,6 +133,11 @@ def id_in(url: str) -> str | None:
     """The id of the file, if the URL is of the form of ours."""
     match = _OURS.fullmatch(urlsplit(url).path)
     return match[1] if match else None
+
+
+def ids_in(urls: Iterable[str]) -> tuple[str, ...]:
+    """The ids in those of the URLs that are of the form of ours."""
+    return tuple(file_id for url in urls if (file_id := id_in(url)) is not None)
 
 
 def safe_name(name: str) -> str:

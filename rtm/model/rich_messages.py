@@ -3,6 +3,7 @@
 Source: the public reference, "Data structures" and "Rich Messages".
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -97,6 +98,15 @@ class Element(Payload):
     def body(self) -> dict[str, Any]:
         """The fields that were given, and `user_ids` of every button."""
         return self.model_dump(exclude_none=True)
+
+
+def image_urls(body: Mapping[str, Any]) -> Iterator[str]:
+    """The URLs of all images of a rich message."""
+    for element in body.get("elements", ()):
+        if "image" in element:
+            yield element["image"]["url"]
+        for option in element.get("ecommerce", {}).get("options", ()):
+            yield from (option[name] for name in ("image_url", "image_thumbnail_url") if name in option)
 
 
 def toggle(body: dict[str, Any], postback_id: str, user_id: str, *, toggled: bool) -> bool:

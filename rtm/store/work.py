@@ -15,9 +15,10 @@ from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, Thread
 from rtm.model.customer import Customer, CustomerBan
-from rtm.model.files import StoredFile, describe, id_in
+from rtm.model.files import StoredFile, describe, id_in, ids_in
 from rtm.model.properties import with_routing
 from rtm.model.pushes import IncomingEvent, ThreadPropertiesUpdated
+from rtm.model.rich_messages import image_urls
 from rtm.protocol.errors import NotFound, ValidationError
 from rtm.protocol.identifiers import event_id, event_number
 
@@ -336,9 +337,12 @@ class Work:
         return chat
 
     def append(self, chat: Chat, body: EventBody, author_id: str) -> str:
-        """Store an event in the chat's last thread; its id. A file that it shows is kept. Raises ValidationError."""
+        """Store an event in the chat's last thread; its id. Files that it shows are kept. Raises ValidationError."""
         if body["type"] == "file":
             describe(body, self._keep_file(body["url"]))
+        elif body["type"] == "rich_message":
+            for file_id in ids_in(image_urls(body)):
+                self._keep(file_id)
         event = chat.append(body, author_id)
         self.events.append(event)
         self._loaded.events.setdefault(event.thread_id, {})[event.number] = body
@@ -348,13 +352,20 @@ class Work:
         return str(event.body["id"])
 
     def _keep_file(self, url: str) -> StoredFile | None:
-        """Have a file of ours live as long as the event that shows it; None for one that is not ours."""
+        """The file of a file event, None for one that is not ours. Raises ValidationError."""
         file_id = id_in(url)
         if file_id is None:
             return None
+        stored = self._keep(file_id)
+        if stored is None:
+            raise ValidationError("`event.url` names no file that is here: an unused one expires after 24 hours")
+        return stored
+
+    def _keep(self, file_id: str) -> StoredFile | None:
+        """Have a file live as long as the event that shows it; None if it is not here any more."""
         stored = self._loaded.files.get(file_id)
         if stored is None or stored.license_id != self.license_id or stored.has_expired(self.now()):
-            raise ValidationError("`event.url` names no file that is here: an unused one expires after 24 hours")
+            return None
         if stored.expires_at is not None:
             self.kept_file_ids.append(file_id)
         return stored

@@ -128,6 +128,21 @@ async def test_a_file_may_be_in_the_first_events_of_a_chat(either_world: World) 
     assert [thread["events"][0]["width"] for thread in threads["threads"]] == [8, 8]
 
 
+async def test_images_of_a_rich_message_are_kept_as_well(either_world: World) -> None:
+    alice = await either_world.agent("alice")
+    web = await either_world.web("alice")
+    chat = await either_world.chat(alice)
+    shown, small, large, unused = [await uploaded(web, "a.gif", picture("GIF", (8, 8))) for _ in range(4)]
+    option = {"option_id": "red", "label": "Red", "image_url": small, "image_thumbnail_url": large}
+    product = {"view_type": "images", "product_id": "jumper", "options": [option]}
+    elements = [{"image": {"url": shown}}, {"ecommerce": product}, {"image": {"url": "https://example.com/a.gif"}}]
+    event = {"type": "rich_message", "template_id": "ecommerce", "elements": elements}
+    await alice.call("send_event", chat_id=chat.id, event=event)
+    await expire(either_world)
+    statuses = [(await web.request("GET", url)).status_code for url in (shown, small, large, unused)]
+    assert statuses == [200, 200, 200, 404]
+
+
 async def test_a_file_belongs_to_its_license(world: World) -> None:
     stranger = await world.server.world()
     sam = await stranger.web("alice")

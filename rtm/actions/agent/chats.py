@@ -181,7 +181,7 @@ def _customer_ids(wanted: InitialChat | None) -> tuple[str, ...]:
 
 
 def _file_ids(wanted: InitialChat | None) -> tuple[str, ...]:
-    return tuple(event.file_id for event in (wanted and wanted.initial_events) or [] if event.file_id is not None)
+    return tuple(file_id for event in (wanted and wanted.initial_events) or [] for file_id in event.file_ids)
 
 
 def _by_id(payload: DeactivateChat | FollowChat | UnfollowChat) -> Needs:

@@ -37,11 +37,11 @@ def _of_chat(
 
 
 def _of_event(payload: SendEvent) -> Needs:
-    custom_id, file_id = payload.event.custom_id, payload.event.file_id
+    custom_id = payload.event.custom_id
     return Needs(
         (payload.chat_id,),
         custom_ids=() if custom_id is None else (custom_id,),
-        file_ids=() if file_id is None else (file_id,),
+        file_ids=payload.event.file_ids,
     )
 
 
