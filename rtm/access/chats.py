@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from rtm.access.identity import Identity
-from rtm.model.chat import Chat, Thread
+from rtm.model.chat import Chat
 from rtm.protocol.errors import AuthorizationError, MissingAccess
 from rtm.store.queries import Reach
 
@@ -34,11 +34,13 @@ def reaches(identity: Identity, resource: Resource, right: Right, chat: Chat, gr
     return f"{resource}--my:{right}" in identity.scopes and chat.member(identity.agent_id) is not None
 
 
-def reaches_thread(identity: Identity, right: Right, chat: Chat, thread: Thread, group_ids: Collection[int]) -> bool:
+def reaches_thread(
+    identity: Identity, right: Right, chat: Chat, groups_of_thread: Collection[int], group_ids: Collection[int]
+) -> bool:
     """The same for one of the threads of a chat that is reached: an earlier one keeps the groups it had."""
     if reaches(identity, "chats", right, chat, ()):  # by `all`, or as a user of the chat
         return True
-    return not set(group_ids).isdisjoint(thread.group_ids)
+    return not set(group_ids).isdisjoint(groups_of_thread)
 
 
 def check_reach(identity: Identity, resource: Resource, right: Right, chat: Chat, group_ids: Collection[int]) -> None:

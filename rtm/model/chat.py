@@ -69,6 +69,8 @@ class Thread:
     unattended_since: str | None = None
     """When all its agents were found to be gone."""
     unattended_because: Absence | None = None
+    customer_visit: dict[str, Any] | None = None
+    """From where its customer came to it, as far as it was known then."""
     summary: dict[str, Any] | None = None
     """As it is shown, with `final`: whether the thread was closed by then."""
 
@@ -106,7 +108,7 @@ class Chat:
     followers: dict[str, None] = field(default_factory=dict)
     """Agents who follow without being members, in the order they came."""
     last_events: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By event type: thread_id, thread_created_at and the event, as `last_event_per_type` shows them."""
+    """By event type: thread_id, thread_created_at and the event; of an earlier thread with its group_ids."""
     written_at: dict[UserType, str] = field(default_factory=dict)
     """When an agent last added an event to it, and when a customer did."""
     due_at: str | None = None
@@ -308,6 +310,9 @@ class Chat:
         )
         if previous is not None:
             previous.next_thread_id = self.thread.id
+            for last in self.last_events.values():
+                if last["thread_id"] == previous.id:
+                    last["group_ids"] = previous.group_ids
             self.changed_threads[previous.id] = previous
         self._changed(*self.users, *self.followers, shape=True)
         self.set_due(at if self.routed else None)

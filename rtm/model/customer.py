@@ -25,6 +25,12 @@ class Customer:
         state = {name: value for name, value in merged.items() if value not in (None, "", [], {})}
         return replace(self, name=state.pop("name", None), email=state.pop("email", None), state=state)
 
+    @property
+    def came_from(self) -> dict[str, Any] | None:
+        """What a thread tells of the customer's visit; None if nothing is known."""
+        visit = self.state.get("visit", {})
+        return {name: visit[name] for name in ("ip", "user_agent", "geolocation") if name in visit} or None
+
 
 @dataclass(frozen=True, slots=True)
 class CustomerBan:

@@ -129,23 +129,24 @@ class SystemEvent(_AnyEvent):
     details: str
 
 
-Event = Annotated[
-    dict[str, Any],
-    Shape(
-        Annotated[
-            MessageEvent
-            | FileEvent
-            | RichMessageEvent
-            | CustomEvent
-            | FormEvent
-            | FilledFormEvent
-            | SystemMessageEvent
-            | SystemEvent,
-            Field(discriminator="type"),
-        ]
-    ),
-]
+_Events = (
+    MessageEvent
+    | FileEvent
+    | RichMessageEvent
+    | CustomEvent
+    | FormEvent
+    | FilledFormEvent
+    | SystemMessageEvent
+    | SystemEvent
+)
+Event = Annotated[dict[str, Any], Shape(Annotated[_Events, Field(discriminator="type")])]
 """Something said or done in a thread, told apart by `type`."""
+
+
+class RestrictedEvent(TypedDict):
+    """In place of an event of a thread that the requester has no access to."""
+
+    restricted_access: str
 
 
 # Users
@@ -408,14 +409,14 @@ class LastEvent(TypedDict):
 
     thread_id: str
     thread_created_at: Moment
-    event: Event
+    event: Annotated[dict[str, Any], Shape(_Events | RestrictedEvent)]
 
 
 class ChatSummary(TypedDict):
     """A chat with its last thread and, by type, its last events, as one agent sees it."""
 
     id: str
-    last_event_per_type: Annotated[dict[str, dict[str, Any]], Shape(dict[str, LastEvent])]
+    last_event_per_type: dict[str, LastEvent]
     users: list[User]
     last_thread_summary: NotRequired[ThreadSummary]
     properties: Properties

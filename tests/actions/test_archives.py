@@ -8,7 +8,7 @@ from rtm.store import tables
 from tests.actions.conftest import Enter
 from tests.actions.shapes import CHAT_PROPERTIES, THREAD_PROPERTIES, TIME, ada, agent, message
 from tests.actions.test_contract import fill
-from tests.world import SALES, SUPPORT, Chat, Client, Refused, Web, World
+from tests.world import SALES, SUPPORT, VISIT, Chat, Client, Refused, Web, World
 
 
 async def found(by: Client | Web, **filters: Any) -> list[str]:
@@ -44,6 +44,7 @@ async def test_a_thread_with_its_chat(either_world: World) -> None:
                     "events": [message("hello", alice.id, id=chat.event_ids[0])],
                     "properties": THREAD_PROPERTIES,
                     "access": {"group_ids": [SALES]},
+                    "customer_visit": {"ip": VISIT["ip"]},
                 },
                 "properties": CHAT_PROPERTIES,
                 "access": {"group_ids": [SALES]},

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from rtm.store import tables
 from tests.actions.conftest import Enter
 from tests.actions.shapes import ID, THREAD_PROPERTIES, TIME, archived_by, message, older_ada, summary_with_ada
 from tests.world import SALES, SUPPORT, Client, Refused, Web, World
@@ -350,6 +352,67 @@ async def test_an_earlier_thread_keeps_its_groups(world: World, enter: Enter) ->
     for reader in (olivia, carol):  # by `all`, and as a user of the chat
         read = await reader.call("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
         assert read["thread"]["access"] == {"group_ids": [SUPPORT]}
+
+
+async def test_the_last_events_of_threads_without_access_are_not_shown(either_world: World) -> None:
+    world = either_world
+    carol, bob = await world.agents("carol", "bob")
+    chat = await world.chat(carol, group=SUPPORT, texts=["among us"])
+    await carol.call("deactivate_chat", id=chat.id)
+    thread = {"events": [{"type": "custom"}]}
+    await carol.call(
+        "resume_chat", chat={"id": chat.id, "access": {"group_ids": [SALES]}, "users": [], "thread": thread}
+    )
+    await carol.call("remove_user_from_chat", chat_id=chat.id, user_id=carol.id, user_type="agent")
+    await bob.call("follow_chat", id=chat.id)
+
+    async def last_events(name: str, version: str, scopes: list[str]) -> dict[str, Any]:
+        web = await world.web(name, version=version, scopes=scopes)
+        [summary] = (await web.call("list_chats"))["chats_summary"]
+        return {kind: last["event"] for kind, last in summary["last_event_per_type"].items()}
+
+    restricted = {"restricted_access": "Requester has no access to the thread"}
+    for version in ("3.5", "3.6"):
+        seen = await last_events("bob", version, ["chats--access:ro"])
+        assert seen["message"] == restricted
+        assert seen["custom"]["type"] == "custom"
+        assert seen["system_message"]["system_message_type"] == "agent_left"
+        assert (await last_events("bob", version, ["chats--all:ro"]))["message"]["text"] == "among us"
+    limited = await world.agent("bob", scopes=["chats--access:ro"])
+    [summary] = limited.greeting["chats_summary"]
+    assert summary["last_event_per_type"]["message"] == {
+        "thread_id": chat.thread_id,
+        "thread_created_at": TIME,
+        "event": restricted,
+    }
+
+
+async def test_a_thread_tells_where_its_customer_came_from(either_world: World) -> None:
+    world = either_world
+    alice = await world.agent("alice")
+    older = await world.web("alice", version="3.5")
+    place = {"country": "Poland"}
+    async with world.server.database.engine.begin() as connection:
+        statement = update(tables.customers).where(tables.customers.c.id == world.id("ada"))
+        visit = {"ip": "192.0.2.9", "user_agent": "Lynx", "geolocation": place, "referrer": "https://example.com"}
+        await connection.execute(statement.values(state={"visit": visit}))
+    came_from = {"ip": "192.0.2.9", "user_agent": "Lynx", "geolocation": place}
+
+    begun = await alice.call("start_chat", chat={"users": [{"id": world.id("ada"), "type": "customer"}]})
+    told = await alice.next_push("incoming_chat")
+    unknown = await alice.call("start_chat", chat={"users": [{"id": world.id("grace"), "type": "customer"}]})
+    joined = await alice.call("start_chat")
+    ada = {"user_id": world.id("ada"), "user_type": "customer", "visibility": "all"}
+    await alice.call("add_user_to_chat", chat_id=joined["chat_id"], **ada)
+    await alice.call("deactivate_chat", id=begun["chat_id"])
+    await alice.call("resume_chat", chat={"id": begun["chat_id"]})
+
+    assert told["chat"]["thread"]["customer_visit"] == came_from
+    threads = (await alice.call("list_threads", chat_id=begun["chat_id"]))["threads"]
+    threads.append((await alice.call("get_chat", chat_id=joined["chat_id"]))["thread"])
+    assert [thread["customer_visit"] for thread in threads] == [came_from] * 3
+    assert "customer_visit" not in (await alice.call("get_chat", chat_id=unknown["chat_id"]))["thread"]
+    assert "customer_visit" not in (await older.call("get_chat", chat_id=begun["chat_id"]))["thread"]
 
 
 # get_chat

@@ -117,6 +117,9 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
             bodies.append(body)
         if event.has_author:
             event_ids.append(event_id)
+    for customer_id in chat.present_ids("customer"):
+        customer = work.find_customer(customer_id)
+        chat.thread.customer_visit = customer.came_from if customer is not None else None
     requester = chat.users.get(context.identity.agent_id)
     if requester is not None:
         requester.events_seen_up_to = bodies[-1]["created_at"] if bodies else chat.thread.created_at

@@ -36,9 +36,8 @@ async def list_chats(context: Context, payload: ListChats) -> ChatsPage:
         cursor,
     )
     customers = await queries.customers(license_id, page.rows)
-    viewer_id = context.identity.agent_id
     return {
-        "chats_summary": [structures.chat_summary(chat, viewer_id, context.directory, customers) for chat in page.rows],
+        "chats_summary": [structures.chat_summary(chat, context, customers) for chat in page.rows],
         **page_ids(context, "list_chats", asked, page),
         "found_chats": page.found,
     }
@@ -169,7 +168,7 @@ def _shown(context: Context, chat: Chat, threads: list[ThreadWithEvents]) -> lis
 
 
 def _thread_is_readable(context: Context, chat: Chat, thread: Thread) -> bool:
-    return reaches_thread(context.identity, "ro", chat, thread, context.group_ids)
+    return reaches_thread(context.identity, "ro", chat, thread.group_ids, context.group_ids)
 
 
 def asked_for(

@@ -50,7 +50,7 @@ async def _log_in(context: Context, payload: Login) -> LoggedIn:
         "license": _license(directory),
         "my_profile": structures.my_profile(agent, change.after),
         "chats_summary": [
-            structures.chat_summary(chat, agent.id, directory, snapshot.customers)
+            structures.chat_summary(chat, context, snapshot.customers)
             for chat in snapshot.chats
             if reaches(identity, "chats", "ro", chat, agent.group_ids)
         ],

@@ -6,7 +6,9 @@ Source: the public reference, "Data structures".
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+from rtm.access.chats import reaches_thread
 from rtm.access.directory import AgentRecord, Directory
+from rtm.actions.context import Context
 from rtm.model import shown
 from rtm.model.chat import Chat, ChatUser, EventBody, Thread
 from rtm.model.customer import Customer
@@ -115,6 +117,8 @@ def thread(of: Thread, events: list[EventBody]) -> shown.Thread:
         seen["previous_thread_id"] = of.previous_thread_id
     if of.next_thread_id is not None:
         seen["next_thread_id"] = of.next_thread_id
+    if of.customer_visit is not None:
+        seen["customer_visit"] = cast("shown.CustomerVisit", of.customer_visit)
     if of.summary is not None:
         seen["summary"] = {
             "status": of.summary["status"],
@@ -154,21 +158,28 @@ def chat(of: Chat, shown_thread: shown.Thread | None, directory: Directory, cust
     return seen
 
 
-def chat_summary(
-    of: Chat, viewer_id: str, directory: Directory, customers: Mapping[str, Customer]
-) -> shown.ChatSummary:
-    """A chat with its last thread and last events in brief, as one agent sees it."""
+def chat_summary(of: Chat, viewer: Context, customers: Mapping[str, Customer]) -> shown.ChatSummary:
+    """A chat with its last thread and last events in brief, as the requester sees it."""
     seen: shown.ChatSummary = {
         "id": of.id,
-        "last_event_per_type": of.last_events,
-        "users": users(of, directory, customers.get),
+        "last_event_per_type": {kind: _last_event(of, last, viewer) for kind, last in of.last_events.items()},
+        "users": users(of, viewer.directory, customers.get),
         "properties": of.properties,
         "access": access(of.group_ids),
-        "is_followed": is_followed(of, viewer_id),
+        "is_followed": is_followed(of, viewer.identity.agent_id),
     }
     if of.thread is not None:
         seen["last_thread_summary"] = thread_summary(of.thread)
     return seen
+
+
+def _last_event(of: Chat, last: Mapping[str, Any], viewer: Context) -> shown.LastEvent:
+    """The event, unless it is of an earlier thread that the requester has no access to."""
+    event: dict[str, Any] = last["event"]
+    groups = last.get("group_ids")
+    if groups is not None and not reaches_thread(viewer.identity, "ro", of, groups, viewer.group_ids):
+        event = {"restricted_access": "Requester has no access to the thread"}
+    return {"thread_id": last["thread_id"], "thread_created_at": last["thread_created_at"], "event": event}
 
 
 def is_followed(of: Chat, viewer_id: str) -> bool:

@@ -28,7 +28,7 @@ def changeable(context: Context, work: Work, payload: OfThread) -> tuple[Chat, T
     chat = work.chat(payload.chat_id)
     check_reach(context.identity, "chats", "rw", chat, context.group_ids)
     thread = work.thread(chat, payload.thread_id)
-    if not reaches_thread(context.identity, "rw", chat, thread, context.group_ids):
+    if not reaches_thread(context.identity, "rw", chat, thread.group_ids, context.group_ids):
         raise MissingAccess("Requester has no access to the thread")
     return chat, thread
 

@@ -47,6 +47,8 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
     work.push("user_added_to_chat", told, chat.key_audience(user.visibility))
     if user.type == "agent":
         set_unassigned(work, chat, unassigned=False)
+    else:
+        chat.active_thread().customer_visit = work.customer(user.id).came_from
     if not first:
         work.post(chat, _arrival(context, work, user))
     return {}
