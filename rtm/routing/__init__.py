@@ -12,4 +12,5 @@ timers.py          finds the chats that are due, on all licenses
 deadlines.py       what is due in a chat, and when to look at it next
 upkeep.py          what is done with a chat in which nobody writes
 attendance.py      and with one whose agents are gone, or do not answer
+followers.py       who follows a chat without the right to
 """

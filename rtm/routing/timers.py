@@ -17,7 +17,7 @@ from rtm.access.directory import Directories, Directory
 from rtm.model.chat import Absence
 from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import from_microseconds
-from rtm.routing import attendance, upkeep
+from rtm.routing import attendance, followers, upkeep
 from rtm.routing.presence import Presence
 from rtm.store.outage import Outage
 from rtm.store.queries import DueChat, Queries
@@ -60,6 +60,8 @@ class Timers:
         self._grace_s = grace_s
         self._gone: dict[int, dict[str, Absence]] = {}
         """Agents who have just left, by license, and why."""
+        self._restricted: dict[int, set[str]] = {}
+        """Agents who may see fewer chats than before, by license."""
         self._suspected: set[int] = set()
         """Licenses of which agents may be gone."""
         self._woken = asyncio.Event()
@@ -77,11 +79,15 @@ class Timers:
         self._woken.set()
 
     def directory_replaced(self, before: Directory, after: Directory | None) -> None:
-        """Agents of a license may have been deleted, or suspended."""
+        """Agents of a license may have been deleted or suspended, or may see less."""
         for agent in before.agents.values():
             now = after.agents.get(agent.id) if after is not None else agent
             if now is None or (agent.in_good_standing and not now.in_good_standing):
                 self.agent_gone(before.id, agent.id, "deleted" if now is None else "remotely_signed_out")
+        restricted = followers.with_less_access(before, after) if after is not None else set()
+        if restricted:
+            self._restricted.setdefault(before.id, set()).update(restricted)
+            self._woken.set()
 
     # What it does
 
@@ -97,6 +103,7 @@ class Timers:
         """Note who has just left, and do what is due. Raises what drivers raise, and ApiError."""
         gone, self._gone = self._gone, {}
         await _for_licenses(gone, lambda license_id, left: self._miss(license_id, left, left))
+        await _for_licenses({license_id: set(these) for license_id, these in self._restricted.items()}, self._restrict)
         if self._suspected:
             suspected, self._suspected = self._suspected, set()
             await self._miss_offline(suspected)
@@ -144,6 +151,19 @@ class Timers:
             statuses = await self._presence.statuses(license_id, directory.agents)
             miss = partial(attendance.miss, directory, statuses, left, self._grace_s)
             await self._for_each(license_id, chat_ids, miss)
+
+    async def _restrict(self, license_id: int, agent_ids: set[str]) -> None:
+        """End what the agents follow and may not see any more."""
+        directory = await self._directories.get(license_id)
+
+        def unfollow(chat_id: str, work: Work) -> bool:
+            followers.unfollow_strangers(directory, work, work.chat(chat_id))
+            return False
+
+        await self._for_each(license_id, await self._queries.chats_followed_by(license_id, agent_ids), unfollow)
+        self._restricted[license_id] -= agent_ids  # only now: it is not to be forgotten for a database that is away
+        if not self._restricted[license_id]:
+            del self._restricted[license_id]
 
     async def _for_each(
         self, license_id: int, chat_ids: Collection[str], do: Callable[[str, Work], bool], *, routing: bool = False

@@ -271,6 +271,13 @@ class Queries:
         async with self._engine.connect() as connection:
             return list(await connection.scalars(statement))
 
+    async def chats_followed_by(self, license_id: int, agent_ids: Collection[str]) -> list[str]:
+        """Ids of the chats that one of these agents follows."""
+        theirs = chat_users.c.license_id == license_id, chat_users.c.user_id.in_(list(agent_ids))
+        statement = select(chat_users.c.chat_id).where(*theirs, chat_users.c.follows).distinct()
+        async with self._engine.connect() as connection:
+            return list(await connection.scalars(statement))
+
     async def _customers(self, connection: AsyncConnection, license_id: int, of: Iterable[Chat]) -> dict[str, Customer]:
         ids = {user.id for chat in of for user in chat.users.values() if user.type == "customer"}
         if not ids:

@@ -4,19 +4,19 @@ from collections.abc import Iterable, Sequence
 
 from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.access.directory import Directory
-from rtm.access.scopes import of_role
 from rtm.actions.agent import structures
 from rtm.actions.agent.chats import check_agent
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, RTM, action
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat
-from rtm.model.pushes import ChatUnfollowed, IncomingChat
+from rtm.model.pushes import IncomingChat
 from rtm.model.requests.chats import ListAgentsForTransfer, TransferChat, TransferTarget
 from rtm.model.responses import AgentForTransfer, Done
 from rtm.model.shown import TransferredFrom
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import AgentOffline, NotFound
+from rtm.routing.followers import unfollow_strangers
 from rtm.routing.handover import Handover
 from rtm.routing.presence import OFFLINE
 from rtm.store.work import Needs, Work
@@ -62,7 +62,7 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     newcomers = _newcomers(context.directory, chat, group_ids)
     handover.transfer(chat, "manual", agent_id, group_ids)
     _show(context, work, chat, left, newcomers)
-    _unfollow_strangers(context.directory, work, chat)
+    unfollow_strangers(context.directory, work, chat)
     initiator, targets = context.directory.name_of(context.identity.agent_id), _names(context.directory, chat, payload)
     work.post(chat, system_message("chat_transferred", work.now(), initiator=initiator, targets=targets))
     return {}
@@ -110,16 +110,6 @@ def _show(context: Context, work: Work, chat: Chat, left: TransferredFrom, newco
             "transferred_from": left,
         }
         work.push("incoming_chat", told, Audience(agents=newcomers))
-
-
-def _unfollow_strangers(directory: Directory, work: Work, chat: Chat) -> None:
-    """Nobody goes on hearing what they could not ask for."""
-    for agent_id in list(chat.followers):
-        agent = directory.agents.get(agent_id)
-        if agent is None or (agent.group_ids.isdisjoint(chat.group_ids) and "chats--all:ro" not in of_role(agent.role)):
-            chat.unfollow(agent_id)
-            told: ChatUnfollowed = {"chat_id": chat.id}
-            work.push("chat_unfollowed", told, Audience(agents=(agent_id,)))
 
 
 def _names(directory: Directory, chat: Chat, payload: TransferChat) -> str:

@@ -1,0 +1,38 @@
+"""Following ends with access: nobody goes on hearing what they could not ask for."""
+
+from collections.abc import Iterable
+
+from rtm.access.directory import AgentRecord, Directory
+from rtm.access.scopes import of_role
+from rtm.model.audience import Audience
+from rtm.model.chat import Chat
+from rtm.model.pushes import ChatUnfollowed
+from rtm.store.work import Work
+
+
+def unfollow_strangers(directory: Directory, work: Work, chat: Chat) -> None:
+    """Let those go who follow the chat and may not see it, whatever token they hold."""
+    for agent_id in list(chat.followers):
+        agent = directory.agents.get(agent_id)
+        if agent is None or not _may_see(agent, chat.group_ids):
+            chat.unfollow(agent_id)
+            told: ChatUnfollowed = {"chat_id": chat.id}
+            work.push("chat_unfollowed", told, Audience(agents=(agent_id,)))
+
+
+def with_less_access(before: Directory, after: Directory) -> set[str]:
+    """Agents who may see fewer chats than before."""
+    return {
+        agent.id
+        for agent in before.agents.values()
+        if (now := after.agents.get(agent.id)) is None or not _may_see_all_of(agent, now)
+    }
+
+
+def _may_see(agent: AgentRecord, group_ids: Iterable[int]) -> bool:
+    return "chats--all:ro" in of_role(agent.role) or not agent.group_ids.isdisjoint(group_ids)
+
+
+def _may_see_all_of(before: AgentRecord, now: AgentRecord) -> bool:
+    may_all = "chats--all:ro" in of_role(now.role)
+    return may_all or (now.role == before.role and now.group_ids >= before.group_ids)
