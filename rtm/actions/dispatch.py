@@ -15,8 +15,6 @@ from typing import Any
 
 import anyio
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from rtm import versions
 from rtm.access.bots import as_bot
@@ -40,6 +38,7 @@ from rtm.protocol.errors import (
     UnsupportedVersion,
     ValidationError,
 )
+from rtm.store.outage import UNAVAILABLE, StoreUnavailable
 from rtm.store.work import Command, Work
 
 log = structlog.get_logger(__name__)
@@ -67,9 +66,9 @@ def answer_to(error: Exception, **context: Any) -> ApiError:
         return error.with_traceback(None)  # whose frames hold the outcome, which is the error
     if isinstance(error, TimeoutError):
         return RequestTimeout()
-    if isinstance(error, DBAPIError | PoolTimeoutError | OSError):
+    if isinstance(error, UNAVAILABLE):
         log.warning("part_unavailable", reason=str(error), **context)
-        return ServiceUnavailable()
+        return ServiceUnavailable(error.message if isinstance(error, StoreUnavailable) else None)
     log.error("handler_failed", exc_info=error, **context)
     return InternalError()
 

@@ -112,7 +112,7 @@ async def test_a_file_expires_unless_an_event_has_it(either_world: World) -> Non
 
 async def test_a_file_may_be_in_the_first_events_of_a_chat(either_world: World) -> None:
     alice = await either_world.web("alice")
-    urls = [await uploaded(alice, "a.gif", picture("GIF", (8, 8))) for _ in range(3)]
+    urls = [await uploaded(alice, "a.gif", b"hello") for _ in range(3)]
     here, again, lost = ({"type": "file", "url": url} for url in urls)
     started = await alice.call("start_chat", chat={"thread": {"events": [here]}})
     await alice.call("deactivate_chat", id=started["chat_id"])
@@ -125,14 +125,14 @@ async def test_a_file_may_be_in_the_first_events_of_a_chat(either_world: World) 
 
     assert [(await alice.request("GET", url)).status_code for url in urls] == [200, 200, 404]
     threads = await alice.call("list_threads", chat_id=started["chat_id"])
-    assert [thread["events"][0]["width"] for thread in threads["threads"]] == [8, 8]
+    assert [thread["events"][0]["name"] for thread in threads["threads"]] == ["a.gif", "a.gif"]
 
 
 async def test_images_of_a_rich_message_are_kept_as_well(either_world: World) -> None:
     alice = await either_world.agent("alice")
     web = await either_world.web("alice")
     chat = await either_world.chat(alice)
-    shown, small, large, unused = [await uploaded(web, "a.gif", picture("GIF", (8, 8))) for _ in range(4)]
+    shown, small, large, unused = [await uploaded(web, "a.gif", b"GIF") for _ in range(4)]
     option = {"option_id": "red", "label": "Red", "image_url": small, "image_thumbnail_url": large}
     product = {"view_type": "images", "product_id": "jumper", "options": [option]}
     elements = [{"image": {"url": shown}}, {"ecommerce": product}, {"image": {"url": "https://example.com/a.gif"}}]

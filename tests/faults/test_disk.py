@@ -117,9 +117,12 @@ async def test_what_sqlite_refuses(
         return lambda connection: connection.execute(statement).close()
 
     with capture_logs() as logs:
+        web = await world.web("bob")
         await stores[0].between_batches(run(break_))
         for _ in range(3):
             assert await alice.refused("send_event", chat_id=chat.id, event={**HELLO, "text": "x" * 10_000}) == answer
+        upload = await web.upload("a.dat", bytes(100_000))
+        assert (upload.status_code, Refused.read(upload.json())) == (503, answer)
         await alice.call("send_typing_indicator", chat_id=chat.id, is_typing=True)
         await bob.next_push("incoming_typing_indicator")
         assert await stored(bob, chat.id) == []
