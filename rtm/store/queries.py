@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Integer,
     Row,
     Select,
     Text,
@@ -190,14 +191,17 @@ class Queries:
     async def list_threads(
         self,
         chat_id: str,
+        group_ids: Collection[int] | None,
         created_from: str | None,
         created_to: str | None,
         order: Order,
         limit: int,
         cursor: Cursor | None,
     ) -> Page[ThreadWithEvents]:
-        """Threads of the chat by their creation."""
+        """Threads of the chat by their creation, those of the groups if some are named."""
         conditions = [threads.c.chat_id == chat_id]
+        if group_ids is not None:
+            conditions.append(self._thread_in_groups(group_ids))
         if created_from is not None:
             conditions.append(threads.c.created_at >= created_from)
         if created_to is not None:
@@ -307,6 +311,12 @@ class Queries:
 
     def _in_groups(self, group_ids: Iterable[int]) -> ColumnElement[bool]:
         return exists().where(chat_groups.c.chat_id == chats.c.id, chat_groups.c.group_id.in_(list(group_ids)))
+
+    def _thread_in_groups(self, group_ids: Iterable[int]) -> ColumnElement[bool]:
+        stored = threads.c.state["group_ids"]
+        unfold = func.jsonb_array_elements if self._postgresql else func.json_each
+        of_thread = unfold(stored).table_valued("value")
+        return exists().select_from(of_thread).where(cast(of_thread.c.value, Integer).in_(list(group_ids)))
 
     def _with_property(self, wanted: PropertyFilter) -> ColumnElement[bool]:
         value = self._property(wanted.namespace, wanted.name)

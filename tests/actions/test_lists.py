@@ -337,6 +337,26 @@ async def test_events_that_are_not_shown_do_not_count(world: World, enter: Enter
     assert ids(found["threads"]) == [thread_ids[2], thread_ids[0]]
 
 
+async def test_pages_of_threads_hold_those_with_access_only(either_world: World) -> None:
+    world = either_world
+    carol = await world.agent("carol")
+    chat = await world.chat(carol, group=SALES)
+    thread_ids = [chat.thread_id]
+    for group in (SUPPORT, SUPPORT, SALES):
+        await carol.call("deactivate_chat", id=chat.id)
+        resumed = await carol.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SUPPORT, group]}})
+        thread_ids.append(resumed["thread_id"])
+    bob = await world.web("bob", scopes=["chats--access:ro"])
+
+    first = await bob.call("list_threads", chat_id=chat.id, limit=1)
+    last = await bob.call("list_threads", chat_id=chat.id, page_id=first["next_page_id"])
+
+    assert [ids(page["threads"]) for page in (first, last)] == [[thread_ids[3]], [thread_ids[0]]]
+    assert [page["found_threads"] for page in (first, last)] == [2, 2]
+    assert "next_page_id" not in last
+    assert (await carol.call("list_threads", chat_id=chat.id))["found_threads"] == 4
+
+
 async def test_an_earlier_thread_keeps_its_groups(world: World, enter: Enter) -> None:
     carol = await world.agent("carol")
     chat = await world.chat(carol, group=SUPPORT, texts=["among us"])

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rtm.access.chats import check_reach, reaches_thread, readable, scopes_for
+from rtm.access.chats import check_reach, reaches, reaches_thread, readable, scopes_for
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model import shown
-from rtm.model.chat import Chat, Thread
+from rtm.model.chat import Chat
 from rtm.model.requests.archives import ListArchives
 from rtm.model.requests.chats import ChatsFilters, GetChat, ListChats, ListThreads
 from rtm.model.requests.customers import CustomersFilters, ListCustomers
 from rtm.model.responses import ChatsPage, CustomersPage, FollowableChat, ListPage, ThreadsPage
 from rtm.protocol.errors import MissingAccess, NotFound
 from rtm.store.customers import Condition
-from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter, ThreadWithEvents
+from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter
 
 _READ = scopes_for("chats", "ro")
 
@@ -72,6 +72,7 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     wanted = ListThreads.model_validate({**asked, "chat_id": payload.chat_id})
     page = await context.services.queries.list_threads(
         payload.chat_id,
+        _readable_groups(context, chat),
         wanted.filters.from_ if wanted.filters else None,
         wanted.filters.to if wanted.filters else None,
         wanted.sort_order,
@@ -79,7 +80,7 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
         cursor,
     )
     return {
-        "threads": _shown(context, chat, page.rows),
+        "threads": [structures.thread(found.thread, found.events) for found in page.rows],
         "found_threads": page.found,
         **page_ids(context, "list_threads", asked, page),
     }
@@ -90,10 +91,11 @@ async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -
     threads: list[shown.Thread] = []
     cursor: Cursor | None = None
     events = 0
+    groups = _readable_groups(context, chat)
     while True:
-        page = await context.services.queries.list_threads(chat.id, None, None, "desc", 10, cursor)
+        page = await context.services.queries.list_threads(chat.id, groups, None, None, "desc", 10, cursor)
         for found in page.rows:
-            if events < min_events_count and _thread_is_readable(context, chat, found.thread):
+            if events < min_events_count:
                 threads.append(structures.thread(found.thread, found.events))
                 events += len(found.events)
         cursor = page.next
@@ -141,7 +143,9 @@ async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     found = await context.services.queries.thread(chat.id, thread_id) if thread_id else None
     if found is None and payload.thread_id is not None:
         raise NotFound("Thread not found")
-    if found is not None and not _thread_is_readable(context, chat, found.thread):
+    if found is not None and not reaches_thread(
+        context.identity, "ro", chat, found.thread.group_ids, context.group_ids
+    ):
         raise MissingAccess("Requester has no access to the thread")
     customers = await context.services.queries.customers(context.identity.license_id, [chat])
     thread = structures.thread(found.thread, found.events) if found else None
@@ -159,16 +163,9 @@ async def _chat(context: Context, chat_id: str) -> Chat:
     return chat
 
 
-def _shown(context: Context, chat: Chat, threads: list[ThreadWithEvents]) -> list[shown.Thread]:
-    return [
-        structures.thread(found.thread, found.events)
-        for found in threads
-        if _thread_is_readable(context, chat, found.thread)
-    ]
-
-
-def _thread_is_readable(context: Context, chat: Chat, thread: Thread) -> bool:
-    return reaches_thread(context.identity, "ro", chat, thread.group_ids, context.group_ids)
+def _readable_groups(context: Context, chat: Chat) -> frozenset[int] | None:
+    """The groups whose threads the requester may read in a chat that is reached; None for all threads."""
+    return None if reaches(context.identity, "chats", "ro", chat, ()) else context.group_ids
 
 
 def asked_for(
