@@ -44,7 +44,7 @@ def conversation(license_id: int, customer_id: str) -> tuple[Chat, list[NewEvent
         say("smith@example.com", "Good morning, Ada. It left our warehouse today and arrives tomorrow."),
         say(customer_id, "Great, thank you."),
     ]
-    chat.close_thread()
+    chat.close_thread(later(0))
     later(23 * 3600)
     chat.open_thread(at=later(0), users=both(), properties={}, active=True)
     history.append(say(customer_id, "It is here. May I send one of the two lamps back?"))

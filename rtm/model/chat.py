@@ -17,6 +17,7 @@ from rtm.model.audience import Audience
 from rtm.model.properties import with_routing
 from rtm.protocol.errors import ChatInactive, LimitReached, ValidationError
 from rtm.protocol.identifiers import event_id, new_chat_id, new_thread_id
+from rtm.protocol.timestamps import to_seconds
 
 UserType = Literal["agent", "customer"]
 Visibility = Literal["all", "agents"]
@@ -60,6 +61,10 @@ class Thread:
     """In the queue since."""
     queue_position: int = 0
     """In the queue: the position that was told last."""
+    fills_queue: bool = False
+    """In the queue: there was room for no more after it."""
+    queues_duration: int = 0
+    """Seconds in the queue before."""
     declined: list[str] = field(default_factory=list)
     """Agents that somebody has taken out of it: the router gives it to others."""
     unanswered_since: str | None = None
@@ -341,14 +346,14 @@ class Chat:
         self._changed(shape=not thread.active)  # a closed one is indexed again
         return NewEvent(thread.id, thread.events_count, body, author_id)
 
-    def close_thread(self) -> Thread:
+    def close_thread(self, at: str) -> Thread:
         """End the open thread; its agents leave, a customer stays. Raises ChatInactive.
 
         Properties tell of a customer whom no agent has replied to.
         """
         thread = self.active_thread()
+        self.leave_queue(at)
         thread.active = False
-        thread.queued_at = None
         if self.present_ids("customer") and self.written_at.get("agent", "") < thread.created_at:
             thread.properties = with_routing(thread.properties, unreplied=True)
         for user in self.users.values():
@@ -363,7 +368,7 @@ class Chat:
         if self.properties.get("routing", {}).get("pinned"):
             self.set_properties(with_routing(self.properties, pinned=False, was_pinned=True))
 
-    def add_user(self, user: ChatUser) -> None:
+    def add_user(self, user: ChatUser, at: str) -> None:
         """Let the user into the open thread. Raises ChatInactive, ValidationError."""
         thread = self.active_thread()
         if self.member(user.id) is not None:
@@ -377,7 +382,8 @@ class Chat:
             thread.user_ids.append(user.id)
         self.followers.pop(user.id, None)
         if user.type == "agent":
-            thread.queued_at = thread.unattended_since = None
+            self.leave_queue(at)
+            thread.unattended_since = None
             thread.declined = [agent_id for agent_id in thread.declined if agent_id != user.id]
         else:
             self.set_due(thread.created_at)
@@ -410,6 +416,21 @@ class Chat:
         if thread.queued_at is None:
             thread.queued_at, thread.queue_position = at, 0
             self._changed(shape=True)
+
+    def leave_queue(self, at: str) -> None:
+        """Wait no longer, if it did. Raises ChatInactive."""
+        thread = self.active_thread()
+        if thread.queued_at is not None:
+            thread.queues_duration += max(0, to_seconds(at) - to_seconds(thread.queued_at))
+            thread.queued_at, thread.fills_queue = None, False
+            self._changed(shape=True)
+
+    def set_fills_queue(self, fills: bool) -> None:
+        """Whether the queue takes no more as long as it waits. Raises ChatInactive."""
+        thread = self.active_thread()
+        if thread.fills_queue != fills:
+            thread.fills_queue = fills
+            self._changed()
 
     def set_queue_position(self, position: int) -> bool:
         """Remember the position that is told; False for the one that was told last. Raises ChatInactive."""

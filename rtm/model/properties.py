@@ -70,6 +70,6 @@ def without(stored: Stored, named: Mapping[str, Collection[str]]) -> Stored:
     return _without_empty(left)
 
 
-def with_routing(stored: Stored, **values: bool) -> Stored:
+def with_routing(stored: Stored, **values: int) -> Stored:
     """All that are stored, with these of the namespace in which the server tells how a chat or thread is routed."""
     return {**stored, "routing": {**stored.get("routing", {}), **values}}

@@ -9,7 +9,7 @@ Routing statuses come from outside the transaction and may be a moment old; load
 left them, so that nobody is given more than its limit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, cast
 
@@ -21,11 +21,13 @@ from rtm.model.pushes import (
     ChatAccessUpdated,
     ChatPropertiesUpdated,
     ChatTransferred,
+    ThreadPropertiesUpdated,
     UserAddedToChat,
     UserRemovedFromChat,
 )
 from rtm.model.shown import QueuePosition
 from rtm.model.system_messages import Kind, system_message
+from rtm.protocol.timestamps import to_seconds
 from rtm.routing import queue
 from rtm.routing.assignment import Candidate, choose
 from rtm.routing.presence import ACCEPTING_CHATS
@@ -109,19 +111,30 @@ class Handover:
     def may_wait(self, chat: Chat, group_ids: Sequence[int] | None = None) -> bool:
         """Whether the chat may wait for an agent of the groups, by default its own."""
         rules = self._rules(chat.group_ids if group_ids is None else group_ids)
-        is_queued = chat.queued_at is not None
-        return chat.continuous or (rules.queue_enabled and len(self._known().queue) - is_queued < rules.queue_limit)
+        return chat.continuous or chat.queued_at is not None or (rules.queue_enabled and self._queue_is_open(rules))
+
+    def _queue_is_open(self, rules: Rules) -> bool:
+        """One that was full takes chats again when enough have left it."""
+        waiting = self._known().queue
+        if any(chat.active_thread().fills_queue for chat in waiting):
+            return len(waiting) <= min(rules.queue_reopen_threshold, rules.queue_limit - 1)
+        return len(waiting) < rules.queue_limit
 
     # What becomes of it
 
     def transfer(
-        self, chat: Chat, reason: Reason, agent_id: str | None, group_ids: Sequence[int] | None = None
+        self,
+        chat: Chat,
+        reason: Reason,
+        agent_id: str | None,
+        group_ids: Sequence[int] | None = None,
+        introduce: Callable[[], None] = lambda: None,
     ) -> None:
         """Let the agent have the chat, or let it wait for one, in the same groups or in others.
 
-        All who had access before are told; who has it only now is not.
+        All who had access before are told; `introduce` shows the chat to those who have it only now.
         """
-        before = chat.key_audience()
+        now, before = self._work.now(), chat.key_audience()
         leaving = [user for user in chat.users.values() if user.present and user.type == "agent"]
         leaving = [user for user in leaving if user.id != agent_id or user.visibility != "all"]
         groups = list(chat.group_ids if group_ids is None else dict.fromkeys(group_ids))
@@ -133,13 +146,15 @@ class Handover:
             chat.move(groups)
         joined = ChatUser(agent_id, "agent") if agent_id is not None and chat.member(agent_id) is None else None
         if joined is not None:
-            chat.add_user(joined)
+            chat.add_user(joined, now)
         self._routing = None
         if agent_id is not None:
             self._work.gave(agent_id)
-            chat.wait_anew(self._work.now())
+            chat.wait_anew(now)
         elif not chat.continuous:
-            self._enqueue(chat)
+            self._enqueue(chat, now)
+        properties = set_unassigned(chat, unassigned=agent_id is None, last_transfer_timestamp=to_seconds(now))
+        introduce()
         self._tell_transfer(chat, reason, agent_id, before)
         if has_moved:
             access: ChatAccessUpdated = {"id": chat.id, "access": {"group_ids": groups}}
@@ -148,12 +163,15 @@ class Handover:
             self._tell_removed(chat, user.id, reason, hidden_from[user.id])
         if joined is not None:
             self._tell_added(chat, joined, reason, before)
-        set_unassigned(self._work, chat, unassigned=agent_id is None)
+        tell(self._work, chat, properties)
 
-    def _enqueue(self, chat: Chat) -> None:
-        chat.enqueue(self._work.now())
+    def _enqueue(self, chat: Chat, at: str) -> None:
+        chat.enqueue(at)
         self._routing = None
-        chat.set_queue_position(queue.positions(self._queue())[chat.id])
+        waiting = self._queue()
+        chat.set_queue_position(queue.positions(waiting)[chat.id])
+        if len(waiting) >= self._rules(chat.group_ids).queue_limit:
+            chat.set_fills_queue(fills=True)
 
     def place(self, chat: Chat, because: Absence | Literal["other"]) -> None:
         """Give a chat whose agents are gone to another one, let it wait for one, or close it."""
@@ -210,6 +228,9 @@ class Handover:
         """Tell the places of those who wait, as far as they have changed."""
         waiting = self._queue()
         places = queue.positions(waiting)
+        for chat in waiting:
+            if len(waiting) <= self._rules(chat.group_ids).queue_reopen_threshold:
+                chat.set_fills_queue(fills=False)
         moved: dict[frozenset[int], list[Chat]] = {}
         for chat in waiting:
             if chat.set_queue_position(places[chat.id]):
@@ -269,15 +290,37 @@ class Handover:
         self._work.push("user_added_to_chat", told, to)
 
 
-def set_unassigned(work: Work, chat: Chat, *, unassigned: bool) -> None:
-    """Let the properties of chat and thread tell whether an agent has it; who hears of the chat hears of them."""
-    if _flag(chat, "unassigned") is unassigned:
-        return
-    work.set_routing(chat, unassigned=unassigned)
-    values = {"unassigned": True, "pinned": True} if unassigned else {"unassigned": False}
-    chat.set_properties(with_routing(chat.properties, **values))
-    told: ChatPropertiesUpdated = {"chat_id": chat.id, "properties": {"routing": dict(values)}}
-    work.push("chat_properties_updated", told, chat.audience("all"))
+Told = list[tuple[str, ChatPropertiesUpdated | ThreadPropertiesUpdated]]
+"""Pushes to all who hear of the chat."""
+
+
+def set_unassigned(chat: Chat, *, unassigned: bool, **of_thread: int) -> Told:
+    """Let the properties of chat and thread say whether an agent has it; what is to be told of it.
+
+    `of_thread` are more properties of the thread's.
+    """
+    thread, told = chat.active_thread(), Told()
+    has_changed = _flag(chat, "unassigned") is not unassigned
+    new = of_thread | ({"unassigned": unassigned} if has_changed else {})
+    if new:
+        chat.set_thread_properties(thread, with_routing(thread.properties, **new))
+        updated: ThreadPropertiesUpdated = {
+            "chat_id": chat.id,
+            "thread_id": thread.id,
+            "properties": {"routing": new},
+        }
+        told.append(("thread_properties_updated", updated))
+    if has_changed:
+        values = {"unassigned": True, "pinned": True} if unassigned else {"unassigned": False}
+        chat.set_properties(with_routing(chat.properties, **values))
+        told.append(("chat_properties_updated", {"chat_id": chat.id, "properties": {"routing": values}}))
+    return told
+
+
+def tell(work: Work, chat: Chat, told: Told) -> None:
+    """Push these to all who hear of the chat."""
+    for name, payload in told:
+        work.push(name, payload, chat.audience("all"))
 
 
 def _flag(chat: Chat, name: str) -> bool:

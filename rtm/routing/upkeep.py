@@ -50,7 +50,7 @@ def archive(work: Work, chat: Chat, why: EventBody, agent_id: str | None = None)
     """Close the open thread, for the agent if one asks for it; the event `why` is its last."""
     work.post(chat, why)
     audience = chat.key_audience()
-    thread = chat.close_thread()
+    thread = chat.close_thread(why["created_at"])
     told: ChatDeactivated = {"chat_id": chat.id, "thread_id": thread.id}
     if agent_id is not None:
         chat.unpin()

@@ -110,7 +110,7 @@ ROWS = [
                 "chat_access_updated",
                 "user_added_to_chat",
                 "chat_unfollowed",
-                *OF_UNASSIGNED,
+                "chat_properties_updated",
             }
         ),
     ),

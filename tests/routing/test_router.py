@@ -1,5 +1,6 @@
 """Chats without an agent are given one, or wait for one in order, on SQLite and on PostgreSQL."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -79,6 +80,7 @@ async def test_a_chat_whose_last_agent_leaves_is_given_to_another(either_world: 
         }
         added = await client.next_push("user_added_to_chat")
         assert (added["user"]["id"], added["reason"], "requester_id" in added) == (bob.id, "assigned", False)
+    await bob.next_push("thread_properties_updated")
     assert (await bob.next_push("incoming_event"))["event"]["system_message_type"] == "routing.assigned_other"
     for client in (alice, bob):
         await client.hears_nothing_more()
@@ -230,6 +232,43 @@ async def test_a_full_queue_takes_no_more(either_world: World) -> None:
     await leave(alice, third)
 
     assert (await next_of(alice, "chat_deactivated"))["chat_id"] == third.id
+
+
+async def test_a_queue_that_was_full_takes_chats_again_when_enough_have_left_it(either_world: World) -> None:
+    world = either_world
+    await set_rules(world, **{"queue.limit": 3, "queue.reopen_threshold": 1})
+    alice = await world.agent("alice")
+    waiting = await queue_chats(world, alice, 3)
+
+    async def is_taken() -> bool:
+        chat = await world.chat(alice, users=["ada"])
+        await leave(alice, chat)
+        while (frame := await alice.next())["action"] not in {"chat_transferred", "chat_deactivated"}:
+            pass
+        return bool(frame["action"] == "chat_transferred")
+
+    taken = [await is_taken()]
+    for chat in waiting[:2]:
+        await alice.call("deactivate_chat", id=chat.id, ignore_requester_presence=True)
+        await next_of(alice, "queue_positions_updated")
+        taken.append(await is_taken())
+
+    assert taken == [False, False, True]
+
+
+async def test_a_thread_tells_how_long_it_was_in_the_queue(either_world: World) -> None:
+    world = either_world
+    alice = await world.agent("alice")
+    [chat] = await queue_chats(world, alice, 1)
+    thread = (await alice.call("get_chat", chat_id=chat.id))["thread"]
+    assert "queues_duration" not in thread
+    await asyncio.sleep(1)  # it is told in seconds
+
+    await world.agent("bob")
+
+    await next_of(alice, "chat_transferred")
+    thread = (await alice.call("get_chat", chat_id=chat.id))["thread"]
+    assert (thread["queues_duration"] >= 1, "queue" in thread) == (True, False)
 
 
 async def test_a_continuous_chat_is_unassigned_and_in_no_queue(either_world: World) -> None:

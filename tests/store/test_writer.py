@@ -213,7 +213,7 @@ def reopen(chat_id: str) -> Callable[[Work], None]:
 
     def apply(work: Work) -> None:
         chat = work.chat(chat_id)
-        chat.close_thread()
+        chat.close_thread(work.now())
         chat.open_thread(at=work.now(), users=[ChatUser("alice", "agent")], properties={}, active=True)
 
     return apply
@@ -852,7 +852,7 @@ def take(agent_id: str) -> Callable[[Work], tuple[list[str], dict[str, int]]]:
     def apply(work: Work) -> tuple[list[str], dict[str, int]]:
         known = routing(work)
         if known[0]:
-            work.routing().queue[0].add_user(ChatUser(agent_id, "agent"))
+            work.routing().queue[0].add_user(ChatUser(agent_id, "agent"), work.now())
             work.gave(agent_id)
         return known
 
@@ -867,7 +867,7 @@ async def test_routing_knows_who_waits_and_who_is_busy(data: Data, process: Proc
     second = await process.submit(open_chat(replace(ADA), queued=True))
     await process.submit(open_chat(replace(ADA), ChatUser("alice", "agent"), ChatUser("robin", "agent")))
     closed = await process.submit(open_chat(replace(ADA), ChatUser("alice", "agent")))
-    await process.submit(lambda work: work.chat(closed).close_thread(), chat=closed)
+    await process.submit(lambda work: work.chat(closed).close_thread(work.now()), chat=closed)
     await process.submit(open_chat(ChatUser("alice", "agent")))  # without a customer: counts for nobody
     await process.submit(open_chat(replace(ADA), queued=True), license_id=data.other_license_id)
 

@@ -113,6 +113,8 @@ def thread(of: Thread, events: list[EventBody]) -> shown.Thread:
         seen["tags"] = of.tags
     if of.queued_at is not None:
         seen["queue"] = queue(of)
+    if of.queues_duration:
+        seen["queues_duration"] = of.queues_duration
     if of.previous_thread_id is not None:
         seen["previous_thread_id"] = of.previous_thread_id
     if of.next_thread_id is not None:

@@ -60,8 +60,9 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
         raise AgentOffline("No agent of `target` is available" if payload.target else "No other agent is available")
     left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
     newcomers = _newcomers(context.directory, chat, group_ids)
-    handover.transfer(chat, "manual", agent_id, group_ids)
-    _show(context, work, chat, left, newcomers)
+    handover.transfer(
+        chat, "manual", agent_id, group_ids, introduce=lambda: _show(context, work, chat, left, newcomers)
+    )
     unfollow_strangers(context.directory, work, chat)
     initiator, targets = context.directory.name_of(context.identity.agent_id), _names(context.directory, chat, payload)
     work.post(chat, system_message("chat_transferred", work.now(), initiator=initiator, targets=targets))

@@ -10,7 +10,7 @@ from rtm.model.pushes import UserAddedToChat, UserRemovedFromChat
 from rtm.model.requests.chats import AddUserToChat, RemoveUserFromChat
 from rtm.model.responses import Done
 from rtm.model.system_messages import system_message
-from rtm.routing.handover import set_unassigned
+from rtm.routing.handover import set_unassigned, tell
 from rtm.store.work import Needs, Work
 
 
@@ -36,7 +36,7 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
     else:
         check_agent(context, payload.user_id, chat.group_ids)
     user = ChatUser(payload.user_id, payload.user_type, payload.visibility)
-    chat.add_user(user)
+    chat.add_user(user, work.now())
     told: UserAddedToChat = {
         "chat_id": chat.id,
         "thread_id": chat.active_thread().id,
@@ -46,7 +46,7 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
     }
     work.push("user_added_to_chat", told, chat.key_audience(user.visibility))
     if user.type == "agent":
-        set_unassigned(work, chat, unassigned=False)
+        tell(work, chat, set_unassigned(chat, unassigned=False))
     else:
         chat.active_thread().customer_visit = work.customer(user.id).came_from
     if not first:
