@@ -71,6 +71,7 @@ _NAMED: dict[str, Any] = {
 
 _NAMES_TO_DELETE = {"0805e283233042b37f460ed8fbf22160": ["string_property"]}
 _OF_FORMAT = {"date-time": "2026-11-22T07:27:08.820000Z", "uri": "https://example.com/image.png"}
+_KINDS: dict[type, str] = {str: "string", list: "array", dict: "object"}
 _OF_TYPE: Json = {"string": "...", "boolean": True, "number": 1, "object": {}, "array": []}
 
 
@@ -104,7 +105,7 @@ def _plain(schema: Json, structures: dict[str, Json], field: str) -> Any:
     kind = schema.get("type")
     if field == "properties" and "items" in schema.get("additionalProperties", {}):
         return _NAMES_TO_DELETE
-    if field in _NAMED and isinstance(_NAMED[field], list) == (kind == "array"):
+    if field in _NAMED and _KINDS[type(_NAMED[field])] == kind:
         return _NAMED[field]
     if kind == "array":
         return [sample(schema["items"], structures, field)] if "items" in schema else []
