@@ -67,12 +67,15 @@ async def test_a_file_comes_back_whole(files: Files, size: int) -> None:
 
 async def test_what_has_expired_goes_with_its_parts(files: Files, database: Database) -> None:
     kept = [replace(FILE, id="later", expires_at="2026-01-04"), replace(FILE, id="used", expires_at=None)]
-    for file in (FILE, replace(FILE, id="b"), *kept):
+    for file in (FILE, *kept):
         await files.add(file, pieces(b"hello"), [b"small", b"large"])
+    for size in (SIZES[-2], SIZES[-1], 3 * SIZES[-1]):
+        await files.add(replace(FILE, id=str(size), size=size), pieces(bytes(size)), [b"small"])
 
     await files.remove_expired("2026-01-03")
 
-    assert [await files.find(file.id) for file in (FILE, *kept)] == [None, *kept]
+    assert [await files.find(file_id) for file_id in ("a", str(SIZES[-1]))] == [None, None]
+    assert [await files.find(file.id) for file in kept] == kept
     async with database.engine.connect() as connection:
         assert await connection.scalar(select(func.count()).select_from(tables.file_parts)) == 3 * len(kept)
 
