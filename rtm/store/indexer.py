@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Row, func, select, text, true
+from sqlalchemy import ColumnElement, Row, and_, false, func, or_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import EventBody, NewEvent, UserType
@@ -57,7 +57,8 @@ _LOOK_AT_OPEN_THREADS = (
     "INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id FROM threads WHERE active"
 )
 
-Statement = tuple[str, Mapping[str, object]]
+Statement = tuple[str, Sequence[Mapping[str, object]]]
+"""With the values of each time that it is run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Indexer:
         while True:
             try:
                 if not started:
-                    await self._write([(_LOOK_AT_OPEN_THREADS, {})])
+                    await self._write([(_LOOK_AT_OPEN_THREADS, [{}])])
                     started = True
                 await self._index_all()
                 self._outage.over()
@@ -199,8 +200,8 @@ class Indexer:
         sources, incomplete = await self._read(connection, wanted)
         # In a thread: the words of long texts take some milliseconds.
         statements = await asyncio.to_thread(_statements, sources)
-        statements += [(_DONE, {"id": row.id}) for row in rows if row.thread_id not in incomplete]
-        return statements, {*thread_ids} - incomplete
+        statements.append((_DONE, [{"id": row.id} for row in rows if row.thread_id not in incomplete]))
+        return [each for each in statements if each[1]], {*thread_ids} - incomplete
 
     async def _read(self, connection: AsyncConnection, thread_ids: Sequence[str]) -> tuple[list[_Source], set[str]]:
         """What the threads' rows are made of, and the ids of those of which that is not all."""
@@ -223,50 +224,53 @@ class Indexer:
             .select_from(threads.join(chats).outerjoin(archive, archive.c.thread_id == threads.c.id))
             .where(threads.c.id.in_(thread_ids))
         )
-        rows = (await connection.execute(wanted)).all()
+        rows = (await connection.execute(wanted.order_by(threads.c.id))).all()
         countries, numbers = await _countries(connection, rows), await _numbers(connection, rows)
-        sources, incomplete, left = [], set(), EVENTS_IN_STEP
-        for row in rows:
-            events_count = row.events_count or 0
-            new_events = await _events_after(connection, row.id, events_count, left)
-            left -= len(new_events)
-            if left == 0:
-                incomplete.add(row.id)
-            sources.append(
-                _Source(
-                    thread_id=row.id,
-                    created_at=row.created_at,
-                    facts=_facts(row, countries),
-                    number=numbers[row.id],
-                    events_count=events_count,
-                    words=frozenset((row.words or "").split()),
-                    new_events=new_events,
-                )
+        new_events, incomplete = await _new_events(connection, {row.id: row.events_count or 0 for row in rows})
+        sources = [
+            _Source(
+                thread_id=row.id,
+                created_at=row.created_at,
+                facts=_facts(row, countries),
+                number=numbers[row.id],
+                events_count=row.events_count or 0,
+                words=frozenset((row.words or "").split()),
+                new_events=new_events.get(row.id, ()),
             )
+            for row in rows
+        ]
         return sources, incomplete
 
 
-async def _events_after(
-    connection: AsyncConnection, thread_id: str, count: int, limit: int
-) -> Sequence[tuple[int, EventBody]]:
-    of_thread = events.c.thread_id == thread_id, events.c.number > count
-    wanted = select(events.c.number, events.c.body).where(*of_thread).order_by(events.c.number).limit(limit)
-    return [(row.number, row.body) for row in await connection.execute(wanted)]
+async def _new_events(
+    connection: AsyncConnection, counts: Mapping[str, int]
+) -> tuple[dict[str, list[tuple[int, EventBody]]], set[str]]:
+    """By thread, events after so many, and the ids of those of which there are more."""
+    after = (and_(events.c.thread_id == thread_id, events.c.number > count) for thread_id, count in counts.items())
+    in_order = select(events).where(or_(false(), *after)).order_by(events.c.thread_id, events.c.number)
+    wanted = in_order.limit(EVENTS_IN_STEP)
+    rows = (await connection.execute(wanted)).all()
+    found: dict[str, list[tuple[int, EventBody]]] = {}
+    for row in rows:
+        found.setdefault(row.thread_id, []).append((row.number, row.body))
+    last = rows[-1].thread_id if len(rows) == EVENTS_IN_STEP else None
+    return found, set() if last is None else {last, *(each for each in counts if each not in found)}
 
 
 async def _numbers(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> dict[str, int]:
     """By thread, its number or the next that no thread has; whoever else asks waits for the end of this step."""
     numbers = {row.id: row.number for row in rows if row.number is not None}
     new = {row.id: number(row.created_at, row.id) for row in rows if row.number is None}
-    for thread_id, free in new.items():
-        while free in numbers.values() or await _is_taken(connection, free):
+    taken = set(await connection.scalars(select(archive.c.number).where(archive.c.number.in_(new.values()))))
+    for thread_id, wanted in new.items():
+        free = wanted
+        while free in taken:
             free += 1
+            if await connection.scalar(select(archive.c.number).where(archive.c.number == free)) is not None:
+                taken.add(free)
         numbers[thread_id] = free
+        taken.add(free)
     return numbers
-
-
-async def _is_taken(connection: AsyncConnection, wanted: int) -> bool:
-    return await connection.scalar(select(archive.c.number).where(archive.c.number == wanted)) is not None
 
 
 async def _countries(connection: AsyncConnection, rows: Iterable[Row[Any]]) -> dict[tuple[int, str], str]:
@@ -304,29 +308,33 @@ def _facts(thread: Row[Any], countries: Mapping[tuple[int, str], str]) -> Facts:
 
 
 def _statements(sources: Iterable[_Source]) -> list[Statement]:
-    statements: list[Statement] = []
+    rows: list[Mapping[str, object]] = []
+    found: list[Mapping[str, object]] = []
     for source in sources:
         try:
-            statements += _statements_of(source)
+            rows.append(_row(source))
+            found += _moments(source)
         except Exception:  # it must not keep the others from being indexed
             log.exception("thread_not_indexed", thread_id=source.thread_id)
-    return statements
+    return [(_UPSERT, rows), (_ADD_MOMENT, found)]
 
 
-def _statements_of(source: _Source) -> list[Statement]:
+def _row(source: _Source) -> dict[str, object]:
     facts = source.facts
-    new_events = [body for _, body in source.new_events]
-    row = {
+    return {
         "number": source.number,
         "thread_id": source.thread_id,
         "chat_id": facts.chat_id,
         "license_id": facts.license_id,
         "events_count": source.new_events[-1][0] if source.new_events else source.events_count,
         "labels": " ".join(sorted(of_thread(facts))),
-        "words": " ".join(sorted(of_events(facts, new_events, source.words))),
+        "words": " ".join(sorted(of_events(facts, (body for _, body in source.new_events), source.words))),
     }
-    found = moments(facts, source.created_at, new_events)
-    return [(_UPSERT, row), *((_ADD_MOMENT, {"number": source.number, "kind": kind, "at": at}) for kind, at in found)]
+
+
+def _moments(source: _Source) -> Iterable[dict[str, object]]:
+    found = moments(source.facts, source.created_at, [body for _, body in source.new_events])
+    return [{"number": source.number, "kind": kind, "at": at} for kind, at in found]
 
 
 def _with_casts(statement: str) -> str:
@@ -337,4 +345,4 @@ def _with_casts(statement: str) -> str:
 def _write_to_sqlite(db: sqlite3.Connection, statements: Iterable[Statement]) -> None:
     with transaction(db):
         for statement, values in statements:
-            db.execute(statement, values)
+            db.executemany(statement, values)
