@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bench import bus, cluster, fanout, idle, latency, requests
+from bench import archives, bus, cluster, fanout, idle, latency, requests
+from bench import logins as logins_
 from bench.clients import LoadError
+from bench.databases import DATABASES
 from bench.report import Report
 from bench.rounds import SERVERS
 from bench.server import CannotStart, Target, raise_open_files
@@ -34,6 +36,12 @@ _Server = Annotated[
     list[str] | None,
     typer.Option(
         "--server", help=f"Only this server; may be repeated. One of {', '.join(SERVERS)}.", show_default="all"
+    ),
+]
+_Databases = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--database", help=f"Only this one; may be repeated. One of {', '.join(DATABASES)}.", show_default="both"
     ),
 ]
 _Seconds = Annotated[float, typer.Option(min=0.1, help="How long to measure each server, all rounds together.")]
@@ -159,6 +167,40 @@ def bus_command(
 ) -> None:
     """CPU for each push that one process publishes through Redis and another hears."""
     _leave(bus.run(bus.Settings(redis_url, rate, burst, size, seconds)), json, markdown, plot)
+
+
+@app.command("archives")
+def archives_command(
+    database: _Databases = None,
+    threads: Annotated[int, typer.Option(min=100, help="Of about ten events each.")] = 200_000,
+    requests: Annotated[int, typer.Option(min=1, help="For each filter and database.")] = 100,
+    json: _Json = None,
+    markdown: _Markdown = None,
+    plot: _Plot = None,
+) -> None:
+    """How long list_archives takes, by filter; the history is written first, below TMPDIR, and takes 10 KB a thread."""
+    report = archives.run(archives.Settings(_databases(database), threads, requests))
+    _leave(report, json, markdown, plot)
+
+
+@app.command("logins")
+def logins_command(
+    database: _Databases = None,
+    chats: Annotated[int, typer.Option(min=1, max=500, help="Open ones of the agent, each with a customer.")] = 100,
+    logins: Annotated[int, typer.Option(min=1, help="How often the agent logs in.")] = 200,
+    json: _Json = None,
+    markdown: _Markdown = None,
+    plot: _Plot = None,
+) -> None:
+    """What the log-in of an agent with many open chats costs, and how long it takes."""
+    _leave(logins_.run(logins_.Settings(_databases(database), chats, logins)), json, markdown, plot)
+
+
+def _databases(names: list[str] | None) -> tuple[str, ...]:
+    for name in names or ():
+        if name not in DATABASES:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(DATABASES)}", param_hint="--database")
+    return tuple(names or DATABASES)
 
 
 def _servers(names: list[str] | None) -> tuple[str, ...]:

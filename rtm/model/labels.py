@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain, islice
 from typing import Any, Literal
 
 import orjson
@@ -64,8 +65,8 @@ ANY = ""
 
 MAX_PROPERTIES = 1000
 """That a thread can be found by, with its chat's."""
-MAX_WORDS = 20_000
-"""Different words that a thread can be found by, with other facts of its events; PostgreSQL takes 1 MB of them."""
+MAX_TOKENS = 20_000
+"""Of a thread's events, mostly words; PostgreSQL takes 1 MB of them."""
 
 _TOKEN_LENGTH = 10  # 50 bits
 _RESPONSES = frozenset({"message", "file", "rich_message"})
@@ -122,26 +123,29 @@ def of_thread(facts: Facts) -> set[str]:
     return {token(facts.license_id, *label) for label in labels}
 
 
-def of_events(facts: Facts, events: Iterable[EventBody], known: Collection[str]) -> set[str]:
+def of_events(facts: Facts, events: Iterable[EventBody], known: frozenset[str]) -> frozenset[str]:
     """The tokens of what the thread's events say, with those that are `known` from the events before."""
     of_license = facts.license_id
-    tokens = set(known)
+    has_response = token(of_license, "response_agent") in known
+    labels: set[tuple[Kind, str]] = set()
     for properties in facts.properties:
         if "greeting_id" in properties.get("lc2", {}):
-            tokens.update(token(of_license, *label) for label in _greeting(properties["lc2"]["greeting_id"], facts))
+            labels |= _greeting(properties["lc2"]["greeting_id"], facts)
+    said: set[str] = set()
     for event in events:
-        labels: set[tuple[Kind, str]] = {("event_type", event["type"])}
+        labels.add(("event_type", event["type"]))
         if _is_response(facts, event):
-            labels |= _response(facts, event, first=token(of_license, "response_agent") not in tokens)
+            labels |= _response(facts, event, first=not has_response)
+            has_response = True
         if event["type"] == "filled_form":
             labels |= _form(facts, event)
         greeting_id = _property(event, "lc2", "greeting_id")
         if greeting_id is not None:
             labels |= _greeting(greeting_id, facts)
-        labels.update(("word", word) for text in texts(event) for word in words(text))
-        if len(tokens) + len(labels) <= MAX_WORDS:
-            tokens.update(token(of_license, *label) for label in labels)
-    return tokens
+        for text in texts(event):
+            said |= words(text)
+    new = chain((token(of_license, *label) for label in labels), (token(of_license, "word", word) for word in said))
+    return known | set(islice(new, max(0, MAX_TOKENS - len(known))))
 
 
 def moments(facts: Facts, created_at: str, events: Iterable[EventBody]) -> set[tuple[Moment, str]]:

@@ -17,6 +17,7 @@ MAX_WORD_LENGTH = 64
 
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Chinese characters
 _RUN = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[\u0300-\u036f])+")
+_ASCII_RUN = re.compile("[a-z0-9]+")
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 
 _SEARCHED = frozenset({"text", "name", "alternative_text", "title", "subtitle", "label", "answer", "answers"})
@@ -31,6 +32,8 @@ class _Found(NamedTuple):
 
 def words(text: str) -> set[str]:
     """All words of a text."""
+    if text.isascii():  # as most are, and this is ten times as fast
+        return {word[:MAX_WORD_LENGTH] for word in _ASCII_RUN.findall(text.lower())}
     return {found.word for found in _words(text)}
 
 

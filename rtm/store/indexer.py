@@ -62,8 +62,8 @@ Statement = tuple[str, Sequence[Mapping[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """What a thread's row is made of."""
+class Source:
+    """What a thread's row in the index is made of."""
 
     thread_id: str
     created_at: str
@@ -178,17 +178,19 @@ class Indexer:
         async with self._engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             statements, complete = await self._changes(connection, thread_ids, due)
-            for statement, values in statements:
-                await connection.execute(text(_with_casts(statement)), values)
+            await _write_to_postgresql(connection, statements)
             return complete
+
+    async def write(self, sources: Iterable[Source]) -> None:
+        """Index threads of which all is known, as somebody does who brings many."""
+        await self._write(_statements(sources))
 
     async def _write(self, statements: Sequence[Statement]) -> None:
         if self._sqlite is not None:
             await self._sqlite.between_batches(lambda db: _write_to_sqlite(db, statements))
             return
         async with self._engine.begin() as connection:
-            for statement, values in statements:
-                await connection.execute(text(statement), values)
+            await _write_to_postgresql(connection, statements)
 
     async def _changes(
         self, connection: AsyncConnection, thread_ids: Sequence[str], due: ColumnElement[bool]
@@ -203,7 +205,7 @@ class Indexer:
         statements.append((_DONE, [{"id": row.id} for row in rows if row.thread_id not in incomplete]))
         return [each for each in statements if each[1]], {*thread_ids} - incomplete
 
-    async def _read(self, connection: AsyncConnection, thread_ids: Sequence[str]) -> tuple[list[_Source], set[str]]:
+    async def _read(self, connection: AsyncConnection, thread_ids: Sequence[str]) -> tuple[list[Source], set[str]]:
         """What the threads' rows are made of, and the ids of those of which that is not all."""
         words: ColumnElement[str] = archive.c.words
         if self._sqlite is None:
@@ -228,7 +230,7 @@ class Indexer:
         countries, numbers = await _countries(connection, rows), await _numbers(connection, rows)
         new_events, incomplete = await _new_events(connection, {row.id: row.events_count or 0 for row in rows})
         sources = [
-            _Source(
+            Source(
                 thread_id=row.id,
                 created_at=row.created_at,
                 facts=_facts(row, countries),
@@ -307,7 +309,7 @@ def _facts(thread: Row[Any], countries: Mapping[tuple[int, str], str]) -> Facts:
     )
 
 
-def _statements(sources: Iterable[_Source]) -> list[Statement]:
+def _statements(sources: Iterable[Source]) -> list[Statement]:
     rows: list[Mapping[str, object]] = []
     found: list[Mapping[str, object]] = []
     for source in sources:
@@ -319,7 +321,7 @@ def _statements(sources: Iterable[_Source]) -> list[Statement]:
     return [(_UPSERT, rows), (_ADD_MOMENT, found)]
 
 
-def _row(source: _Source) -> dict[str, object]:
+def _row(source: Source) -> dict[str, object]:
     facts = source.facts
     return {
         "number": source.number,
@@ -332,14 +334,16 @@ def _row(source: _Source) -> dict[str, object]:
     }
 
 
-def _moments(source: _Source) -> Iterable[dict[str, object]]:
+def _moments(source: Source) -> Iterable[dict[str, object]]:
     found = moments(source.facts, source.created_at, [body for _, body in source.new_events])
     return [{"number": source.number, "kind": kind, "at": at} for kind, at in found]
 
 
-def _with_casts(statement: str) -> str:
-    """The statement for PostgreSQL, which must be told of what type tokens are."""
-    return statement.replace(":labels", "CAST(:labels AS tsvector)").replace(":words", "CAST(:words AS tsvector)")
+async def _write_to_postgresql(connection: AsyncConnection, statements: Iterable[Statement]) -> None:
+    for statement, values in statements:
+        # It must be told of what type tokens are.
+        typed = statement.replace(":labels", "CAST(:labels AS tsvector)").replace(":words", "CAST(:words AS tsvector)")
+        await connection.execute(text(typed), values)
 
 
 def _write_to_sqlite(db: sqlite3.Connection, statements: Iterable[Statement]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import bus, cluster, fanout, idle, latency, requests
+from bench import archives, bus, cluster, fanout, idle, latency, logins, requests
 from bench.clients import Client, connected, text_frame, unmasked_text_frame
 from bench.peers import PEERS, Mode
 from bench.report import Report
@@ -191,3 +191,18 @@ def _bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "bench", *arguments]
+
+
+def test_archives_of_rtm() -> None:
+    report = archives.run(archives.Settings(("sqlite",), threads=200, requests=2))
+    found = {row[0]: row[1] for row in report.rows}
+    assert found["none"] == "201"  # one is the demo license's own
+    assert found["thread_ids: 20"] == "20"
+    assert 0 < int(found["query: the most common words"]) <= 200
+
+
+def test_logins_of_rtm() -> None:
+    report = logins.run(logins.Settings(("sqlite",), chats=3, logins=1))
+    [[database, cpu_ms, *_]] = report.rows
+    assert database == "sqlite"
+    assert float(cpu_ms) > 0
