@@ -125,7 +125,7 @@ class History:
             body = self._body(author_id, from_microseconds(at_us + (place + 1) * 20_000_000), place)
             added.append(chat.append(body, author_id))
         changes.events += added
-        chat.close_thread()
+        chat.close_thread(at=added[-1].body["created_at"])
         self.thread_ids.append(thread.id)
         user_types = {user.id: user.type for user in chat.users.values()}
         facts = Facts(
