@@ -29,14 +29,15 @@ UNKNOWN_CONTENT_TYPE = "application/octet-stream"
 THUMBNAIL, THUMBNAIL_2X = "thumbnail", "thumbnail2x"
 
 _ID_BYTES = 24
-_OURS = re.compile(r".*/files/([A-Za-z0-9_-]{32})/.+")
+_ID = re.compile(r"[A-Za-z0-9_-]{32}")
+_OURS = re.compile(rf".*/files/({_ID.pattern})/.+")
 _content_types = mimetypes.MimeTypes()  # those Python knows, not those of the machine's own tables
 
 # Characters that a path or a file system gives a meaning of its own.
 _RESERVED = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
 
 # What Windows, macOS, Android or a Linux desktop runs when it is opened.
-_EXECUTABLE_SUFFIXES = frozenset(
+_EXECUTABLE_SUFFIXES = tuple(
     """
     .ade .adp .apk .app .appimage .appx .appxbundle .bash .bat .chm .cmd .com .command .cpl .csh .deb .dex .dll
     .dmg .elf .exe .gadget .hta .ins .ipa .isp .jar .jnlp .js .jse .ksh .lnk .mde .msc .msi .msix .msp
@@ -129,6 +130,11 @@ def new_id() -> str:
     return secrets.token_urlsafe(_ID_BYTES)
 
 
+def is_id(text: str) -> bool:
+    """Whether a file may have this id."""
+    return _ID.fullmatch(text) is not None
+
+
 def id_in(url: str) -> str | None:
     """The id of the file, if the URL is of the form of ours."""
     match = _OURS.fullmatch(urlsplit(url).path)
@@ -155,7 +161,7 @@ def _first_bytes(text: str, most: int) -> str:
 
 def check_harmless(name: str, beginning: bytes) -> None:
     """Refuse what runs when it is opened. Raises ValidationError."""
-    if PurePosixPath(name).suffix.lower() in _EXECUTABLE_SUFFIXES or beginning.startswith(_EXECUTABLE_BEGINNINGS):
+    if name.lower().endswith(_EXECUTABLE_SUFFIXES) or beginning.startswith(_EXECUTABLE_BEGINNINGS):
         raise ValidationError("`file` must not be executable")
 
 

@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 PART_BYTES = 1 << 16
 PARTS_IN_STEP = 16
 """Written or deleted in one transaction, for which the writer of SQLite waits: some 10 ms."""
-READS_AT_ONCE = 4
-"""So that the others find connections of the pool, however many read files."""
+AT_ONCE = 4
+"""Reads and writes, so that the others find connections of the pool, however many send and read files."""
 TRIM_INTERVAL_S = 60.0
 TRIM_AFTER_S = 3600
 """Longer than clocks differ and a command takes: what is deleted is in no event, and in none about to be stored."""
@@ -85,8 +85,8 @@ class Files:
 
     def __init__(self, database: Database, write: Writes) -> None:
         self._engine = database.engine
-        self._write = write
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._writes = write
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def add(self, file: StoredFile, content: AsyncIterator[bytes], thumbnails: Sequence[bytes]) -> None:
         """Store a file of which the content comes in pieces of PART_BYTES, and its thumbnails."""
@@ -138,8 +138,12 @@ class Files:
             except Exception as error:  # noqa: BLE001 - whatever it is, there is time
                 outage.noticed(error)
 
+    async def _write(self, statement: str, rows: Sequence[Parameters]) -> None:
+        async with self._turns:
+            await self._writes(statement, rows)
+
     async def _one(self, query: str, parameters: Parameters) -> RowMapping | None:
-        async with self._reads, self._engine.connect() as connection:
+        async with self._turns, self._engine.connect() as connection:
             return (await connection.execute(text(query), parameters)).mappings().one_or_none()
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from rtm.actions.dispatch import answer_to
 from rtm.images import THUMBNAIL_TYPE
-from rtm.model.files import THUMBNAIL, THUMBNAIL_2X, UNKNOWN_CONTENT_TYPE, StoredFile
+from rtm.model.files import THUMBNAIL, THUMBNAIL_2X, UNKNOWN_CONTENT_TYPE, StoredFile, is_id
 from rtm.protocol.errors import NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import from_microseconds
 from rtm.store.files import PART_BYTES, Files
@@ -56,8 +56,8 @@ class Downloads:
             return JSONResponse({"error": refusal.as_dict()}, refusal.status, refusal.headers)
 
     async def _answer(self, http: Request) -> Response:
-        variant = _VARIANTS.get(http.path_params.get("variant"))
-        file = await self._files.find(http.path_params["file_id"])
+        file_id, variant = http.path_params["file_id"], _VARIANTS.get(http.path_params.get("variant"))
+        file = await self._files.find(file_id) if is_id(file_id) else None
         if variant is None or file is None or file.name != http.path_params["name"] or file.has_expired(_now()):
             raise NotFound("There is nothing at this path")
         headers = _headers(file, variant)

@@ -230,7 +230,7 @@ async def test_an_image_of_too_many_pixels_is_refused(world: World) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.exe", "A.EXE", "a.txt.scr", "a.exe. .", "a\u202egnp.exe", "run.sh", "x/y\\z.bat", "a.\u200bexe"],
+    ["a.exe", ".exe", "A.EXE", "a.txt.scr", "a.exe. .", "a\u202egnp.exe", "run.sh", "x/y\\z.bat", "a.\u200bexe"],
 )
 async def test_a_name_of_something_executable_is_refused(world: World, name: str) -> None:
     assert await refused(await world.web("alice"), name, b"hello") == EXECUTABLE
