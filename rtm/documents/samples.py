@@ -8,6 +8,8 @@ _CUSTOMER_ID = "b7eff798-f8df-4364-8059-649c35c9ed0c"
 _AGENT_ID = "smith@example.com"
 
 _ALSO: dict[str, tuple[str, ...]] = {
+    "ArchivedThread": ("events", "access"),
+    "ArchivesFilters": ("query", "group_ids"),
     "Chat": ("thread",),
     "ChatInfo": ("last_thread_info",),
     "ChatSummary": ("last_thread_summary",),
@@ -19,6 +21,7 @@ _ALSO: dict[str, tuple[str, ...]] = {
     "GetChat": ("thread_id",),
     "InitialChat": ("access", "thread"),
     "InitialThread": ("events",),
+    "ListArchives": ("filters", "limit"),
     "ListChats": ("filters", "limit"),
     "ListRoutingStatuses": ("filters",),
     "ListThreads": ("limit",),
@@ -34,18 +37,25 @@ _ALSO: dict[str, tuple[str, ...]] = {
 """Optional fields that samples of a structure have."""
 
 _NAMED: dict[str, Any] = {
+    "Agent.id": _AGENT_ID,
+    "ArchivedThread.id": "K600PKZON8",
     "BanCustomer.id": _CUSTOMER_ID,
     "Customer.id": _CUSTOMER_ID,
     "CustomerUpdated.id": _CUSTOMER_ID,
     "CustomerWithChats.id": _CUSTOMER_ID,
     "GetCustomer.id": _CUSTOMER_ID,
+    "IncomingCustomer.id": _CUSTOMER_ID,
+    "InitialUser.id": _CUSTOMER_ID,
     "License.id": "100008888",
     "MulticastAgents.groups": [1],
+    "MyProfile.id": _AGENT_ID,
+    "MessageEvent.id": "K600PKZON8_1",
     "Thread.id": "K600PKZON8",
     "ThreadInfo.id": "K600PKZON8",
     "ThreadSummary.id": "K600PKZON8",
     "UpdateCustomer.id": _CUSTOMER_ID,
     "agent_id": _AGENT_ID,
+    "agent_ids": [_AGENT_ID],
     "author_id": _AGENT_ID,
     "chat_id": "PJ0MRSHTDG",
     "customer_id": _CUSTOMER_ID,
@@ -56,7 +66,9 @@ _NAMED: dict[str, Any] = {
     "id": "PJ0MRSHTDG",
     "name": "Thomas Anderson",
     "organization_id": "390e44e6-f1e6-4368-96dd-74b14508c2e1",
+    "plan": "business",
     "properties": {"0805e283233042b37f460ed8fbf22160": {"string_property": "string value"}},
+    "query": "refund",
     "reason": "manual",
     "session_fields": [{"custom_key": "custom_value"}],
     "tag": "bug_report",

@@ -24,6 +24,7 @@ Json = dict[str, Any]
 Key = tuple[str, str]
 """What it is of (`request`, `response`, `push`, or the name of a class), and its name."""
 
+_PLACE = "#/components/schemas/"
 UNASKED_PUSHES = ("agent_disconnected", "groups_status_updated", "incoming_error")
 """Those that no action causes."""
 
@@ -85,17 +86,19 @@ class Schemas:
         known = {each.__name__: each for root in roots.values() for each in structures_in(root)}
         own = self._own_fields(known)
         inputs: list[Any] = [(key, "validation", TypeAdapter(root)) for key, root in (roots | own).items()]
-        found, definitions = TypeAdapter.json_schemas(
-            inputs, ref_template="#/components/schemas/{model}", schema_generator=_Plain
-        )
+        found, definitions = TypeAdapter.json_schemas(inputs, ref_template=_PLACE + "{model}", schema_generator=_Plain)
         by_key = {key: schema for (key, _), schema in found.items()}
         structures = definitions["$defs"]
         names: dict[str, str] = {}
+        absent = set()
         for name, structure in known.items():
             for differs in self._differences(structure):
+                if differs.absent:
+                    absent.add(name)
                 _apply(structures[name], differs, {field: by_key[name, field] for field in differs.fields})
                 names[name] = differs.name or names.get(name, name)
-        renamed = _renamed({"roots": {key: by_key[key] for key in roots}, "structures": structures}, names)
+        whole = _without({"roots": {key: by_key[key] for key in roots}, "structures": structures}, absent)
+        renamed = _renamed(whole, names)
         return renamed["roots"], _reachable(renamed["structures"], renamed["roots"].values())
 
     def _roots(self) -> dict[Key, Any]:
@@ -133,6 +136,22 @@ def _apply(schema: Json, differs: Differs, own: dict[str, Json]) -> None:
         del schema["required"]
     if differs.name is not None:
         schema["title"] = differs.name
+
+
+def _without(value: Any, absent: set[str]) -> Any:
+    """The same without these structures among those that may be in one place."""
+    if isinstance(value, list):
+        return [_without(item, absent) for item in value if not absent.intersection(_named_by(item))]
+    if not isinstance(value, dict):
+        return value
+    return {name: _without(item, absent) for name, item in value.items() if not absent.intersection(_named_by(item))}
+
+
+def _named_by(item: Any) -> Iterator[str]:
+    """The name of the structure that this is a reference to, as a schema or in the mapping of a discriminator."""
+    place = item.get("$ref") if isinstance(item, dict) else item
+    if isinstance(place, str) and place.startswith(_PLACE):
+        yield place.removeprefix(_PLACE)
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:

@@ -29,6 +29,8 @@ class Differs:
     """The version's names of fields, by the neighbour's."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Types of the fields that the version has alone, or whose type is another."""
+    absent: bool = False
+    """Whether the version has no such structure: it is shown as another one of those that may be in its place."""
     name: str | None = None
     """What the version calls the structure, if not as its neighbour does."""
     shown: Callable[[Object], Object] | None = None

@@ -93,7 +93,7 @@ _TEMPLATES = Literal["cards", "sticker", "quick_replies"]
 
 STRUCTURES = {
     ChatsFilters: Differs(without=("active",), fields={"include_active": bool}, read=_active_filter),
-    ArchivesFilters: Differs(without=("chat_ids", "thread_ids", "agent_types", "customer_id", "customer_email")),
+    ArchivesFilters: Differs(without=("chat_ids", "agent_types", "customer_id", "customer_email")),
     **dict.fromkeys((Customer, CustomerWithChats, CustomerUpdated, UpdateCustomer), _CUSTOMER),
     Statistics: Differs(without=("tickets_count",)),
     Thread: Differs(without=("summary", "customer_visit")),
@@ -102,6 +102,6 @@ STRUCTURES = {
     Element: Differs(without=("ecommerce",)),
     RichMessage: Differs(fields={"template_id": _TEMPLATES}),
     RichMessageEvent: Differs(fields={"template_id": _TEMPLATES}, shown=_without_products),
-    SystemEvent: Differs(shown=_in_words),
+    SystemEvent: Differs(absent=True, shown=_in_words),
     ChatSummary: Differs(shown=_without_system_events),
 }
