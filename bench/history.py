@@ -29,7 +29,7 @@ from rtm.store.writer import Changes
 
 LICENSE_ID = 1
 """The demo license."""
-CHATS_IN_BATCH = 500
+CHATS_IN_BATCH = 100
 THREADS_OF_CHAT = (1, 2, 3, 4)
 EVENTS_OF_THREAD = 10
 YEAR_US = 365 * 24 * 3600 * 1_000_000
@@ -140,7 +140,7 @@ class History:
         )
         place = number(thread.created_at, thread.id)
         new_events = [(event.number, event.body) for event in added]
-        sources.append(Source(thread.id, thread.created_at, facts, place, 0, frozenset(), new_events))
+        sources.append(Source(thread.id, thread.created_at, facts, place, 0, frozenset(), frozenset(), new_events))
 
     def _body(self, author_id: str, at: str, place: int) -> dict[str, Any]:
         draw = self._random

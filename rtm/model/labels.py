@@ -106,7 +106,7 @@ class Facts:
     """Of the thread and of the chat."""
 
 
-def of_thread(facts: Facts) -> set[str]:
+def of_thread(facts: Facts) -> frozenset[str]:
     """The tokens of what a thread is like now."""
     labels: set[tuple[Kind, str]] = {("license", ANY), ("chat", facts.chat_id)}
     labels.update(("group", str(group_id)) for group_id in facts.group_ids)
@@ -120,7 +120,7 @@ def of_thread(facts: Facts) -> set[str]:
         labels.add(("property", property_value_label(namespace, name, value)))
         if (namespace, name, value) == ("ecommerce", "has_sale", True):
             labels.add(("sale", ANY))
-    return {token(facts.license_id, *label) for label in labels}
+    return frozenset(token(facts.license_id, *label) for label in labels)
 
 
 def of_events(facts: Facts, events: Iterable[EventBody], known: frozenset[str]) -> frozenset[str]:
@@ -145,7 +145,7 @@ def of_events(facts: Facts, events: Iterable[EventBody], known: frozenset[str]) 
         for text in texts(event):
             said |= words(text)
     new = chain((token(of_license, *label) for label in labels), (token(of_license, "word", word) for word in said))
-    return known | set(islice(new, max(0, MAX_TOKENS - len(known))))
+    return known | frozenset(islice(new, max(0, MAX_TOKENS - len(known))))
 
 
 def moments(facts: Facts, created_at: str, events: Iterable[EventBody]) -> set[tuple[Moment, str]]:

@@ -70,6 +70,7 @@ class Source:
     facts: Facts
     number: int
     events_count: int
+    labels: frozenset[str]
     words: frozenset[str]
     new_events: Sequence[tuple[int, EventBody]]
     """Those after `events_count`, or the first of them."""
@@ -207,9 +208,6 @@ class Indexer:
 
     async def _read(self, connection: AsyncConnection, thread_ids: Sequence[str]) -> tuple[list[Source], set[str]]:
         """What the threads' rows are made of, and the ids of those of which that is not all."""
-        words: ColumnElement[str] = archive.c.words
-        if self._sqlite is None:
-            words = func.array_to_string(func.tsvector_to_array(archive.c.words), " ")
         wanted = (
             select(
                 threads.c.id,
@@ -221,7 +219,8 @@ class Indexer:
                 chats.c.properties,
                 archive.c.number,
                 archive.c.events_count,
-                words.label("words"),
+                self._text(archive.c.labels).label("labels"),
+                self._text(archive.c.words).label("words"),
             )
             .select_from(threads.join(chats).outerjoin(archive, archive.c.thread_id == threads.c.id))
             .where(threads.c.id.in_(thread_ids))
@@ -236,12 +235,17 @@ class Indexer:
                 facts=_facts(row, countries),
                 number=numbers[row.id],
                 events_count=row.events_count or 0,
+                labels=frozenset((row.labels or "").split()),
                 words=frozenset((row.words or "").split()),
                 new_events=new_events.get(row.id, ()),
             )
             for row in rows
         ]
         return sources, incomplete
+
+    def _text(self, tokens: ColumnElement[str]) -> ColumnElement[str]:
+        """Tokens with spaces between them."""
+        return tokens if self._sqlite else func.array_to_string(func.tsvector_to_array(tokens), " ")
 
 
 async def _new_events(
@@ -314,23 +318,28 @@ def _statements(sources: Iterable[Source]) -> list[Statement]:
     found: list[Mapping[str, object]] = []
     for source in sources:
         try:
-            rows.append(_row(source))
-            found += _moments(source)
+            labels, words = of_thread(source.facts), _words(source)
+            if source.new_events or (labels, words) != (source.labels, source.words):
+                rows.append(_row(source, labels, words))
+                found += _moments(source)
         except Exception:  # it must not keep the others from being indexed
             log.exception("thread_not_indexed", thread_id=source.thread_id)
     return [(_UPSERT, rows), (_ADD_MOMENT, found)]
 
 
-def _row(source: Source) -> dict[str, object]:
-    facts = source.facts
+def _words(source: Source) -> frozenset[str]:
+    return of_events(source.facts, (body for _, body in source.new_events), source.words)
+
+
+def _row(source: Source, labels: Iterable[str], words: Iterable[str]) -> dict[str, object]:
     return {
         "number": source.number,
         "thread_id": source.thread_id,
-        "chat_id": facts.chat_id,
-        "license_id": facts.license_id,
+        "chat_id": source.facts.chat_id,
+        "license_id": source.facts.license_id,
         "events_count": source.new_events[-1][0] if source.new_events else source.events_count,
-        "labels": " ".join(sorted(of_thread(facts))),
-        "words": " ".join(sorted(of_events(facts, (body for _, body in source.new_events), source.words))),
+        "labels": " ".join(sorted(labels)),
+        "words": " ".join(sorted(words)),
     }
 
 
