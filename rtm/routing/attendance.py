@@ -28,7 +28,7 @@ def settle(directory: Directory, statuses: Mapping[str, str], grace_s: float, ch
     again = None
     match due(chat, rules, grace_s, now):
         case Due.REASSIGN:
-            if chat.thread.unattended_because != "disconnected" or nobody_attends(chat, directory, statuses):
+            if _nobody_attends(chat, directory, statuses):  # nor came back meanwhile
                 handover.place(chat, chat.thread.unattended_because or "other")
             if chat.active:
                 chat.attend()
@@ -57,9 +57,9 @@ def miss(
     Of others who are offline only those are missed who were connected before.
     """
     chat, now = work.chat(chat_id), work.now()
-    if not chat.routed or not nobody_attends(chat, directory, statuses):
-        return False
     agent_ids = chat.present_ids("agent")
+    if not agent_ids or not chat.routed or not _nobody_attends(chat, directory, statuses):
+        return False
     reasons = [_absence(directory.agents.get(agent_id), left.get(agent_id)) for agent_id in agent_ids]
     because = next((reason for reason in reasons if reason is not None), None)
     if because is None and chat.active_thread().attended:
@@ -83,10 +83,9 @@ def attends(agent: AgentRecord | None, statuses: Mapping[str, str]) -> bool:
     return agent.kind == "bot" or statuses.get(agent.id) != OFFLINE
 
 
-def nobody_attends(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:
-    """Whether all agents of the chat are gone, and there is one."""
-    agents = [directory.agents.get(agent_id) for agent_id in chat.present_ids("agent")]
-    return bool(agents) and not any(attends(agent, statuses) for agent in agents)
+def _nobody_attends(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:
+    """Whether all agents of the chat are gone, or there is none."""
+    return not any(attends(directory.agents.get(agent_id), statuses) for agent_id in chat.present_ids("agent"))
 
 
 def _anybody_may_come(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:

@@ -33,7 +33,11 @@ SWEEP_INTERVAL_S = 30.0
 TIMEOUT_S = 60.0
 MAX_CHATS = 500
 """Looked at in one go; the others a moment later."""
+MAX_AGENTS = 1000
+"""In one query."""
 LICENSES_AT_ONCE = 8
+GATHERING_S = 0.1
+"""Who leaves seldom leaves alone: time for the others."""
 
 
 class Timers:
@@ -107,10 +111,13 @@ class Timers:
         if self._suspected:
             suspected, self._suspected = self._suspected, set()
             await self._miss_offline(suspected)
+        found = await self._queries.due_chats(from_microseconds(time.time_ns() // 1000), MAX_CHATS)
         by_license: dict[int, list[DueChat]] = {}
-        for chat in await self._queries.due_chats(from_microseconds(time.time_ns() // 1000), MAX_CHATS):
+        for chat in found:
             by_license.setdefault(chat.license_id, []).append(chat)
         await _for_licenses(by_license, self._look_at)
+        if len(found) == MAX_CHATS:
+            self._woken.set()
 
     async def sweep(self) -> None:
         """Find agents whose process was killed, and queues that nobody works on. Raises the same."""
@@ -145,12 +152,13 @@ class Timers:
     async def _miss(self, license_id: int, agent_ids: Collection[str], left: Mapping[str, Absence]) -> None:
         """Note in the chats of the agents that they are gone, if they are; why is known of those who have `left`."""
         directory = await self._directories.get(license_id)
-        here = await self._who_is_here(directory, agent_ids)
-        chat_ids = await self._queries.chats_with(license_id, set(agent_ids) - here)
-        if chat_ids:
-            statuses = await self._presence.statuses(license_id, directory.agents)
-            miss = partial(attendance.miss, directory, statuses, left, self._grace_s)
-            await self._for_each(license_id, chat_ids, miss)
+        gone = list(set(agent_ids) - await self._who_is_here(directory, agent_ids))
+        for start in range(0, len(gone), MAX_AGENTS):
+            chat_ids = await self._queries.chats_with(license_id, gone[start : start + MAX_AGENTS])
+            if chat_ids:
+                statuses = await self._presence.statuses(license_id, directory.agents)
+                miss = partial(attendance.miss, directory, statuses, left, self._grace_s)
+                await self._for_each(license_id, chat_ids, miss)
 
     async def _restrict(self, license_id: int, agent_ids: set[str]) -> None:
         """End what the agents follow and may not see any more."""
@@ -198,6 +206,7 @@ async def _again_and_again(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(interval_s):
                 await woken.wait()
+                await asyncio.sleep(GATHERING_S)
 
 
 async def _for_licenses(found: Mapping[int, _T], work: Callable[[int, _T], Coroutine[Any, Any, None]]) -> None:

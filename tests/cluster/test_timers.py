@@ -81,11 +81,11 @@ async def test_who_is_back_after_a_restart_keeps_the_chats_and_is_given_those_of
             own, other = [await start_chat(agent, server) for agent in (smith, jones)]
             await until_attended(on_sqlite(tmp_path), [own, other])
             server.kill()
-    with serving_demo(tmp_path, "--disconnect-grace-s", "2") as server:
+    with serving_demo(tmp_path, "--disconnect-grace-s", "3") as server:
         async with server.agent(SMITH) as smith:
             given = await pushed(smith, "chat_transferred")
             assert (given["chat_id"], given["reason"]) == (other, "assigned")
-            await asyncio.sleep(1.5)
+            await smith.forget()
             assert await said(smith, other) == ["routing.assigned_disconnected"]
             assert await said(smith, own) == []
             await smith.call("send_event", chat_id=own, event={"type": "message", "text": "Here I am"})

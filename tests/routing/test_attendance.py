@@ -90,8 +90,8 @@ async def test_who_is_deleted_has_no_chats(either_world: World) -> None:
 
 
 async def test_without_another_agent_the_chat_waits_for_the_next_one(either_world: World) -> None:
-    alice, carol = await either_world.agents("alice", "carol")
-    bob = await either_world.agent("bob", away=True)
+    alice, bob, carol = await either_world.agents("alice", "bob", "carol")
+    await bob.call("set_away_status", away=True)
     chat = await either_world.chat(alice, users=["ada"])
     await log_out(alice)
     told = await heard(bob, "user_removed_from_chat")
