@@ -7,7 +7,6 @@ import pytest
 from tests.actions.conftest import Enter
 from tests.actions.shapes import (
     CHAT_PROPERTIES,
-    EVENT_ID,
     ID,
     SOURCE,
     THREAD_PROPERTIES,
@@ -20,7 +19,7 @@ from tests.actions.shapes import (
     older_ada,
     said,
 )
-from tests.world import SALES, SUPPORT, Client, Refused, World
+from tests.world import SALES, SUPPORT, VISIT, Client, Refused, World
 
 PROPERTIES = {"ns": {"name": "value", "count": 1}}
 
@@ -51,9 +50,8 @@ async def test_a_chat_begins_with_all_that_was_asked_for(either_world: World) ->
 
     answer = await alice.call("start_chat", chat=wanted, continuous=True)
 
-    assert answer == {"chat_id": ID, "thread_id": ID, "event_ids": [EVENT_ID, EVENT_ID]}
-    first, last = f"{answer['thread_id']}_1", f"{answer['thread_id']}_3"
-    assert answer["event_ids"] == [first, last]
+    first, second, last = event_ids = [f"{answer['thread_id']}_{number}" for number in (1, 2, 3)]
+    assert answer == {"chat_id": ID, "thread_id": ID, "event_ids": event_ids}
     push = await bob.next_push("incoming_chat")
     events = push["chat"]["thread"]["events"]
     assert push == {
@@ -75,7 +73,7 @@ async def test_a_chat_begins_with_all_that_was_asked_for(either_world: World) ->
                 "events": [
                     message("Hello!", world.id("ada"), id=first),
                     {
-                        "id": EVENT_ID,
+                        "id": second,
                         "created_at": TIME,
                         "type": "system_message",
                         "visibility": "all",
@@ -88,6 +86,7 @@ async def test_a_chat_begins_with_all_that_was_asked_for(either_world: World) ->
                 | SOURCE
                 | {"routing": {"continuous": True, "idle": False, "unassigned": False}},
                 "access": {"group_ids": [SALES]},
+                "customer_visit": {"ip": VISIT["ip"]},
             },
         },
     }
@@ -301,6 +300,7 @@ async def test_a_chat_goes_on_in_a_new_thread(either_world: World) -> None:
                 "events": [event],
                 "properties": {"ns": {"of": "thread"}} | THREAD_PROPERTIES,
                 "access": {"group_ids": [0]},
+                "customer_visit": {"ip": VISIT["ip"]},
                 "previous_thread_id": chat.thread_id,
             },
         },

@@ -100,7 +100,9 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegu
 def _with_source(context: Context, properties: Properties) -> Properties:
     """The same, with the application that the requester uses, if it is known."""
     client_id = context.identity.client_id
-    return properties if client_id is None else properties | {"source": {"client_id": client_id}}
+    if client_id is None:
+        return properties
+    return {**properties, "source": {**properties.get("source", {}), "client_id": client_id}}
 
 
 def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat) -> ThreadBegun:
@@ -115,8 +117,7 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
             body = event.body(author_id=author_id, created_at=work.now())
             event_id = work.append(chat, body, author_id)
             bodies.append(body)
-        if event.has_author:
-            event_ids.append(event_id)
+        event_ids.append(event_id)
     for customer_id in chat.present_ids("customer"):
         customer = work.find_customer(customer_id)
         chat.thread.customer_visit = customer.came_from if customer is not None else None
