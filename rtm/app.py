@@ -36,6 +36,7 @@ from rtm.bus.redis import RedisBus
 from rtm.gateway.cork import Flusher
 from rtm.gateway.hub import Hub
 from rtm.gateway.session import Gateway, Session
+from rtm.gateway.tracking import Recounts
 from rtm.gateway.unsupported import UnsupportedSession
 from rtm.gateway.wire import Wires, WireSession
 from rtm.protocol.errors import NotFound, ValidationError
@@ -168,6 +169,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
                 services.files.run,
                 timers.run,
                 timers.sweep_up,
+                Recounts(lambda: hub.rooms, services.customers.here).run,
             )
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
             await stack.enter_async_context(_running(*loops, indexer.run, *polls, *((tally.run,) if tally else ())))

@@ -11,6 +11,7 @@ from rtm.access.tokens import Authenticator
 from rtm.actions.pages import PageIds
 from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
+from rtm.model.tracking import View
 from rtm.routing.presence import Change, Presence
 from rtm.settings import Settings
 from rtm.store.archive import Archive
@@ -21,7 +22,7 @@ from rtm.store.writer import Writer
 from rtm.summaries.summaries import Summaries
 
 if TYPE_CHECKING:
-    from rtm.model.requests.sessions import Login
+    from rtm.model.requests.sessions import Login, MonitoringLevel
 
 
 _LOGINS_AT_ONCE = 8
@@ -34,6 +35,8 @@ class SocketSession(Protocol):
     connection_id: str
     organization_id: str | None
     """What the connection was opened for, if it was said."""
+    monitoring_level: "MonitoringLevel"
+    """Of which customers the client wants to hear."""
 
     @property
     def identity(self) -> Identity | None:
@@ -54,6 +57,15 @@ class SocketSession(Protocol):
 
     def renew(self, identity: Identity) -> None:
         """Live as long as this token from now on."""
+
+    def track(self, view_id: str, view: View) -> None:
+        """Tell the client of these customers as well. Raises LimitReached."""
+
+    def untrack(self, view_id: str) -> bool:
+        """Tell of them no longer; False for an id that is not there."""
+
+    def tell(self, push: str, payload: Any) -> None:
+        """Send a push on this connection alone, if it is wanted."""
 
     def change_begins(self) -> None:
         """Keep its own pushes back: they come by Redis, and may be faster than the answer."""

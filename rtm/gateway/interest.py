@@ -10,6 +10,7 @@ from rtm import versions
 from rtm.access.chats import scopes_for
 
 _CHATS = scopes_for("chats", "ro")
+_CUSTOMERS = ("customers:ro",)
 _CHATS_OF_GROUPS = frozenset(("chats--all:ro", "chats--access:ro"))
 _SCOPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -59,7 +60,7 @@ _SCOPES: dict[str, tuple[str, ...]] = {
             "ticket_created",
             "ticket_deleted",
         ),
-        ("customers:ro",),
+        _CUSTOMERS,
     ),
     **dict.fromkeys(
         ("agent_approved", "agent_created", "agent_deleted", "agent_suspended", "agent_unsuspended", "agent_updated"),
@@ -78,6 +79,11 @@ _RELEVANT = frozenset(scope for scopes in _SCOPES.values() for scope in scopes)
 def is_about_chat(push: str) -> bool:
     """Whether the push is for those only who may see the chat."""
     return _SCOPES.get(push) is _CHATS
+
+
+def is_about_customer(push: str) -> bool:
+    """Whether the push is for those only who track the customer, or have them in a chat."""
+    return _SCOPES.get(push) is _CUSTOMERS
 
 
 class Interest:

@@ -18,9 +18,12 @@ from rtm.gateway.cork import Cork, Corked, Flusher
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import Feed, ReadOutbox
 from rtm.gateway.groups_status import GROUPS_STATUS_UPDATED, ROUTING_STATUS_SET, GroupsStatus, ReadStatuses
-from rtm.gateway.interest import Interest, is_about_chat
+from rtm.gateway.interest import Interest, is_about_chat, is_about_customer
+from rtm.gateway.tracking import Trackers
 from rtm.gateway.wire import encode_text_frame
 from rtm.model.audience import Audience
+from rtm.model.requests.sessions import MonitoringLevel
+from rtm.model.tracking import LEVEL
 from rtm.protocol.envelope import encode_push
 
 log = structlog.get_logger(__name__)
@@ -31,6 +34,7 @@ class Subscriber(Protocol):
 
     connection_id: str
     interest: Interest
+    monitoring_level: MonitoringLevel
     outlet: Corked
     own_pushes: list[bytes] | None
     """Frames about what it has asked for, while that is not answered; None when they may be sent."""
@@ -142,7 +146,7 @@ class Room:
         flusher: Flusher,
         fanout: Fanout,
     ) -> None:
-        self._license_id = license_id
+        self.license_id = license_id
         self.delivering = 0
         """The place of the push that is being delivered."""
         self._flusher = flusher
@@ -151,6 +155,7 @@ class Room:
         self._remembered = 0
         self.feed = Feed(license_id, fanout.measured(self._deliver), read_outbox, self._give_up)
         self.groups_status = GroupsStatus(license_id, read_statuses, self._tell_groups)
+        self.trackers: Trackers[Subscriber] = Trackers(self._tell)
         self.sessions: dict[Subscriber, frozenset[int]] = {}
         self._by_connection: dict[str, Subscriber] = {}
         self._by_agent: dict[str, list[Subscriber]] = {}
@@ -189,6 +194,7 @@ class Room:
             del self._by_agent[session.agent_id]
         self._set_groups(session, frozenset())
         self._forget_interest(session)
+        self.trackers.pop(session, None)
         del self.sessions[session]
 
     def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:
@@ -242,6 +248,8 @@ class Room:
         for group_id in group_ids - before:
             self._by_group.setdefault(group_id, {})[session] = None
         self.sessions[session] = group_ids
+        if session in self.trackers and LEVEL in self.trackers[session]:
+            self.trackers[session][LEVEL].group_ids = group_ids
 
     def _recipients_of(self, envelope: Envelope) -> Recipients:
         """Who is to be told, by interest; remembered while nobody comes or goes: a chat's audience seldom changes."""
@@ -276,11 +284,33 @@ class Room:
         for group_id in audience.groups:
             yield from self._by_group.get(group_id, ())
 
+    def _with_trackers(self, envelope: Envelope) -> Recipients:
+        """The same for what is told of a customer: also those who track them."""
+        recipients = self._recipients_of(envelope)
+        if envelope.audience.everyone:
+            return recipients
+        recipients = {interest: Hearers(hearers) for interest, hearers in recipients.items()}
+        for session in self.trackers.of(envelope):
+            recipients.setdefault(session.interest, Hearers()).add(session)
+        return recipients
+
     def _deliver(self, envelope: Envelope) -> None:
         self.delivering = envelope.sequence
+        if self.trackers and is_about_customer(envelope.name):
+            self._send(envelope, self._with_trackers(envelope))
+        else:
+            self._send(envelope, self._recipients_of(envelope))
+        if self.trackers:
+            self.trackers.heard(envelope)
+        if envelope.name == ROUTING_STATUS_SET:
+            self.groups_status.heard(envelope)
+        if self._catching_up:
+            self._release_caught_up()
+
+    def _send(self, envelope: Envelope, recipients: Recipients) -> None:
         asker = self._by_connection.get(envelope.origin.connection_id) if envelope.origin is not None else None
         encoded: dict[str, bytes] = {}
-        for interest, hearers in self._recipients_of(envelope).items():
+        for interest, hearers in recipients.items():
             wanted = interest.versions(envelope.name)
             if not wanted:
                 continue
@@ -297,10 +327,13 @@ class Room:
                 log.exception("push_failed", license_id=envelope.license_id, push=envelope.name, versions=wanted)
                 if envelope.sequence:
                     _end_soon(hearers)
-        if envelope.name == ROUTING_STATUS_SET:
-            self.groups_status.heard(envelope)
-        if self._catching_up:
-            self._release_caught_up()
+
+    def _tell(self, push: str, payload: Any, sessions: Iterable[Subscriber]) -> None:
+        """Tell these sessions what follows from the push that is being delivered."""
+        recipients: Recipients = {}
+        for session in sessions:
+            recipients.setdefault(session.interest, Hearers()).add(session)
+        self._send(Envelope.ephemeral(self.license_id, push, payload, Audience()), recipients)
 
     def _tell_groups(self, changed: Mapping[int, str], origin: Origin | None) -> None:
         """Tell every agent of those of its groups that are among these."""
@@ -311,7 +344,7 @@ class Room:
         for group_ids, agent_ids in concerned.items():
             told = {"groups": [{"id": group_id, "status": changed[group_id]} for group_id in sorted(group_ids)]}
             audience = Audience(agents=tuple(agent_ids))
-            self.feed.offer(Envelope.ephemeral(self._license_id, GROUPS_STATUS_UPDATED, told, audience, origin))
+            self.feed.offer(Envelope.ephemeral(self.license_id, GROUPS_STATUS_UPDATED, told, audience, origin))
 
     def _answer(self, envelope: Envelope, asker: Subscriber, wanted: Sequence[str]) -> None:
         assert envelope.origin is not None

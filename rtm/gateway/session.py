@@ -12,15 +12,17 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from functools import partial
 from time import perf_counter
 from typing import Any
 
+import orjson
 import structlog
 from websockets.frames import CloseCode
 
+from rtm import versions
 from rtm.access.directory import Directory
 from rtm.access.identity import Identity
 from rtm.actions.context import Services
@@ -33,23 +35,26 @@ from rtm.gateway import interest
 from rtm.gateway.cork import Corked
 from rtm.gateway.hub import Hub
 from rtm.gateway.interest import Interest
-from rtm.gateway.room import Room
+from rtm.gateway.room import Room, Subscriber
 from rtm.gateway.wire import Wire
 from rtm.model.audience import Audience
 from rtm.model.chat import Absence
-from rtm.model.requests.sessions import Login
+from rtm.model.requests.sessions import Login, MonitoringLevel
+from rtm.model.tracking import LEVEL, MAX_SUBSCRIPTIONS, View
 from rtm.protocol.envelope import (
     MalformedRequest,
     Request,
     decode_request,
     encode_disconnected,
     encode_error,
+    encode_push,
     encode_response,
 )
 from rtm.protocol.errors import (
     ApiError,
     AuthenticationError,
     InternalError,
+    LimitReached,
     PendingRequestsLimitReached,
     ServiceUnavailable,
 )
@@ -150,6 +155,7 @@ class Session:
         "_wire",
         "connection_id",
         "interest",
+        "monitoring_level",
         "organization_id",
         "outlet",
         "own_pushes",
@@ -171,6 +177,7 @@ class Session:
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self.connection_id = secrets.token_hex(8)
+        self.monitoring_level: MonitoringLevel = "my"
         self.organization_id = organization_id
         self.own_pushes: list[bytes] | None = None
 
@@ -282,7 +289,8 @@ class Session:
         self._caller.identity = identity
         self._caller.directory = directory
         self.interest = interest.of_session(self._caller.version, login.pushes, identity.scopes)
-        await self._gateway.hub.join(self, agent.group_ids)
+        room = await self._gateway.hub.join(self, agent.group_ids)
+        self.monitoring_level = _level(login.customer_monitoring_level, self, room.of_agent(agent.id))
         try:
             change = await self._gateway.services.presence.join(
                 Member.of(identity.license_id, agent),
@@ -339,6 +347,31 @@ class Session:
             if room is not None and self in room.sessions:  # the token was not revoked meanwhile
                 room.set_interest(self, self.interest.within(identity.scopes))
                 self._set_timer(0, self._look_after)
+
+    # What it hears of customers
+
+    def track(self, view_id: str, view: View) -> None:
+        """Tell the client of these customers as well. Raises LimitReached."""
+        room = self._room()
+        if room is not None and self in room.sessions:
+            views = room.trackers.setdefault(self, {})
+            if len(views.keys() - {LEVEL}) >= MAX_SUBSCRIPTIONS:
+                raise LimitReached(f"A connection has at most {MAX_SUBSCRIPTIONS} subscriptions")
+            views[view_id] = view
+
+    def untrack(self, view_id: str) -> bool:
+        """Tell of them no longer; False for an id that is not there."""
+        room = self._room()
+        views = room.trackers.get(self, {}) if room is not None else {}
+        is_there = views.pop(view_id, None) is not None
+        if room is not None and not views:
+            room.trackers.pop(self, None)
+        return is_there
+
+    def tell(self, push: str, payload: Any) -> None:
+        """Send a push on this connection alone, if it is wanted."""
+        for version in self.interest.versions(push):
+            self._wire.send(encode_push(version, push, orjson.dumps(versions.push_for(version, push, payload))))
 
     def leave(self) -> None:
         """Log out and close, once what is queued is sent."""
@@ -409,6 +442,14 @@ class Session:
             "access_token_expired": None if token_expires_at is None else token_expires_at - now,
             "license_expired": None if license_expires_at is None else to_seconds(license_expires_at) - now,
         }
+
+
+def _level(wanted: MonitoringLevel | None, newest: Session, of_agent: Sequence[Subscriber]) -> MonitoringLevel:
+    """What is asked for, else what the agent's last session here has."""
+    if wanted is None:
+        before = [session for session in of_agent if session is not newest]
+        return before[-1].monitoring_level if before else "my"
+    return "online" if wanted == "highest_available" else wanted
 
 
 def _encode_answer(request: Request, outcome: Any) -> bytes:

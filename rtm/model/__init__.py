@@ -2,6 +2,7 @@
 
 chat.py             chats, threads and their users: the rules of their life
 customer.py         a customer, as far as commands need to know it
+tracking.py         which customers a connection is told of
 payload.py          what the payloads of requests are made of
 requests/           the payload of each action
 responses.py        what each action answers

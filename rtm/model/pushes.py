@@ -273,6 +273,18 @@ class CustomerLeft(TypedDict):
     left_at: Moment
 
 
+class CustomerTransferred(TypedDict):
+    """A customer is out of the agent's sight, in other groups."""
+
+    id: str
+    transferred_to: Access
+    followed: bool
+
+
+SubscribedCustomersTotalsUpdated = dict[str, int]
+"""How many customers there are of each subscription that has more than its limit, by its id."""
+
+
 class CustomerBanned(TypedDict):
     """A customer may not come back for some days."""
 

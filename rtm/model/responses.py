@@ -11,6 +11,7 @@ from rtm.model.shown import (
     ArchivedChat,
     Chat,
     ChatSummary,
+    Customer,
     CustomerWithChats,
     License,
     Moment,
@@ -120,6 +121,13 @@ class CustomersPage(ListPage):
     customers: list[CustomerWithChats]
     total_customers: int
     limited_customers: int
+
+
+class CustomersSubscribed(TypedDict):
+    """The customers that are there now; those who come are told of by pushes."""
+
+    subscription_id: str
+    customers: list[Customer]
 
 
 # Sessions and statuses

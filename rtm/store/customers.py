@@ -1,11 +1,11 @@
-"""Customers with what their chats tell of them: one, or a list page by page."""
+"""Customers with what their chats tell of them: one, a list page by page, and those who have an open chat."""
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, Text, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, Subquery, Text, cast, exists, func, or_, select
 
 from rtm.model.customer import Customer
 from rtm.model.requests.customers import SortedBy
@@ -27,6 +27,17 @@ class CustomerWithChats:
     threads_count: int
     agent_wrote_at: str | None
     customer_wrote_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The customers who have come last, each with at least one open chat, and how many there are in all."""
+
+    customers: dict[str, Customer]
+    """By id, who came last first."""
+    open_chats: list[tuple[str, str]]
+    """customer_id, chat_id"""
+    total: int
 
 
 class Condition(NamedTuple):
@@ -73,10 +84,54 @@ class CustomerQueries:
             rows, key = _CUSTOMERS.add_columns(place), (place, customers.c.id)
             return await read_page(connection, rows, matching, key, order, limit, cursor, _shown)
 
+    async def here(self, license_id: int, group_ids: Collection[int] | None, limit: int) -> Here:
+        """Customers with an open chat in these groups, or in any."""
+        found = _open_chats(license_id, group_ids)
+        came_at = func.max(found.c.sorted_at)
+        last = (
+            select(found.c.customer_id, came_at.label("came_at"), func.count().over().label("total"))
+            .group_by(found.c.customer_id)
+            .order_by(came_at.desc(), found.c.customer_id)
+            .limit(limit)
+            .subquery()
+        )
+        shown = (
+            select(customers, last.c.total)
+            .join(last, last.c.customer_id == customers.c.id)
+            .where(customers.c.license_id == license_id)
+            .order_by(last.c.came_at.desc(), customers.c.id)
+        )
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(shown)).all()
+            ids = [row.id for row in rows]
+            chats_of = select(found.c.customer_id, found.c.chat_id).where(found.c.customer_id.in_(ids))
+            open_chats = [(each.customer_id, each.chat_id) for each in await connection.execute(chats_of)]
+        return Here({row.id: _customer(row) for row in rows}, open_chats, rows[0].total if rows else 0)
+
+
+def _open_chats(license_id: int, group_ids: Collection[int] | None) -> Subquery:
+    """customer_id, chat_id, sorted_at"""
+    statement = (
+        select(chat_users.c.user_id.label("customer_id"), chats.c.id.label("chat_id"), chats.c.sorted_at)
+        .join(chats, chats.c.id == chat_users.c.chat_id)
+        .where(chat_users.c.type == "customer", chat_users.c.present, chats.c.license_id == license_id)
+        # The router looks after the open chats of customers, and of those there is an index.
+        .where(chats.c.id.in_(select(chats.c.id).where(chats.c.due_at > "")))
+    )
+    if group_ids is not None:
+        statement = statement.where(
+            exists().where(chat_groups.c.chat_id == chats.c.id, chat_groups.c.group_id.in_(list(group_ids)))
+        )
+    return statement.subquery()
+
+
+def _customer(row: Row[Any]) -> Customer:
+    return Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
+
 
 def _shown(row: Row[Any], chat_ids: Sequence[str] = ()) -> CustomerWithChats:
     return CustomerWithChats(
-        Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state),
+        _customer(row),
         list(chat_ids),
         row.chats_count,
         row.threads_count,

@@ -140,6 +140,7 @@ ROWS = [
     Row("update_customer", {"id": "$ada"} | CUSTOMER),
     Row("create_customer", CUSTOMER),
     Row("list_customers"),
+    Row("subscribe_customers", {"group_ids": [0, 1], "limit": 100}),
     Row("ban_customer", {"id": "$ada", "ban": {"days": 3}}),
     Row("list_archives", {"filters": {"event_types": {"values": ["message", "filled_form"]}}}),
     Row("list_agents_for_transfer", CHAT),
@@ -166,7 +167,7 @@ ROWS = [
         {"recipients": {"agents": {"all": True, "ids": ["$bob"], "groups": [1, 2]}}, "content": {"nested": "json"}},
     ),
 ]
-APART = {"login", "logout", "ping", "request_thread_summary", "upload_file"}
+APART = {"login", "logout", "ping", "request_thread_summary", "upload_file", "unsubscribe_customers"}
 """Actions with a test of their own."""
 
 NOT_HERE = {

@@ -274,7 +274,8 @@ async def test_a_ban_is_kept_and_told(either_world: World) -> None:
 
 async def test_a_ban_closes_the_customers_chats(either_world: World) -> None:
     world = either_world
-    alice, bob, dave = await world.agents("alice", "bob", "dave")
+    alice, bob = await world.agents("alice", "bob")
+    dave = await world.agent("dave", customer_monitoring_level="chatting")
     carol = await world.web("carol", scopes=["customers.ban:rw"])
     closed = await world.chat(alice, users=["ada"])
     await alice.call("deactivate_chat", id=closed.id)

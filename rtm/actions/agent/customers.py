@@ -1,6 +1,7 @@
-"""Who customers are, and keeping them away.
+"""Who customers are, keeping them away, and hearing of them.
 
-What is told of a customer is told to every agent who may read customers.
+What is told of a customer is told to the agents of their open chats, to who asked, and to who tracks them
+(`rtm.model.tracking`); of one without an open chat, whom nobody can track, to every agent who may read customers.
 """
 
 from typing import Any, cast
@@ -8,15 +9,23 @@ from uuid import uuid4
 
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
-from rtm.actions.registry import AGENT, WEB, action
+from rtm.actions.registry import AGENT, RTM, WEB, action
 from rtm.model.audience import Audience
 from rtm.model.customer import Customer, CustomerBan
 from rtm.model.pushes import CustomerBanned, CustomerUpdated
-from rtm.model.requests.customers import BanCustomer, CreateCustomer, GetCustomer, UpdateCustomer
-from rtm.model.responses import CustomerCreated, Done
+from rtm.model.requests.customers import (
+    BanCustomer,
+    CreateCustomer,
+    GetCustomer,
+    SubscribeCustomers,
+    UnsubscribeCustomers,
+    UpdateCustomer,
+)
+from rtm.model.responses import CustomerCreated, CustomersSubscribed, Done
 from rtm.model.shown import CustomerWithChats
 from rtm.model.system_messages import customer_updated, system_message
-from rtm.protocol.errors import NotFound
+from rtm.model.tracking import View
+from rtm.protocol.errors import NotFound, ValidationError
 from rtm.protocol.timestamps import days_after
 from rtm.routing.upkeep import archive
 from rtm.store.work import Needs, Work
@@ -47,12 +56,11 @@ def create_customer(context: Context, work: Work, payload: CreateCustomer) -> Cu
     return {"customer_id": customer.id}
 
 
-def _needs_of_updating(payload: UpdateCustomer) -> Needs:
-    called_otherwise = payload.name is not None or payload.email is not None
-    return Needs(customer_ids=(payload.id,), open_chats_of_customers=called_otherwise)
+def _by_id(payload: UpdateCustomer | BanCustomer) -> Needs:
+    return Needs(customer_ids=(payload.id,), open_chats_of_customers=True)
 
 
-@action(AGENT, scopes=("customers:rw",), pushes=("customer_updated", "incoming_event"), needs=_needs_of_updating)
+@action(AGENT, scopes=("customers:rw",), pushes=("customer_updated", "incoming_event"), needs=_by_id)
 def update_customer(context: Context, work: Work, payload: UpdateCustomer) -> Done:
     """Change some of a customer's fields; the push has those, each as it is now.
 
@@ -62,7 +70,7 @@ def update_customer(context: Context, work: Work, payload: UpdateCustomer) -> Do
     changed = _changed(customer, payload)
     work.save(customer.updated(changed))
     told = cast("CustomerUpdated", {"id": customer.id, "type": "customer", **changed})
-    work.push("customer_updated", told, _EVERYONE)
+    work.push("customer_updated", told, _hearers(context, work, customer))
     name = payload.name if payload.name and payload.name != customer.name else None
     email = payload.email if payload.email and payload.email != customer.email else None
     if name or email:
@@ -79,6 +87,14 @@ def _initiator(context: Context) -> str | None:
     return context.directory.name_of(identity.agent_id)
 
 
+def _hearers(context: Context, work: Work, customer: Customer) -> Audience:
+    chats = work.open_chats_of(customer)
+    if not chats:
+        return _EVERYONE
+    agents = [agent_id for chat in chats for agent_id in chat.present_ids("agent")]
+    return Audience(agents=tuple(dict.fromkeys((*agents, context.identity.agent_id))))
+
+
 def _changed(customer: Customer, payload: UpdateCustomer) -> dict[str, Any]:
     changed: dict[str, Any] = payload.model_dump(exclude={"id", "omnichannel"}, exclude_none=True)
     if payload.omnichannel is not None:
@@ -92,15 +108,11 @@ def _changed(customer: Customer, payload: UpdateCustomer) -> dict[str, Any]:
     return changed
 
 
-def _needs_of_banning(payload: BanCustomer) -> Needs:
-    return Needs(customer_ids=(payload.id,), open_chats_of_customers=True)
-
-
 @action(
     AGENT,
     scopes=("customers.ban:rw",),
     pushes=("customer_banned", "incoming_event", "chat_deactivated"),
-    needs=_needs_of_banning,
+    needs=_by_id,
 )
 def ban_customer(context: Context, work: Work, payload: BanCustomer) -> Done:
     """Keep a customer away for some days from now, and close their chats."""
@@ -117,9 +129,42 @@ def ban_customer(context: Context, work: Work, payload: BanCustomer) -> Done:
         )
     )
     told: CustomerBanned = {"customer_id": customer.id, "ban": {"days": payload.ban.days}}
-    work.push("customer_banned", told, _EVERYONE)
+    work.push("customer_banned", told, _hearers(context, work, customer))
     agent = context.directory.name_of(context.identity.agent_id)
     for chat in work.open_chats_of(customer):
         why = system_message("customer_banned", work.now(), agent=agent, duration=payload.ban.days)
         archive(work, chat, why, context.identity.agent_id)
+    return {}
+
+
+@action(AGENT, scopes=("customers:ro",), transports=(RTM,), ordered=True)
+async def subscribe_customers(context: Context, payload: SubscribeCustomers) -> CustomersSubscribed:
+    """Track the customers of some groups, or of all, on this connection; those past the limit are only counted."""
+    session, license_id = context.require_session(), context.identity.license_id
+    for group_id in payload.group_ids or ():
+        if group_id not in context.directory.groups:
+            raise ValidationError(f"`group_ids` must name existing groups; there is no group {group_id}")
+    group_ids = frozenset(payload.group_ids) if payload.group_ids else None
+    subscription_id, view = uuid4().hex, View(group_ids, payload.limit)
+    view.expect()
+    session.track(subscription_id, view)
+    try:
+        here = await context.services.customers.here(license_id, group_ids, payload.limit)
+    except BaseException:
+        session.untrack(subscription_id)
+        raise
+    view.fill(here.open_chats, here.total)
+    if view.misses:
+        view.told = view.total
+        totals = {subscription_id: view.total}
+        context.after_reply.append(lambda: session.tell("subscribed_customers_totals_updated", totals))
+    customers = [structures.customer(customer) for customer in here.customers.values()]
+    return {"subscription_id": subscription_id, "customers": customers}
+
+
+@action(AGENT, scopes=("customers:ro",), transports=(RTM,), ordered=True)
+async def unsubscribe_customers(context: Context, payload: UnsubscribeCustomers) -> Done:
+    """End a subscription of this connection."""
+    if not context.require_session().untrack(payload.subscription_id):
+        raise NotFound("Subscription not found")
     return {}

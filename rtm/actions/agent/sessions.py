@@ -1,5 +1,7 @@
 """Logging in and out of a socket."""
 
+from collections.abc import Iterable
+
 from rtm.access.chats import reaches
 from rtm.access.directory import Directory
 from rtm.access.identity import Identity
@@ -7,11 +9,15 @@ from rtm.actions.agent import structures
 from rtm.actions.agent.statuses import tell_status
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, RTM, WEB, action
+from rtm.model.customer import Customer
+from rtm.model.pushes import IncomingCustomers
 from rtm.model.requests.sessions import ChangePushNotifications, GetLicenseInfo, Login, Logout, Ping, UpdateSession
 from rtm.model.responses import Done, LicenseInfo, LoggedIn
 from rtm.model.shown import License
+from rtm.model.tracking import LEVEL, MAX_CUSTOMERS, View
 from rtm.protocol import timestamps
 from rtm.protocol.errors import AuthenticationError, MisdirectedRequest, ValidationError
+from rtm.store.queries import Snapshot
 
 
 @action(AGENT, transports=(RTM,), before_login=True)
@@ -41,9 +47,15 @@ async def _log_in(context: Context, payload: Login) -> LoggedIn:
     try:
         change = await session.join(identity, directory, payload, context.origin)
         snapshot = await context.services.queries.snapshot(identity.license_id, identity.agent_id)
+        customers = await _customers(context, snapshot)
     except BaseException:
         session.disconnect("internal_error")  # half logged in, it could only be left behind
         raise
+    monitored: IncomingCustomers = {
+        "customer_monitoring_level": session.monitoring_level,
+        "customers": [structures.customer(customer) for customer in customers],
+    }
+    context.after_reply.append(lambda: session.tell("incoming_customers", monitored))
     context.after_reply.append(lambda: session.caught_up(snapshot.sequence))
     tell_status(context, agent.id, change)
     return {
@@ -55,6 +67,24 @@ async def _log_in(context: Context, payload: Login) -> LoggedIn:
             if reaches(identity, "chats", "ro", chat, agent.group_ids)
         ],
     }
+
+
+async def _customers(context: Context, snapshot: Snapshot) -> Iterable[Customer]:
+    """Those to be told of after the log-in; beside the agent's own, they are tracked from now on."""
+    session = context.require_session()
+    if "customers:ro" not in context.identity.scopes:
+        return ()
+    if session.monitoring_level == "my":
+        mine = [chat for chat in snapshot.chats if chat.member(context.identity.agent_id) is not None]
+        ids = dict.fromkeys(customer_id for chat in mine for customer_id in chat.present_ids("customer"))
+        return [snapshot.customers[each] for each in ids if each in snapshot.customers]
+    # Who has no open chat is nowhere yet: invited and online customers come with the Customer Chat API.
+    view = View(context.group_ids, MAX_CUSTOMERS)
+    view.expect()
+    session.track(LEVEL, view)
+    here = await context.services.customers.here(context.identity.license_id, context.group_ids, MAX_CUSTOMERS)
+    view.fill(here.open_chats, here.total)
+    return here.customers.values()
 
 
 async def _authenticate(context: Context, token: str) -> Identity:

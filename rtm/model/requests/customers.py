@@ -10,6 +10,7 @@ from rtm.model.payload import (
     BoundedJson,
     Expected,
     GroupId,
+    GroupIds,
     Id,
     Payload,
     SortOrder,
@@ -19,6 +20,7 @@ from rtm.model.payload import (
     check_alone,
 )
 from rtm.model.requests.chats import Limit, Page
+from rtm.model.tracking import MAX_CUSTOMERS
 from rtm.protocol.validation import refusal
 
 MAX_SESSION_FIELDS = 100
@@ -204,3 +206,16 @@ class BanCustomer(Payload):
 
     id: Id
     ban: Ban
+
+
+class SubscribeCustomers(Payload):
+    """`subscribe_customers`; customers of any group if none is named."""
+
+    group_ids: GroupIds | None = None
+    limit: Annotated[int, Between(1, MAX_CUSTOMERS)] = 100
+
+
+class UnsubscribeCustomers(Payload):
+    """`unsubscribe_customers`"""
+
+    subscription_id: Annotated[str, Text(64, least=1)]

@@ -1,0 +1,54 @@
+"""Which customers a view has: within its groups and its limit, whatever happens while it is read."""
+
+from rtm.model.tracking import View
+
+
+def tracked(group_ids: set[int] | None = None, limit: int = 2) -> View:
+    return View(group_ids, limit)
+
+
+def test_a_customer_comes_once_and_leaves_with_the_last_chat() -> None:
+    view = tracked()
+    assert view.came("ada", "C1", [1])
+    assert not view.came("ada", "C2", [1])
+    assert not view.came("ada", "C2", [1])
+    assert view.closed("C1") is None
+    assert "ada" in view
+    assert view.closed("C2") == "ada"
+    assert (view.closed("C2"), len(view), view.total) == (None, 0, 0)
+    assert view.came("ada", "C3", [1])
+
+
+def test_only_customers_of_its_groups_are_in_it() -> None:
+    view = tracked({1, 2})
+    assert not view.came("ada", "C1", [0, 3])
+    assert view.came("ada", "C2", [3, 2])
+    assert view.moved("C2", [1]) is None
+    assert view.moved("C2", [3]) == "ada"
+    assert "ada" not in view
+    assert view.came("ada", "C2", [1])
+
+
+def test_who_is_past_the_limit_is_counted_only() -> None:
+    view = tracked(limit=1)
+    assert view.came("ada", "C1", [1])
+    assert not view.misses
+    assert not view.came("grace", "C2", [1])
+    assert (view.misses, view.total, len(view)) == (True, 2, 1)
+    assert view.closed("C2") is None
+    assert view.closed("C1") == "ada"
+    assert view.misses
+
+
+def test_what_happens_while_it_is_read_is_newer() -> None:
+    view = View(None, 5)
+    view.expect()
+    assert view.came("joan", "C3", [1])
+    assert view.closed("C1") is None
+    read = [("ada", "C1"), ("grace", "C2"), ("grace", "C4"), ("joan", "C3")]
+    assert view.fill(read, 3) == ["grace"]
+    assert ("ada" in view, "grace" in view, "joan" in view) == (False, True, True)
+    assert view.closed("C1") is None
+    assert view.closed("C3") == "joan"
+    assert view.closed("C2") is None
+    assert view.closed("C4") == "grace"
