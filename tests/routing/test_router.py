@@ -146,6 +146,19 @@ async def test_those_who_wait_are_told_their_places_and_come_in_order(either_wor
     assert (await bob.call("list_agents_for_transfer", chat_id=chats[3].id))[0]["active_chats"] == 1
 
 
+async def test_an_agent_who_may_have_more_is_given_more(either_world: World) -> None:
+    world = either_world
+    await world.change_agent("bob", max_chats_count=1)
+    alice = await world.agent("alice")
+    chats = await queue_chats(world, alice, 2)
+    await world.agent("bob")
+    assert (await next_of(alice, "chat_transferred"))["chat_id"] == chats[0].id
+
+    await world.change_agent("bob", max_chats_count=2)
+
+    assert (await next_of(alice, "chat_transferred"))["chat_id"] == chats[1].id
+
+
 async def test_positions_count_those_before_in_the_same_groups(either_world: World) -> None:
     world = either_world
     alice, carol = await world.agents("alice", "carol")
