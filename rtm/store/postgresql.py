@@ -66,11 +66,15 @@ _FIND_OPEN_CHATS = f"""
     ) AS c
 """  # noqa: S608 - nothing but our own text
 _LOAD_QUEUES = "SELECT license_id, id FROM chats WHERE license_id = ANY($1::bigint[]) AND queued_at IS NOT NULL"
+# Not by EXISTS, which the planner makes a join with all customers that there ever were.
 _LOAD_LOADS = """
     SELECT busy.license_id, busy.user_id, count(*) FROM chat_users AS busy
     WHERE busy.license_id = ANY($1::bigint[]) AND busy.present AND busy.type = 'agent'
         AND busy.chat_id <> ALL($2::text[])
-        AND EXISTS (SELECT FROM chat_users AS c WHERE c.chat_id = busy.chat_id AND c.type = 'customer' AND c.present)
+        AND (
+            SELECT true FROM chat_users AS c
+            WHERE c.chat_id = busy.chat_id AND c.type = 'customer' AND c.present LIMIT 1
+        )
     GROUP BY busy.license_id, busy.user_id
 """
 _LOAD_TURNS = "SELECT license_id, agent_id, given_at FROM routing_turns WHERE license_id = ANY($1::bigint[])"

@@ -158,8 +158,12 @@ class Queries:
     async def loads(self, license_id: int) -> Counter[str]:
         """How many active chats with a customer each agent is present in."""
         customer = chat_users.alias()
-        has_customer = exists().where(
-            customer.c.chat_id == chat_users.c.chat_id, customer.c.type == "customer", customer.c.present
+        # Not by EXISTS, which PostgreSQL's planner makes a join with all customers that there ever were.
+        has_customer = (
+            select(true())
+            .where(customer.c.chat_id == chat_users.c.chat_id, customer.c.type == "customer", customer.c.present)
+            .limit(1)
+            .scalar_subquery()
         )
         statement = (
             select(chat_users.c.user_id, func.count().label("chats"))
