@@ -35,8 +35,8 @@ from rtm.routing.rules import Rules
 from rtm.routing.upkeep import archive, rules_of
 from rtm.store.work import Routing, Work
 
-MAX_ASSIGNED = 10
-"""In one command: each takes 2 ms where a thousand agents have room, and others wait meanwhile."""
+AT_ONCE = 10
+"""Chats in one command: each takes 2 ms where a thousand agents have room, and others wait meanwhile."""
 
 Reason = Literal["manual", "inactive", "assigned", "unassigned", "other"]
 
@@ -207,6 +207,7 @@ class Handover:
             self._work.post(chat, self._message(f"routing.unassigned_{because}", names))
         else:
             archive(self._work, chat, self._message(f"routing.archived_{because}", names))
+            self._changed()
 
     def replace_silent(self, chat: Chat, after_min: float) -> None:
         """Give a chat whose agents do not answer to another one, if there is one."""
@@ -227,7 +228,7 @@ class Handover:
         """Give those who wait to those who have room, in order, some at a time: what is told of them asks for more."""
         given = 0
         for chat in self._queue():
-            if given == MAX_ASSIGNED or not self._with_room():
+            if given == AT_ONCE or not self._with_room():
                 break
             agent_id = self._find_next(chat)
             if agent_id is not None:

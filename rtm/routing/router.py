@@ -6,7 +6,8 @@ lost with its process is made up for when the chat is due for a look.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import orjson
 import structlog
@@ -14,7 +15,7 @@ import structlog
 from rtm.access.directory import Directories, Directory
 from rtm.bus.base import Envelope
 from rtm.protocol.errors import LicenseNotFound
-from rtm.routing.handover import Handover
+from rtm.routing.handover import AT_ONCE, Handover
 from rtm.routing.presence import Presence
 from rtm.store.queries import Queries
 from rtm.store.work import Needs, Work
@@ -99,13 +100,19 @@ class Router:
             return
         statuses = await self._presence.statuses(license_id, directory.agents)
 
-        def apply(work: Work) -> None:
-            handover = Handover(work, directory, statuses)
-            for chat_id in sorted(chat_ids):
-                chat = work.chat(chat_id)
-                if not chat.present_ids("agent"):
-                    handover.place(chat, "other")
-            handover.assign_queued()
-            handover.tell_positions()
+        in_order = sorted(chat_ids)
+        for start in range(0, max(len(in_order), 1), AT_ONCE):
+            part = tuple(in_order[start : start + AT_ONCE])
+            apply = partial(_route, directory, statuses, part)
+            await self._writer.perform(license_id, Needs(part, routing=True), apply)
 
-        await self._writer.perform(license_id, Needs(tuple(chat_ids), routing=True), apply)
+
+def _route(directory: Directory, statuses: Mapping[str, str], chat_ids: Iterable[str], work: Work) -> None:
+    """The command; these chats may have no agent."""
+    handover = Handover(work, directory, statuses)
+    for chat_id in chat_ids:
+        chat = work.chat(chat_id)
+        if not chat.present_ids("agent"):
+            handover.place(chat, "other")
+    handover.assign_queued()
+    handover.tell_positions()
