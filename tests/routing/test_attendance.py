@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rtm.routing import timers
 from tests.routing.test_timers import SOON, with_rules
 from tests.world import SALES, Chat, Client, World
 
@@ -136,11 +137,11 @@ async def test_a_chat_that_waits_in_vain_is_closed_when_nobody_is_there(either_w
     await carol.hears_nothing_more()
 
 
-async def test_who_only_comes_over_http_is_not_missed(either_world: World) -> None:
-    await with_rules(either_world)
-    bob = await either_world.agent("bob")
-    web = await either_world.web("alice")
-    chat = await either_world.chat(web, users=["ada"])
+async def test_who_only_comes_over_http_is_not_missed(world_with: WorldWith, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timers, "SWEEP_INTERVAL_S", 0.1)
+    world = await world_with(disconnect_grace_s=0)
+    bob, web = await world.agent("bob"), await world.web("alice")
+    chat = await world.chat(web, users=["ada"])
     await asyncio.sleep(1.5)
     await web.call("send_event", chat_id=chat.id, event=HELLO)
     await bob.hears_nothing_more()
