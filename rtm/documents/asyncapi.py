@@ -1,13 +1,11 @@
 """The AsyncAPI 3 document of the sockets."""
 
-from typing import Any
-
 import rtm
 from rtm import versions
 from rtm.actions.registry import RTM, Action
 from rtm.documents.openapi import error_schema
 from rtm.documents.samples import sample
-from rtm.documents.schemas import Json, Schemas
+from rtm.documents.schemas import Json, Schemas, rewritten, without_discriminator
 from rtm.documents.words import about, summary, topics
 from rtm.model import pushes
 
@@ -46,8 +44,7 @@ def asyncapi(schemas: Schemas) -> Json:
             "schemas": schemas.structures | {"Error": error_schema()},
         },
     }
-    plain: Json = _without_discriminators(document)
-    return plain
+    return rewritten(document, without_discriminator)  # type: ignore[no-any-return]
 
 
 _LIFE = (
@@ -176,12 +173,3 @@ def _message(schema: Json, example: Json) -> Json:
         "examples": [{"payload": example}],
         "correlationId": {"location": "$message.payload#/request_id"},
     }
-
-
-def _without_discriminators(value: Any) -> Any:
-    """AsyncAPI's is another thing than OpenAPI's."""
-    if isinstance(value, list):
-        return [_without_discriminators(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {name: _without_discriminators(item) for name, item in value.items() if name != "discriminator"}

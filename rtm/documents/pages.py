@@ -175,17 +175,20 @@ def _structure(schemas: Schemas, schema: Json) -> Structure:
 
 
 def _type(schema: Json) -> Markup:
-    """What a value has to be, such as `array of integer from 0, at most 200`."""
+    """What a value has to be, such as `array (at most 200) of integer (0 to 100)`."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return Markup('<a href="#{0}">{0}</a>').format(name)
     for choice in ("oneOf", "anyOf"):
         if choice in schema:
             return Markup(" or ").join(_type(each) for each in schema[choice])
-    words = _words(schema) + _limits(schema)
+    words = _words(schema)
     if "default" in schema:
         words += Markup(" · <code>{}</code> if missing").format(_compact(schema["default"]))
     return words
+
+
+_FORMATS = {"date-time": "RFC 3339 date-time", "uri": "URL", "binary": "file"}
 
 
 def _words(schema: Json) -> Markup:
@@ -193,19 +196,20 @@ def _words(schema: Json) -> Markup:
         values = schema["enum"] if "enum" in schema else [schema["const"]]
         return Markup(" | ").join(Markup("<code>{}</code>").format(value) for value in values)
     kind = schema.get("type", "any JSON")
-    if kind == "array":
-        return Markup("array of ") + _type(schema["items"]) if schema.get("items") else Markup("array")
+    words = escape(_FORMATS.get(schema.get("format", ""), kind)) + _limits(schema)
+    if kind == "array" and schema.get("items"):
+        return words + " of " + _type(schema["items"])
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
-        return Markup("object: name → ") + _type(schema["additionalProperties"])
-    return escape({"date-time": "RFC 3339 date-time", "uri": "URL"}.get(schema.get("format", ""), kind))
+        return words + ": name → " + _type(schema["additionalProperties"])
+    return words
 
 
 def _limits(schema: Json) -> Markup:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        return escape(f", {low} to {high:,}")
+        return escape(f" ({low} to {high:,})")
     bounds = [schema[name] for name in ("maxLength", "maxItems", "maxProperties") if name in schema]
-    return escape(f", at most {bounds[0]:,}") if bounds else Markup()
+    return escape(f" (at most {bounds[0]:,})") if bounds else Markup()
 
 
 def _prose(text: str) -> Markup:

@@ -5,7 +5,7 @@ as otherwise: the same list that turns the payloads. A field that may be missing
 schemas do not say so, nor that no string may contain U+0000.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -90,16 +90,20 @@ class Schemas:
         by_key = {key: schema for (key, _), schema in found.items()}
         structures = definitions["$defs"]
         names: dict[str, str] = {}
-        absent = set()
+        absent: set[str] = set()
         for name, structure in known.items():
             for differs in self._differences(structure):
-                if differs.absent:
-                    absent.add(name)
                 _apply(structures[name], differs, {field: by_key[name, field] for field in differs.fields})
                 names[name] = differs.name or names.get(name, name)
-        whole = _without({"roots": {key: by_key[key] for key in roots}, "structures": structures}, absent)
-        renamed = _renamed(whole, names)
-        return renamed["roots"], _reachable(renamed["structures"], renamed["roots"].values())
+                if differs.absent:
+                    absent.add(name)
+
+        def change(schema: Json) -> Json:
+            return _without(_renamed(schema, names), absent)
+
+        own_structures = {names.get(name, name): rewritten(schema, change) for name, schema in structures.items()}
+        own_roots = {key: rewritten(by_key[key], change) for key in roots}
+        return own_roots, _reachable(own_structures, own_roots.values())
 
     def _roots(self) -> dict[Key, Any]:
         """What each request, response and push is of."""
@@ -138,39 +142,38 @@ def _apply(schema: Json, differs: Differs, own: dict[str, Json]) -> None:
         schema["title"] = differs.name
 
 
-def _without(value: Any, absent: set[str]) -> Any:
-    """The same without these structures among those that may be in one place."""
+def rewritten(value: Any, change: Callable[[Json], Json]) -> Any:
+    """The same with every object in it as `change` has it, inner ones first."""
     if isinstance(value, list):
-        return [_without(item, absent) for item in value if not absent.intersection(_named_by(item))]
+        return [rewritten(item, change) for item in value]
     if not isinstance(value, dict):
         return value
-    return {name: _without(item, absent) for name, item in value.items() if not absent.intersection(_named_by(item))}
+    return change({name: rewritten(item, change) for name, item in value.items()})
 
 
-def _named_by(item: Any) -> Iterator[str]:
-    """The name of the structure that this is a reference to, as a schema or in the mapping of a discriminator."""
-    place = item.get("$ref") if isinstance(item, dict) else item
-    if isinstance(place, str) and place.startswith(_PLACE):
-        yield place.removeprefix(_PLACE)
+def _renamed(schema: Json, names: dict[str, str]) -> Json:
+    if "$ref" not in schema:
+        return schema
+    name = _referred(schema)
+    return schema | {"$ref": _PLACE + names.get(name, name)}
 
 
-def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """The same with other names of structures, where they are and where they are referred to."""
-    if isinstance(value, list):
-        return [_renamed(item, names) for item in value]
-    if not isinstance(value, dict):
-        return value
-    renamed = {}
-    for name, item in value.items():
-        if name == "$ref":
-            head, _, structure = item.rpartition("/")
-            item = f"{head}/{names.get(structure, structure)}"
-        elif name == "structures":
-            item = {names.get(structure, structure): _renamed(schema, names) for structure, schema in item.items()}
-        else:
-            item = _renamed(item, names)
-        renamed[name] = item
-    return renamed
+def _without(schema: Json, absent: set[str]) -> Json:
+    """Of several structures, those that are not absent."""
+    left = schema | {
+        choice: [each for each in schema[choice] if _referred(each) not in absent]
+        for choice in ("oneOf", "anyOf")
+        if choice in schema
+    }
+    if "discriminator" in schema:
+        mapping = schema["discriminator"]["mapping"]
+        kept = {kind: place for kind, place in mapping.items() if place.removeprefix(_PLACE) not in absent}
+        left["discriminator"] = schema["discriminator"] | {"mapping": kept}
+    return left
+
+
+def _referred(schema: Json) -> str:
+    return str(schema.get("$ref", "")).removeprefix(_PLACE)
 
 
 def references(value: Any) -> Iterator[str]:
@@ -209,17 +212,15 @@ def bundle(schemas: Schemas) -> Json:
         "pushes": {name: schemas.of("push", name) for name in schemas.pushes},
         "$defs": schemas.structures,
     }
-    document: Json = _referring_to(whole, "#/$defs/")
-    return document
+    return rewritten(whole, _of_json_schema)  # type: ignore[no-any-return]
 
 
-def _referring_to(value: Any, place: str) -> Any:
-    if isinstance(value, list):
-        return [_referring_to(item, place) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: place + item.rpartition("/")[2] if name == "$ref" else _referring_to(item, place)
-        for name, item in value.items()
-        if name != "discriminator"  # OpenAPI's alone
-    }
+def _of_json_schema(schema: Json) -> Json:
+    """With references into `$defs`, and without what OpenAPI alone has."""
+    plain = without_discriminator(schema)
+    return plain | {"$ref": "#/$defs/" + _referred(schema)} if "$ref" in schema else plain
+
+
+def without_discriminator(schema: Json) -> Json:
+    """As it is outside of OpenAPI."""
+    return {name: item for name, item in schema.items() if name != "discriminator"}
