@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from rtm.model.payload import AtMost, Expected, Text
 from rtm.protocol.errors import ValidationError
+from rtm.protocol.validation import refusal
 
 MAX_STRING_LENGTH = 16 * 1024
 MAX_PROPERTIES_BYTES = 1 << 18
@@ -27,15 +28,27 @@ PropertyValue = Annotated[
 Properties = Annotated[dict[PropertyName, Annotated[dict[PropertyName, PropertyValue], AtMost(100)]], AtMost(100)]
 
 
+READ_ONLY = ("continuous", "idle", "last_transfer_timestamp", "unassigned", "unreplied", "was_pinned")
+"""What the server tells in the namespace `routing`, and goes by."""
+
+
 def _without_empty(namespaces: dict[str, Any]) -> dict[str, Any]:
     return {namespace: content for namespace, content in namespaces.items() if content}
 
 
-PropertiesToSet = Annotated[Properties, AfterValidator(_without_empty)]
+def _writable(namespaces: dict[str, Any]) -> dict[str, Any]:
+    for name in READ_ONLY:
+        if name in namespaces.get("routing", ()):
+            raise refusal("can only be read", f"routing.{name}")
+    return namespaces
+
+
+PropertiesToSet = Annotated[Properties, AfterValidator(_without_empty), AfterValidator(_writable)]
 PropertiesToDelete = Annotated[
     dict[PropertyName, Annotated[list[PropertyName], Field(max_length=100)]],
     AtMost(100),
     AfterValidator(_without_empty),
+    AfterValidator(_writable),
 ]
 """Namespace -> names."""
 

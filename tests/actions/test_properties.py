@@ -260,6 +260,19 @@ async def test_properties_have_a_bound_together(
     assert await stored(alice, of, chat) == first
 
 
+async def test_what_the_server_tells_of_routing_can_only_be_read(world: World, enter: Enter) -> None:
+    alice = await enter("alice")
+    chat = await world.chat(alice)
+    refused = Refused("validation", "`properties.routing.unassigned` can only be read")
+    for of in ("chat", "thread"):
+        given = {"routing": {"ignore_agents_routing": True, "unassigned": True}}
+        assert await alice.refused(f"update_{of}_properties", **request(of, chat), properties=given) == refused
+        names = {"routing": ["unassigned"]}
+        assert await alice.refused(f"delete_{of}_properties", **request(of, chat), properties=names) == refused
+    named = {"routing": {"ignore_agents_routing": True, "pinned": True}}
+    await alice.call("update_chat_properties", id=chat.id, properties=named)
+
+
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
 @pytest.mark.parametrize("of", PLACES)
 async def test_older_versions_have_the_same(world: World, version: str, of: str) -> None:
