@@ -142,6 +142,31 @@ async def test_customers_come_and_leave_with_their_chats(either_world: World) ->
     await alice_too.hears_nothing_more()  # in her chats she sees who is there
 
 
+async def test_a_customer_goes_to_another_group_with_the_chat(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agent("alice"), await listener(world, "bob", "chatting")
+    carol, olivia = await listener(world, "carol", "chatting"), await listener(world, "olivia")
+    await olivia.call("subscribe_customers")
+    chat_id = await start(alice, world.id("ada"))
+    for client in (bob, olivia):
+        assert (await client.next_push("incoming_customer"))["id"] == world.id("ada")
+
+    await alice.call(
+        "transfer_chat", id=chat_id, target={"type": "group", "ids": [SUPPORT]}, ignore_agents_availability=True
+    )
+
+    gone = {"id": world.id("ada"), "transferred_to": {"group_ids": [SUPPORT]}, "followed": False}
+    assert await bob.next_push("customer_transferred") == gone
+    assert list(differences("3.6", contract("3.6", "pushes")["customer_transferred"], gone)) == []
+    assert await carol.next_push("incoming_customer") == shown_ada(world)
+    web = await world.web("alice")
+    await web.call("update_customer", id=world.id("ada"), name="Ada L")
+    for client in (carol, olivia):
+        assert (await client.next_push("customer_updated"))["name"] == "Ada L"
+    for client in (bob, carol, olivia):
+        await client.hears_nothing_more()
+
+
 async def test_who_hears_of_a_change(either_world: World) -> None:
     world = either_world
     olivia = await world.agent("olivia")

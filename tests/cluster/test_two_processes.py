@@ -46,6 +46,18 @@ async def test_a_file_that_is_uploaded_here_is_read_and_sent_there(cluster: Clus
         await web.close()
 
 
+async def test_a_subscriber_there_hears_of_customers_who_come_here(cluster: Cluster) -> None:
+    grace = cluster.here.credentials["customers"][1]["id"]
+    async with cluster.here.agent(SMITH) as smith, cluster.there.agent(OWNER) as owner:
+        subscribed = await owner.call("subscribe_customers")
+        assert grace not in [customer["id"] for customer in subscribed["customers"]]
+        owner.noise |= {"incoming_chat", "incoming_event", "chat_deactivated"}
+        started = await smith.call("start_chat", chat={"users": [{"id": grace, "type": "customer"}]})
+        assert (await owner.next_push("incoming_customer"))["id"] == grace
+        await smith.call("deactivate_chat", id=started["chat_id"])
+        assert (await owner.next_push("customer_left"))["id"] == grace
+
+
 async def test_what_is_not_stored_arrives_too(cluster: Cluster) -> None:
     async with cluster.here.agent(SMITH) as smith, cluster.there.agent(JONES) as jones:
         chat_id = await start_chat(smith)

@@ -298,6 +298,18 @@ CASES: dict[str, Case] = {
         thread(thread_id="$foreign_thread", event_id="x", properties={}),
         NO_THREAD,
     ),
+    # request_thread_summary
+    "summary of a list": (
+        "request_thread_summary",
+        {"chat_id": "$chat", "thread_id": []},
+        wrong("`thread_id` must be a string"),
+    ),
+    "summary of another license's chat": (
+        "request_thread_summary",
+        {"chat_id": "$foreign", "thread_id": "$foreign_thread"},
+        NO_CHAT,
+    ),
+    "summary of another license's thread": ("request_thread_summary", thread(thread_id="$foreign_thread"), NO_THREAD),
     # tag_thread, untag_thread
     "tag of nothing": ("tag_thread", thread(tag=""), wrong("`tag` must not be empty")),
     "tag of 257 characters": ("tag_thread", thread(tag=LONG), wrong("`tag` must be at most 256 characters long")),
@@ -923,6 +935,36 @@ CASES: dict[str, Case] = {
     ),
 }
 ON_SOCKETS_ONLY: dict[str, Case] = {
+    "customers of a group by name": (
+        "subscribe_customers",
+        {"group_ids": ["Sales"]},
+        wrong("`group_ids[0]` must be an integer from 0 to 2147483647"),
+    ),
+    "customers of no group there is": (
+        "subscribe_customers",
+        {"group_ids": [2**31 - 1]},
+        wrong("`group_ids` must name existing groups; there is no group 2147483647"),
+    ),
+    "customers of 201 groups": (
+        "subscribe_customers",
+        {"group_ids": [0] * 201},
+        wrong("`group_ids` must have at most 200 elements"),
+    ),
+    "all customers there are": (
+        "subscribe_customers",
+        {"limit": 10**9},
+        wrong("`limit` must be an integer from 1 to 500"),
+    ),
+    "subscription by number": (
+        "unsubscribe_customers",
+        {"subscription_id": 1},
+        wrong("`subscription_id` must be a string"),
+    ),
+    "subscription of nobody": (
+        "unsubscribe_customers",
+        {"subscription_id": "0"},
+        ("not_found", "Subscription not found"),
+    ),
     "away perhaps": ("set_away_status", {"away": "perhaps"}, wrong("`away` must be a boolean")),
     "session without a token": ("update_session", {}, wrong("`token` is required")),
     "session with a wrong token": ("update_session", {"token": f"Bearer {SECRET}"}, WRONG_TOKEN),
