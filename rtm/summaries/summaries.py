@@ -5,6 +5,7 @@ no summary, and it can be asked for again. Source: the public reference, "Reques
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +31,8 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 8
 MAX_UNDERWAY = 1000
-"""With those that wait for their turn; past it a summary fails at once."""
+MAX_OF_LICENSE = 100
+"""With those that wait for their turn; past either a summary fails at once."""
 PATIENCE_S = 300.0
 """For a turn and for the summary."""
 
@@ -46,11 +48,15 @@ class Wanted:
     origin: Origin | None = None
 
 
+class NoSummary(Exception):
+    """There is none; the message says why, and repeats nothing of the conversation."""
+
+
 class Scribe(Protocol):
     """Who writes them."""
 
     async def write(self, said: Sequence[Said]) -> str:
-        """A summary of what was said, which is not nothing, in some lines of Markdown. Raises any Exception."""
+        """A summary of what was said, which is not nothing, in some lines of Markdown. Raises NoSummary."""
         ...
 
     async def close(self) -> None:
@@ -76,6 +82,8 @@ class Summaries:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._underway: dict[str, asyncio.Task[None]] = {}
         """By thread."""
+        self._of_license: Counter[int] = Counter()
+        """How many of them there are."""
 
     async def stop(self) -> None:
         """Make no more of them."""
@@ -88,12 +96,19 @@ class Summaries:
         """Begin, unless a summary of the thread is underway already; nothing is waited for."""
         if wanted.thread_id in self._underway:
             return
-        if len(self._underway) >= MAX_UNDERWAY:
+        if len(self._underway) >= MAX_UNDERWAY or self._of_license[wanted.license_id] >= MAX_OF_LICENSE:
             self._fail(wanted, "too many underway")
             return
         task = asyncio.get_running_loop().create_task(self._make(wanted))
         self._underway[wanted.thread_id] = task
-        task.add_done_callback(lambda _: self._underway.pop(wanted.thread_id))
+        self._of_license[wanted.license_id] += 1
+        task.add_done_callback(lambda _: self._made(wanted))
+
+    def _made(self, wanted: Wanted) -> None:
+        del self._underway[wanted.thread_id]
+        self._of_license[wanted.license_id] -= 1
+        if not self._of_license[wanted.license_id]:
+            del self._of_license[wanted.license_id]
 
     def heard(self, pushes: Sequence[Envelope]) -> None:
         """Begin one for each chat that ends, for licenses that want it (`chats.auto_summary_enabled`)."""
@@ -113,8 +128,10 @@ class Summaries:
                         return
                     text = await self._scribe.write(said) if said else NOTHING_SAID
                     await self._keep(wanted, text)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the thread has no summary
-            self._fail(wanted, f"{type(error).__name__} {error}".strip())
+        except (NoSummary, ApiError) as error:
+            self._fail(wanted, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is; what it says may be of the conversation
+            self._fail(wanted, type(error).__name__)
 
     async def _of_every_chat(self, license_id: int) -> bool:
         properties = (await self._directories.get(license_id)).properties

@@ -9,10 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from rtm.settings import SummaryEndpoint
-from rtm.summaries.endpoint import MAX_ANSWER_BYTES, MAX_TEXT, MAX_TRANSCRIPT, Endpoint, EndpointFailed
+from rtm.summaries import summaries
+from rtm.summaries.endpoint import MAX_ANSWER_BYTES, MAX_TEXT, MAX_TRANSCRIPT, Endpoint
+from rtm.summaries.summaries import NoSummary
 from rtm.summaries.transcript import Said
 from tests.summaries.conftest import Model
-from tests.world import World
+from tests.world import World, visiting
 
 StartWorld = Callable[..., Awaitable[World]]
 SAID = [Said("Customer", "Where is my order?"), Said("Agent", "It leaves today")]
@@ -74,7 +76,7 @@ WRONG: dict[str, tuple[int, Any]] = {
 @pytest.mark.parametrize(("status", "body"), WRONG.values(), ids=WRONG)
 async def test_what_is_no_summary(model: Model, status: int, body: Any) -> None:
     model.status, model.body = status, body
-    with pytest.raises(EndpointFailed) as failed:
+    with pytest.raises(NoSummary) as failed:
         await asked(model)
     assert "order" not in str(failed.value)
     assert failed.value.__cause__ is None
@@ -83,14 +85,14 @@ async def test_what_is_no_summary(model: Model, status: int, body: Any) -> None:
 async def test_one_that_falls_silent_is_given_up(model: Model) -> None:
     model.answering.clear()
     began = time.monotonic()
-    with pytest.raises(EndpointFailed):
+    with pytest.raises(NoSummary):
         await asked(model, timeout_s=0.2)
     assert time.monotonic() - began < 5
 
 
 async def test_nobody_there() -> None:
     endpoint = Endpoint(SummaryEndpoint(url="http://127.0.0.1:1/v1", model="small"))
-    with pytest.raises(EndpointFailed):
+    with pytest.raises(NoSummary):
         await endpoint.write(SAID)
     await endpoint.close()
 
@@ -129,11 +131,33 @@ async def test_nothing_waits_for_it_and_its_failure_is_told_and_logged_without_w
         assert await alice.next_push("incoming_error") == {"action": "set_thread_summary", **place}
 
     [line] = [line for line in logs if line["event"] == "summary_failed"]
-    assert line["reason"] == "EndpointFailed status 503"
+    assert line["reason"] == "status 503"
     assert "secret" not in str(logs)
     model.status = 200
     await alice.call("request_thread_summary", **place)
     await alice.next_push("thread_summary_set")
+
+
+async def test_one_license_leaves_place_for_others(
+    world_with: StartWorld, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summaries, "MAX_OF_LICENSE", 1)
+    world = await world_with(summary=settings(model))
+    model.answering.clear()
+    alice, place = await in_a_chat(world, "hello")
+    other = await world.chat(alice, texts=["hello"])
+    await alice.call("request_thread_summary", **place)
+    await alice.call("request_thread_summary", chat_id=other.id, thread_id=other.thread_id)
+    assert (await alice.next_push("incoming_error"))["thread_id"] == other.thread_id
+    async with visiting(world.server) as elsewhere:
+        stranger, place = await in_a_chat(elsewhere, "hello")
+        await stranger.call("request_thread_summary", **place)
+        model.answering.set()
+        await stranger.next_push("thread_summary_set")
+    await alice.next_push("thread_summary_set")
+    await alice.next_push("incoming_event")
+    await alice.call("request_thread_summary", chat_id=other.id, thread_id=other.thread_id)
+    assert (await alice.next_push("thread_summary_set"))["thread_id"] == other.thread_id
 
 
 async def test_a_server_that_stops_does_not_wait_for_it(world_with: StartWorld, model: Model) -> None:
