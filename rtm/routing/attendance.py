@@ -3,45 +3,46 @@
 Routing statuses come from outside the transaction and may be a moment old.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rtm.access.directory import AgentRecord, Directory
 from rtm.model.chat import Absence, Chat
-from rtm.model.system_messages import system_message
 from rtm.protocol.timestamps import seconds_after
 from rtm.routing.deadlines import Due, due, next_look
 from rtm.routing.handover import Handover
 from rtm.routing.presence import OFFLINE
-from rtm.routing.upkeep import archive, rules_of
+from rtm.routing.upkeep import rules_of
 from rtm.store.work import Work
 
 PATIENCE_S = 60
 """How long a chat waits on that has waited for long, where there is somebody to wait for."""
 
 
-def settle(directory: Directory, statuses: Mapping[str, str], grace_s: float, chat_id: str, work: Work) -> bool:
-    """Do what `look` has left, if it is still to be done; for a command that needs routing."""
-    chat, now = work.chat(chat_id), work.now()
-    if chat.thread is None or chat.due_at is None or chat.due_at > now:
-        return False
-    rules, handover = rules_of(directory, chat.group_ids), Handover(work, directory, statuses)
-    again = None
-    match due(chat, rules, grace_s, now):
-        case Due.REASSIGN:
-            if _nobody_attends(chat, directory, statuses):  # nor came back meanwhile
-                handover.place(chat, chat.thread.unattended_because or "other")
-            if chat.active:
-                chat.attend()
-        case Due.TRANSFER:
-            handover.replace_silent(chat, rules.transfer_chat_after_min)
-            chat.wait_anew(now)
-        case Due.GIVE_UP if not _anybody_may_come(chat, directory, statuses):
-            archive(work, chat, system_message("routing.archived_offline", now))
-        case Due.GIVE_UP:
-            again = seconds_after(now, PATIENCE_S)
+def settle(
+    directory: Directory, statuses: Mapping[str, str], grace_s: float, chat_ids: Iterable[str], work: Work
+) -> None:
+    """Do in these chats what `look` has left, if it is still to be done; for a command that needs routing."""
+    handover, now = Handover(work, directory, statuses), work.now()
+    for chat_id in chat_ids:
+        chat = work.chat(chat_id)
+        if chat.thread is None or chat.due_at is None or chat.due_at > now:
+            continue
+        rules, again = rules_of(directory, chat.group_ids), None
+        match due(chat, rules, grace_s, now):
+            case Due.REASSIGN:
+                if _nobody_attends(chat, directory, statuses):  # nor came back meanwhile
+                    handover.place(chat, chat.thread.unattended_because or "other")
+                if chat.active:
+                    chat.attend()
+            case Due.TRANSFER:
+                handover.replace_silent(chat, rules.transfer_chat_after_min)
+                chat.wait_anew(now)
+            case Due.GIVE_UP if not _anybody_may_come(chat, directory, statuses):
+                handover.give_up(chat)
+            case Due.GIVE_UP:
+                again = seconds_after(now, PATIENCE_S)
+        chat.set_due(again or next_look(chat, rules, grace_s, now))
     handover.tell_positions()
-    chat.set_due(again or next_look(chat, rules, grace_s, now))
-    return False
 
 
 def miss(

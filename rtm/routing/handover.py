@@ -209,6 +209,11 @@ class Handover:
             archive(self._work, chat, self._message(f"routing.archived_{because}", names))
             self._changed()
 
+    def give_up(self, chat: Chat) -> None:
+        """Close a chat that has waited in vain."""
+        archive(self._work, chat, self._message("routing.archived_offline", {}))
+        self._changed()
+
     def replace_silent(self, chat: Chat, after_min: float) -> None:
         """Give a chat whose agents do not answer to another one, if there is one."""
         agent_id = self._find_next(chat)

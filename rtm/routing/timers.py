@@ -18,6 +18,7 @@ from rtm.model.chat import Absence
 from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import from_microseconds
 from rtm.routing import attendance, followers, upkeep
+from rtm.routing.handover import AT_ONCE
 from rtm.routing.presence import Presence
 from rtm.store.outage import Outage
 from rtm.store.queries import DueChat, Queries
@@ -137,8 +138,10 @@ class Timers:
         left_to_do = await self._for_each(license_id, [chat.id for chat in due], look)
         if left_to_do:
             statuses = await self._presence.statuses(license_id, directory.agents)
-            settle = partial(attendance.settle, directory, statuses, self._grace_s)
-            await self._for_each(license_id, left_to_do, settle, routing=True)
+            for start in range(0, len(left_to_do), AT_ONCE):
+                part = tuple(left_to_do[start : start + AT_ONCE])
+                settle = partial(attendance.settle, directory, statuses, self._grace_s, part)
+                await self._writer.perform(license_id, Needs(part, routing=True), settle)
 
     async def _who_is_here(self, directory: Directory, agent_ids: Iterable[str]) -> frozenset[str]:
         """Those of the agents who are there; nobody while that cannot be told."""
@@ -173,15 +176,12 @@ class Timers:
         if not self._restricted[license_id]:
             del self._restricted[license_id]
 
-    async def _for_each(
-        self, license_id: int, chat_ids: Collection[str], do: Callable[[str, Work], bool], *, routing: bool = False
-    ) -> list[str]:
+    async def _for_each(self, license_id: int, chat_ids: Collection[str], do: Callable[[str, Work], bool]) -> list[str]:
         """Run a command for each of the chats that there are; ids of those for which it gives True. Raises ApiError."""
 
         async def perform(chat_id: str) -> bool:
-            needs = Needs((chat_id,), routing=routing)
             try:
-                return bool(await self._writer.perform(license_id, needs, partial(do, chat_id)))
+                return bool(await self._writer.perform(license_id, Needs((chat_id,)), partial(do, chat_id)))
             except NotFound:
                 return False
 
