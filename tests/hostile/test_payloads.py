@@ -73,7 +73,7 @@ def filled(**field: Any) -> dict[str, Any]:
 
 
 def filtered(**filters: Any) -> dict[str, Any]:
-    """The payload of list_chats."""
+    """The payload of a list."""
     return {"filters": filters}
 
 
@@ -761,6 +761,45 @@ CASES: dict[str, Case] = {
             wrong("`ban.days` must be an integer from 1 to 36500"),
         )
         for days in (0, -1, 36_501, 1 << 64, 0.5, "3", True, None)
+    },
+    # list_archives
+    **{
+        f"archives {name}": ("list_archives", filtered(**filters), wrong(message))
+        for name, filters, message in (
+            ("of a query that is an object", {"query": {}}, "`filters.query` must be a string"),
+            ("of a long query", {"query": "x" * 1025}, "`filters.query` must be at most 1024 characters long"),
+            (
+                "of a query that PostgreSQL cannot keep",
+                {"query": "a\0b"},
+                "`filters.query` must not contain the character U+0000",
+            ),
+            ("from no time", {"from": "2026-02-30T00:00:00Z"}, "`filters.from` must be an RFC 3339 date-time"),
+            ("of a chat that is a number", {"chat_ids": [1]}, "`filters.chat_ids[0]` must be a string"),
+            ("of many tags", {"tags": {"values": ["x"] * 101}}, "`filters.tags.values` must have at most 100 elements"),
+            (
+                "of a tag that is a list",
+                {"tags": {"values": [[]]}},
+                "`filters.tags.values[0]` must be a boolean, an integer or a string of at most 256 characters",
+            ),
+            ("of many forms", {"forms": [{}] * 21}, "`filters.forms` must have at most 20 elements"),
+            ("of forms that are a text", {"forms": "pre_chat"}, "`filters.forms` must be an array"),
+            ("of a form that is a text", {"forms": ["pre_chat"]}, "`filters.forms[0]` must be an object"),
+            (
+                "of groups past 32 bits",
+                {"greetings": {"groups": {"values": [1 << 31]}}},
+                "`filters.greetings.groups.values[0]` must be an integer from 0 to 2147483647",
+            ),
+            (
+                "of a greeting that is true",
+                {"greetings": {"values": [True]}},
+                "`filters.greetings.values[0]` must be an integer",
+            ),
+            (
+                "of agents that are robots",
+                {"agent_types": {"any_values": ["robot"]}},
+                "`filters.agent_types.any_values[0]` must be one of: human, chatbot, ai_agent",
+            ),
+        )
     },
     # mark_events_as_seen
     **{
