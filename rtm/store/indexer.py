@@ -51,7 +51,10 @@ _UPSERT = """
     ON CONFLICT (thread_id) DO UPDATE
     SET events_count = excluded.events_count, labels = excluded.labels, words = excluded.words
 """
-_ADD_MOMENT = "INSERT INTO archive_moments (number, kind, at) VALUES (:number, :kind, :at) ON CONFLICT DO NOTHING"
+_ADD_MOMENT = """
+    INSERT INTO archive_moments (number, kind, at, license_id) VALUES (:number, :kind, :at, :license_id)
+    ON CONFLICT DO NOTHING
+"""
 _DONE = "DELETE FROM archive_due WHERE id = :id"
 _LOOK_AT_OPEN_THREADS = (
     "INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id FROM threads WHERE active"
@@ -345,7 +348,8 @@ def _row(source: Source, labels: Iterable[str], words: Iterable[str]) -> dict[st
 
 def _moments(source: Source) -> Iterable[dict[str, object]]:
     found = moments(source.facts, source.created_at, [body for _, body in source.new_events])
-    return [{"number": source.number, "kind": kind, "at": at} for kind, at in found]
+    of_thread = {"number": source.number, "license_id": source.facts.license_id}
+    return [{**of_thread, "kind": kind, "at": at} for kind, at in found]
 
 
 async def _write_to_postgresql(connection: AsyncConnection, statements: Iterable[Statement]) -> None:

@@ -292,6 +292,8 @@ archive_moments = Table(
     Column("number", ForeignKey(archive.c.number, ondelete="CASCADE"), primary_key=True),
     Column("kind", Text, primary_key=True),  # form, greeting
     Column("at", Text, primary_key=True),
+    Column("license_id", BigInteger, nullable=False),
+    Index("ix_archive_moments_license_id_kind_at", "license_id", "kind", "at", "number"),
     sqlite_with_rowid=False,
 )
 

@@ -1,6 +1,7 @@
 """The list of archives: threads with their chats, filtered and searched."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from rtm.access.chats import reaches_thread, readable, scopes_for
 from rtm.actions.agent import structures
@@ -19,6 +20,7 @@ from rtm.model.requests.archives import (
     GroupsFilter,
     Highlights,
     ListArchives,
+    Occasions,
     ValuesFilter,
 )
 from rtm.model.requests.chats import PropertyFilter
@@ -78,7 +80,6 @@ def _thread(found: Archived, words: set[str], highlights: Highlights | None) -> 
 def _filter(wanted: ArchivesFilters) -> ArchiveFilter:
     terms = Terms()
     _add_query(terms, wanted.query)
-    _add_any(terms, "chat", wanted.chat_ids)
     _add_any(terms, "group", wanted.group_ids)
     _add_any(terms, "customer", None if wanted.customer_id is None else [wanted.customer_id])
     _add_values(terms, "agent", wanted.agents)
@@ -92,15 +93,19 @@ def _filter(wanted: ArchivesFilters) -> ArchiveFilter:
     _add_event_types(terms, wanted.event_types or EventTypesFilter())
     _add_response(terms, wanted.agent_response or AgentResponseFilter())
     _add_agent_types(terms, wanted.agent_types or AgentTypesFilter())
-    forms, greetings = wanted.forms or (), wanted.greetings or GreetingsFilter()
-    for form in forms:
+    spans: list[Span] = []
+    for form in wanted.forms or ():
         _add_form(terms, form)
-    _add_greetings(terms, greetings)
+        spans += _spans(terms, "form", form)
+    if wanted.greetings is not None:
+        _add_greetings(terms, wanted.greetings)
+        spans += _spans(terms, "greeting", wanted.greetings)
     return ArchiveFilter(
         terms=terms,
         created_from=wanted.from_,
         created_to=wanted.to,
-        spans=(*(Span("form", form.from_, form.to) for form in forms), Span("greeting", greetings.from_, greetings.to)),
+        spans=tuple(spans),
+        chat_ids=tuple(wanted.chat_ids) if wanted.chat_ids is not None else None,
         thread_ids=tuple(wanted.thread_ids) if wanted.thread_ids is not None else None,
         customer_email=wanted.customer_email,
     )
@@ -196,3 +201,10 @@ def _add_greetings(terms: Terms, wanted: GreetingsFilter) -> None:
     _add_exists(terms, "greeting", exists=wanted.exists)
     _add_any(terms, "greeting", wanted.values, wanted.exclude_values)
     _add_groups(terms, "greeting_group", wanted.groups)
+
+
+def _spans(terms: Terms, kind: Literal["form", "greeting"], wanted: Occasions) -> list[Span]:
+    if wanted.from_ is None and wanted.to is None:
+        return []
+    terms.has("form_type" if kind == "form" else kind, ANY)
+    return [Span(kind, wanted.from_, wanted.to)]

@@ -44,6 +44,8 @@ def upgrade() -> None:
         sa.Column("number", Number, sa.ForeignKey("archive.number", ondelete="CASCADE"), primary_key=True),
         sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("at", sa.Text, primary_key=True),
+        sa.Column("license_id", sa.BigInteger, nullable=False),
+        sa.Index("ix_archive_moments_license_id_kind_at", "license_id", "kind", "at", "number"),
         sqlite_with_rowid=False,
     )
     op.create_table(
