@@ -25,7 +25,15 @@ Key = tuple[str, str]
 """What it is of (`request`, `response`, `push`, or the name of a class), and its name."""
 
 _PLACE = "#/components/schemas/"
-UNASKED_PUSHES = ("agent_disconnected", "groups_status_updated", "incoming_error")
+UNASKED_PUSHES = (
+    "agent_disconnected",
+    "customer_left",
+    "customer_transferred",
+    "groups_status_updated",
+    "incoming_customer",
+    "incoming_customers",
+    "incoming_error",
+)
 """Those that no action causes."""
 
 
