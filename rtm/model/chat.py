@@ -111,7 +111,7 @@ class Chat:
     continuous: bool = False
     thread: Thread | None = None
     followers: dict[str, None] = field(default_factory=dict)
-    """Agents who follow without being members, in the order they came."""
+    """Agents who follow, in the order they came; those who become members and leave follow still."""
     last_events: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By event type: thread_id, thread_created_at and the event; of an earlier thread with its group_ids."""
     written_at: dict[UserType, str] = field(default_factory=dict)
@@ -287,8 +287,8 @@ class Chat:
     def open_thread(self, *, at: str, users: Iterable[ChatUser], properties: Properties, active: bool) -> Thread:
         """Begin a thread with these users; those of an earlier thread who are not named are no longer present.
 
-        Followers are forgotten: following ends when a chat is activated again. Chat and thread begin with the
-        properties of `routing` that the server keeps. Raises ValidationError while a thread is open.
+        Following ends with the thread before. Chat and thread begin with the properties of `routing` that the
+        server keeps. Raises ValidationError while a thread is open.
         """
         if self.active:
             raise ValidationError("Chat is already active")
@@ -380,7 +380,6 @@ class Chat:
         self.users[user.id] = user
         if user.id not in thread.user_ids:
             thread.user_ids.append(user.id)
-        self.followers.pop(user.id, None)
         if user.type == "agent":
             self.leave_queue(at)
             thread.unattended_since = None
@@ -483,9 +482,7 @@ class Chat:
         return True
 
     def unfollow(self, agent_id: str) -> bool:
-        """Hear key changes only; False for who did not follow. Raises ValidationError for a member."""
-        if self.member(agent_id) is not None:
-            raise ValidationError("Chat members cannot unfollow the chat")
+        """Hear key changes only, unless it is a member; False for who did not follow."""
         if agent_id not in self.followers:
             return False
         del self.followers[agent_id]

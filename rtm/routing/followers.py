@@ -16,8 +16,9 @@ def unfollow_strangers(directory: Directory, work: Work, chat: Chat) -> None:
         agent = directory.agents.get(agent_id)
         if agent is None or not _may_see(agent, chat.group_ids):
             chat.unfollow(agent_id)
-            told: ChatUnfollowed = {"chat_id": chat.id}
-            work.push("chat_unfollowed", told, Audience(agents=(agent_id,)))
+            if chat.member(agent_id) is None:  # else it goes on hearing as such
+                told: ChatUnfollowed = {"chat_id": chat.id}
+                work.push("chat_unfollowed", told, Audience(agents=(agent_id,)))
 
 
 def with_less_access(before: Directory, after: Directory) -> set[str]:

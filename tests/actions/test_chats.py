@@ -427,6 +427,21 @@ async def test_following_ends_when_the_chat_is_resumed(world: World) -> None:
     assert (await dave.call("get_chat", chat_id=chat.id))["is_followed"] is False
 
 
+async def test_who_follows_comes_and_goes_follows_still(world: World) -> None:
+    alice, dave = await world.agents("alice", "dave")
+    chat = await world.chat(alice)
+    await dave.call("follow_chat", id=chat.id)
+    of_dave = {"chat_id": chat.id, "user_id": dave.id, "user_type": "agent"}
+    await alice.call("add_user_to_chat", **of_dave, visibility="all")
+    await alice.call("remove_user_from_chat", **of_dave)
+    await dave.forget()
+
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "hello"})
+
+    await dave.next_push("incoming_event")
+    assert (await dave.call("get_chat", chat_id=chat.id))["is_followed"] is True
+
+
 async def test_what_cannot_be_followed(world: World, enter: Enter) -> None:
     chat = await world.chat(await world.web("alice"))
     carol = await enter("carol", scopes=["chats--access:ro"])

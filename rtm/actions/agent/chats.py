@@ -227,6 +227,8 @@ def follow_chat(context: Context, work: Work, payload: FollowChat) -> Done:
 def unfollow_chat(context: Context, work: Work, payload: UnfollowChat) -> NoLongerFollowed:
     """Hear key changes only; a member cannot."""
     chat = work.chat(payload.id)
+    if chat.member(context.identity.agent_id) is not None:
+        raise ValidationError("Chat members cannot unfollow the chat")
     if chat.unfollow(context.identity.agent_id):
         told: ChatUnfollowed = {"chat_id": chat.id}
         work.push("chat_unfollowed", told, Audience(agents=(context.identity.agent_id,)))
