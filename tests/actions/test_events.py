@@ -399,6 +399,19 @@ async def test_reading_a_chat_of_others_tells_nobody(world: World) -> None:
     await alice.hears_nothing_more()
 
 
+async def test_who_has_left_is_told_of_their_own_reading(world: World) -> None:
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["bob"])
+    await alice.call("remove_user_from_chat", chat_id=chat.id, user_id=bob.id, user_type="agent")
+    second = await world.agent("bob")
+    await bob.forget()
+
+    await bob.call("mark_events_as_seen", chat_id=chat.id, seen_up_to=LATER)
+
+    await bob.next_push("events_marked_as_seen")
+    await second.next_push("events_marked_as_seen")
+
+
 async def test_what_cannot_be_read_cannot_be_marked(world: World, enter: Enter) -> None:
     chat = await world.chat(await world.web("carol"), group=SUPPORT)
     alice = await enter("alice", scopes=["chats--access:ro"])

@@ -166,5 +166,5 @@ def mark_events_as_seen(context: Context, work: Work, payload: MarkEventsAsSeen)
     if chat.mark_seen(context.identity.agent_id, payload.seen_up_to):
         user_id = context.identity.agent_id
         told: EventsMarkedAsSeen = {"user_id": user_id, "chat_id": chat.id, "seen_up_to": payload.seen_up_to}
-        work.push("events_marked_as_seen", told, chat.audience(chat.users[user_id].visibility))
+        work.push("events_marked_as_seen", told, listeners(context, chat, chat.users[user_id].visibility))
     return {}
