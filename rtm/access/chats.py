@@ -5,7 +5,8 @@
     access            -                 yes                yes                 yes
     my                -                  -                 yes                 yes
 
-Access is a group in common with the chat; everybody is in group 0.
+Access is a group in common with the chat; everybody is in group 0. Conversation data, which has scopes of its own, are
+events and all properties ("Accessing parts of chat").
 """
 
 from collections.abc import Collection
@@ -25,6 +26,10 @@ def scopes_for(resource: Resource, right: Right) -> tuple[str, ...]:
     return tuple(f"{resource}--{reach}:{right}" for reach in ("all", "access", "my"))
 
 
+CONVERSATION_SCOPES = (*scopes_for("chats", "rw"), *scopes_for("chats.conversation", "rw"))
+"""Of these an action that changes conversation data needs one."""
+
+
 def reaches(identity: Identity, resource: Resource, right: Right, chat: Chat, group_ids: Collection[int]) -> bool:
     """Whether the holder, an agent of these groups, may see (`ro`) or change (`rw`) the chat."""
     if f"{resource}--all:{right}" in identity.scopes:
@@ -35,10 +40,15 @@ def reaches(identity: Identity, resource: Resource, right: Right, chat: Chat, gr
 
 
 def reaches_thread(
-    identity: Identity, right: Right, chat: Chat, groups_of_thread: Collection[int], group_ids: Collection[int]
+    identity: Identity,
+    resource: Resource,
+    right: Right,
+    chat: Chat,
+    groups_of_thread: Collection[int],
+    group_ids: Collection[int],
 ) -> bool:
     """The same for one of the threads of a chat that is reached: an earlier one keeps the groups it had."""
-    if reaches(identity, "chats", right, chat, ()):  # by `all`, or as a user of the chat
+    if reaches(identity, resource, right, chat, ()):  # by `all`, or as a user of the chat
         return True
     return not set(group_ids).isdisjoint(groups_of_thread)
 

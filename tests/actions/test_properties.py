@@ -179,6 +179,24 @@ async def test_who_asks_without_taking_part_is_told(world: World) -> None:
         assert (await client.next_push("chat_properties_updated"))["properties"] == GIVEN
 
 
+@pytest.mark.parametrize("of", PLACES)
+async def test_who_may_write_in_a_conversation_may_change_its_properties_but_no_tags(world: World, of: str) -> None:
+    carol = await world.agent("carol")
+    chat = await world.chat(carol, group=SUPPORT, texts=["hello"])
+    reaching = await world.web("alice", scopes=["chats.conversation--all:rw", "chats--my:rw"])
+    stranger = await world.web("alice", scopes=["chats.conversation--access:rw"])
+
+    assert await reaching.call(f"update_{of}_properties", **request(of, chat), properties=GIVEN) == {}
+    assert await reaching.call(f"delete_{of}_properties", **request(of, chat), properties={"crm": ["paid"]}) == {}
+
+    refusal = await stranger.refused(f"update_{of}_properties", **request(of, chat), properties=GIVEN)
+    assert refusal == NO_ACCESS
+    place = {"chat_id": chat.id, "thread_id": chat.thread_id}
+    assert await reaching.refused("tag_thread", **place, tag="refund") == NO_ACCESS
+    refusal = await stranger.refused("tag_thread", **place, tag="refund")
+    assert refusal.type == "authorization"
+
+
 async def test_customers_are_not_told_of_events_that_they_do_not_see(world: World) -> None:
     alice = await world.agent("alice")
     chat = await world.chat(alice, users=["ada"])

@@ -57,7 +57,9 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
             }
             for found in page.rows
             # The index may be a moment behind.
-            if reaches_thread(context.identity, "ro", found.chat, found.thread.thread.group_ids, context.group_ids)
+            if reaches_thread(
+                context.identity, "chats", "ro", found.chat, found.thread.thread.group_ids, context.group_ids
+            )
         ],
         "found_chats": page.found,
         **page_ids(context, "list_archives", asked, page),

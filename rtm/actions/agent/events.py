@@ -1,6 +1,6 @@
 """What is said, typed, thought and seen in a chat."""
 
-from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.access.chats import CONVERSATION_SCOPES, check_present, check_reach, scopes_for
 from rtm.actions.agent.chats import listeners
 from rtm.actions.agent.threads import changeable_event, of_event
 from rtm.actions.context import Context
@@ -26,8 +26,6 @@ from rtm.model.rich_messages import toggle
 from rtm.protocol.errors import AuthorizationError, ValidationError
 from rtm.protocol.timestamps import to_seconds
 from rtm.store.work import Needs, Work
-
-_CONVERSATION = (*scopes_for("chats", "rw"), *scopes_for("chats.conversation", "rw"))
 
 
 def _of_chat(
@@ -66,7 +64,7 @@ def _writable(context: Context, work: Work, chat_id: str, visibility: Visibility
     return chat
 
 
-@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_event",), needs=_of_event)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("incoming_event",), needs=_of_event)
 def send_event(context: Context, work: Work, payload: SendEvent) -> EventSent:
     """Add an event to the open thread; its author has then seen the whole chat.
 
@@ -84,7 +82,7 @@ def send_event(context: Context, work: Work, payload: SendEvent) -> EventSent:
     return {"event_id": work.post(chat, body, author_id)}
 
 
-@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_rich_message_postback",), needs=of_event)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("incoming_rich_message_postback",), needs=of_event)
 def send_rich_message_postback(context: Context, work: Work, payload: SendRichMessagePostback) -> Done:
     """Press or release a button of a rich message; told only while its thread is open."""
     chat, thread, event = changeable_event(context, work, payload)
@@ -105,7 +103,7 @@ def send_rich_message_postback(context: Context, work: Work, payload: SendRichMe
     return {}
 
 
-@action(AGENT, scopes=_CONVERSATION, needs=_of_chat, stores=False)
+@action(AGENT, scopes=CONVERSATION_SCOPES, needs=_of_chat, stores=False)
 def send_event_preview(context: Context, work: Work, payload: SendEventPreview) -> Done:
     """Show the customer a part of a message that is still being written; agents are not told."""
     chat = _writable(context, work, payload.chat_id, "all")
@@ -120,7 +118,7 @@ def send_event_preview(context: Context, work: Work, payload: SendEventPreview) 
     return {}
 
 
-@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_typing_indicator",), needs=_of_chat, stores=False)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("incoming_typing_indicator",), needs=_of_chat, stores=False)
 def send_typing_indicator(context: Context, work: Work, payload: SendTypingIndicator) -> Done:
     """Tell that the requester is typing, or no longer."""
     chat = _writable(context, work, payload.chat_id, payload.visibility)
@@ -138,7 +136,7 @@ def send_typing_indicator(context: Context, work: Work, payload: SendTypingIndic
     return {}
 
 
-@action(AGENT, scopes=_CONVERSATION, pushes=("incoming_thinking_indicator",), needs=_of_chat, stores=False)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("incoming_thinking_indicator",), needs=_of_chat, stores=False)
 def send_thinking_indicator(context: Context, work: Work, payload: SendThinkingIndicator) -> Done:
     """Tell that the requester is preparing an answer."""
     chat = _writable(context, work, payload.chat_id, payload.visibility)

@@ -144,7 +144,7 @@ async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     if found is None and payload.thread_id is not None:
         raise NotFound("Thread not found")
     if found is not None and not reaches_thread(
-        context.identity, "ro", chat, found.thread.group_ids, context.group_ids
+        context.identity, "chats", "ro", chat, found.thread.group_ids, context.group_ids
     ):
         raise MissingAccess("Requester has no access to the thread")
     customers = await context.services.queries.customers(context.identity.license_id, [chat])

@@ -3,7 +3,7 @@
 Pushes show what has been set or deleted, not all there is. What changes nothing is answered, and told to nobody.
 """
 
-from rtm.access.chats import check_reach, scopes_for
+from rtm.access.chats import CONVERSATION_SCOPES, check_reach
 from rtm.actions.agent.chats import listeners
 from rtm.actions.agent.threads import changeable, changeable_event, of_event, of_thread
 from rtm.actions.context import Context
@@ -29,8 +29,6 @@ from rtm.model.requests.properties import (
 from rtm.model.responses import Done
 from rtm.store.work import Needs, Work
 
-_WRITE = scopes_for("chats", "rw")
-
 
 def _of_chat(payload: UpdateChatProperties | DeleteChatProperties) -> Needs:
     return Needs((payload.id,))
@@ -38,11 +36,11 @@ def _of_chat(payload: UpdateChatProperties | DeleteChatProperties) -> Needs:
 
 def _changeable_chat(context: Context, work: Work, chat_id: str) -> Chat:
     chat = work.chat(chat_id)
-    check_reach(context.identity, "chats", "rw", chat, context.group_ids)
+    check_reach(context.identity, "chats.conversation", "rw", chat, context.group_ids)
     return chat
 
 
-@action(AGENT, scopes=_WRITE, pushes=("chat_properties_updated",), needs=_of_chat)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("chat_properties_updated",), needs=_of_chat)
 def update_chat_properties(context: Context, work: Work, payload: UpdateChatProperties) -> Done:
     """Set properties of a chat and keep its others."""
     chat = _changeable_chat(context, work, payload.id)
@@ -53,7 +51,7 @@ def update_chat_properties(context: Context, work: Work, payload: UpdateChatProp
     return {}
 
 
-@action(AGENT, scopes=_WRITE, pushes=("chat_properties_deleted",), needs=_of_chat)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("chat_properties_deleted",), needs=_of_chat)
 def delete_chat_properties(context: Context, work: Work, payload: DeleteChatProperties) -> Done:
     """Delete properties of a chat, those of them that there are."""
     chat = _changeable_chat(context, work, payload.id)
@@ -65,10 +63,10 @@ def delete_chat_properties(context: Context, work: Work, payload: DeleteChatProp
     return {}
 
 
-@action(AGENT, scopes=_WRITE, pushes=("thread_properties_updated",), needs=of_thread)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("thread_properties_updated",), needs=of_thread)
 def update_thread_properties(context: Context, work: Work, payload: UpdateThreadProperties) -> Done:
     """Set properties of a thread and keep its others."""
-    chat, thread = changeable(context, work, payload)
+    chat, thread = changeable(context, work, payload, "chats.conversation")
     if payload.properties:
         chat.set_thread_properties(thread, merged(thread.properties, payload.properties))
         told: ThreadPropertiesUpdated = {"chat_id": chat.id, "thread_id": thread.id, "properties": payload.properties}
@@ -76,10 +74,10 @@ def update_thread_properties(context: Context, work: Work, payload: UpdateThread
     return {}
 
 
-@action(AGENT, scopes=_WRITE, pushes=("thread_properties_deleted",), needs=of_thread)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("thread_properties_deleted",), needs=of_thread)
 def delete_thread_properties(context: Context, work: Work, payload: DeleteThreadProperties) -> Done:
     """Delete properties of a thread, those of them that there are."""
-    chat, thread = changeable(context, work, payload)
+    chat, thread = changeable(context, work, payload, "chats.conversation")
     deleted = deletable(thread.properties, payload.properties)
     if deleted:
         chat.set_thread_properties(thread, without(thread.properties, deleted))
@@ -88,7 +86,7 @@ def delete_thread_properties(context: Context, work: Work, payload: DeleteThread
     return {}
 
 
-@action(AGENT, scopes=_WRITE, pushes=("event_properties_updated",), needs=of_event)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("event_properties_updated",), needs=of_event)
 def update_event_properties(context: Context, work: Work, payload: UpdateEventProperties) -> Done:
     """Set properties of an event and keep its others; a customer is not told of what it does not see."""
     chat, thread, event = changeable_event(context, work, payload)
@@ -104,7 +102,7 @@ def update_event_properties(context: Context, work: Work, payload: UpdateEventPr
     return {}
 
 
-@action(AGENT, scopes=_WRITE, pushes=("event_properties_deleted",), needs=of_event)
+@action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("event_properties_deleted",), needs=of_event)
 def delete_event_properties(context: Context, work: Work, payload: DeleteEventProperties) -> Done:
     """Delete properties of an event, those of them that there are."""
     chat, thread, event = changeable_event(context, work, payload)

@@ -179,7 +179,7 @@ def _last_event(of: Chat, last: Mapping[str, Any], viewer: Context) -> shown.Las
     """The event, unless it is of an earlier thread that the requester has no access to."""
     event: dict[str, Any] = last["event"]
     groups = last.get("group_ids")
-    if groups is not None and not reaches_thread(viewer.identity, "ro", of, groups, viewer.group_ids):
+    if groups is not None and not reaches_thread(viewer.identity, "chats", "ro", of, groups, viewer.group_ids):
         event = {"restricted_access": "Requester has no access to the thread"}
     return {"thread_id": last["thread_id"], "thread_created_at": last["thread_created_at"], "event": event}
 

@@ -1,6 +1,6 @@
 """Threads of any age and their events, as commands change them; tags and summaries of threads."""
 
-from rtm.access.chats import check_reach, reaches_thread, scopes_for
+from rtm.access.chats import Resource, check_reach, reaches_thread, scopes_for
 from rtm.actions.agent.chats import listeners
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
@@ -23,19 +23,19 @@ def of_event(payload: OfEvent) -> Needs:
     return Needs((payload.chat_id,), thread_ids=(payload.thread_id,), event_ids=(payload.event_id,))
 
 
-def changeable(context: Context, work: Work, payload: OfThread) -> tuple[Chat, Thread]:
+def changeable(context: Context, work: Work, payload: OfThread, resource: Resource = "chats") -> tuple[Chat, Thread]:
     """The thread, if the requester may change it. Raises NotFound, MissingAccess."""
     chat = work.chat(payload.chat_id)
-    check_reach(context.identity, "chats", "rw", chat, context.group_ids)
+    check_reach(context.identity, resource, "rw", chat, context.group_ids)
     thread = work.thread(chat, payload.thread_id)
-    if not reaches_thread(context.identity, "rw", chat, thread.group_ids, context.group_ids):
+    if not reaches_thread(context.identity, resource, "rw", chat, thread.group_ids, context.group_ids):
         raise MissingAccess("Requester has no access to the thread")
     return chat, thread
 
 
 def changeable_event(context: Context, work: Work, payload: OfEvent) -> tuple[Chat, Thread, EventBody]:
     """The event, if the requester may change it. Raises NotFound, MissingAccess."""
-    chat, thread = changeable(context, work, payload)
+    chat, thread = changeable(context, work, payload, "chats.conversation")
     return chat, thread, work.event(thread, payload.event_id)
 
 
