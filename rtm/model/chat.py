@@ -437,7 +437,7 @@ class Chat:
         if thread.queue_position == position:
             return False
         thread.queue_position = position
-        self._changed()
+        self._changed(shape=True)  # it is shown with the thread
         return True
 
     def set_due(self, at: str | None) -> None:

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+
+from rtm import versions
+from tests.actions.test_contract import contract, differences, pushes
 from tests.world import SALES, SUPPORT, Client, Refused, World
 
 
@@ -204,3 +208,36 @@ async def test_agents_for_a_transfer_are_those_who_are_here_the_least_busy_first
     assert (await carol.refused("list_agents_for_transfer", chat_id="nowhere")).type == "not_found"
     erin = await world.agent("erin")
     assert (await erin.refused("list_agents_for_transfer", chat_id=chat.id)).type == "missing_access"
+
+
+@pytest.mark.parametrize("version", versions.SERVED)
+async def test_all_that_is_told_has_the_fields_of_the_reference(world: World, version: str) -> None:
+    await world.change_agent("carol", max_chats_count=1)
+    alice, carol = [await world.agent(name, version=version) for name in ("alice", "carol")]
+    await carol.call("set_routing_status", status="not_accepting_chats")
+    chats = [await world.chat(alice, users=["ada"], texts=["hello"]) for _ in range(2)]
+    for chat in chats:
+        await alice.call("transfer_chat", id=chat.id, target=to_group(SUPPORT), ignore_agents_availability=True)
+    await carol.call("set_routing_status", status="accepting_chats")
+
+    told: list[tuple[str, Any]] = []
+    while not told or told[-1][0] != "queue_positions_updated":  # what the router does comes last
+        frame = await carol.next()
+        told.append((frame["action"], frame["payload"]))
+    told += await pushes(alice)
+
+    assert {name for name, _ in told} >= {
+        "incoming_chat",
+        "chat_transferred",
+        "chat_access_updated",
+        "user_added_to_chat",
+        "user_removed_from_chat",
+        "queue_positions_updated",
+        "thread_properties_updated",
+        "chat_properties_updated",
+    }
+    for name, payload in told:
+        assert list(differences(version, contract(version, "pushes")[name], payload)) == [], name
+    shown = await carol.call("get_chat", chat_id=chats[1].id)
+    assert list(differences(version, contract(version, "responses")["get_chat"], shown)) == []
+    assert shown["thread"]["queue"]["position"] == 1
