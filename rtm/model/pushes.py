@@ -4,6 +4,7 @@ They cost nothing at run time, and are what the published schemas of pushes are 
 named in `rtm.documents.schemas`, too.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
@@ -35,6 +36,7 @@ from rtm.model.shown import (
 )
 
 
+@lru_cache(maxsize=256)
 def payload_of(push: str) -> Any:
     """The class of a push by its name; None for one that has none."""
     return globals().get(push.title().replace("_", ""))

@@ -7,6 +7,7 @@ and the published schemas come from it, too (`rtm.documents.schemas`).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
@@ -37,6 +38,11 @@ class Differs:
     """What else has to be done to show the neighbour's structure in the version, given all of it."""
     read: Callable[[Object], Object] | None = None
     """The same for a request of the version, which is yet unchecked. Raises ValidationError."""
+
+    @cached_property
+    def unknown(self) -> frozenset[str]:
+        """The neighbour's names that the version does not know."""
+        return frozenset((*self.without, *self.renamed))
 
 
 Step = Mapping[Any, Differs]
@@ -115,11 +121,14 @@ def _shown(structure: Any, steps: Sequence[Step]) -> Turn | None:
         return None
 
     def show(value: Object) -> Object:
-        value = {name: turns[name](item) if name in turns else item for name, item in value.items()}
+        inner = {name: turn(value[name]) for name, turn in turns.items() if name in value}
+        if inner:
+            value = value | inner
         for each in mine:
             if each.shown is not None:
                 value = each.shown(value)
-            value = {each.renamed.get(name, name): item for name, item in value.items() if name not in each.without}
+            if not each.unknown.isdisjoint(value):
+                value = {each.renamed.get(name, name): item for name, item in value.items() if name not in each.without}
         return value
 
     return show
@@ -152,8 +161,7 @@ def _read(structure: Any, steps: Sequence[Step]) -> Turn | None:
 def _upgraded(value: Object, differs: Differs) -> Object:
     """The neighbour's words for the version's, and none that the version does not know."""
     ours = {theirs: name for name, theirs in differs.renamed.items()}
-    unknown = {*differs.without, *differs.renamed}
-    known = {ours.get(name, name): item for name, item in value.items() if name not in unknown}
+    known = {ours.get(name, name): item for name, item in value.items() if name not in differs.unknown}
     return known if differs.read is None else differs.read(known)
 
 
