@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
     "path upwards, encoded": (post("/v3.6/agent/action/..%2f..%2fetc%2fpasswd"), NOT_FOUND),
     "path that ends in a slash": (post(ACTION + "/"), NOT_FOUND),
     "path that ends in a slash, from a host that is none": (post(ACTION + "/", Host="[::1"), NOT_FOUND),
-    "HTTP/0.9": (b"GET /\r\n\r\n", NOT_FOUND),
+    "HTTP/0.9": (b"GET /nowhere\r\n\r\n", NOT_FOUND),
     "path of a socket": (post("/v3.6/agent/rtm/ws"), NOT_FOUND),
     "unknown action": (post("/v3.6/agent/action/fly"), (404, "not_found", "`action` is unknown to version 3.6: fly")),
     "action of sockets only": (
