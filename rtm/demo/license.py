@@ -138,9 +138,8 @@ async def _new_credentials(connection: AsyncConnection, organization_id: str, se
         await connection.execute(insert(tokens), row)
         credentials.bots.append(BotCredentials(bot_id, token))
     for table, members in ((groups, credentials.groups), (customers, credentials.customers)):
-        rows = await connection.execute(
-            select(table.c.id, table.c.name).where(table.c.license_id == LICENSE_ID).order_by(table.c.id)
-        )
+        listed = select(table.c.id, table.c.name).where(table.c.license_id == LICENSE_ID)
+        rows = await connection.execute(listed.order_by(table.c.created_at, table.c.name))
         members += [Named(row.id, row.name) for row in rows]
     return credentials
 
