@@ -56,7 +56,7 @@ async def watching(stack: AsyncExitStack, server: ServerProcess, token: str | No
     """The owner, who hears of every status from now on."""
     agent = server.agent(OWNER, token=token, pushes={"3.6": ["routing_status_set"]})
     owner = await stack.enter_async_context(agent)
-    owner.noise = {"groups_status_updated"}
+    owner.noise -= {"routing_status_set"}
     return owner
 
 

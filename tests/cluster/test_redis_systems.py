@@ -25,7 +25,7 @@ async def test_pushes_and_statuses_reach_the_other_process_on_a_cluster(
             await _arrives(smith, jones, chat_id, "stored")
             await smith.call("send_typing_indicator", chat_id=chat_id, is_typing=True)
             await jones.next_push("incoming_typing_indicator")
-            jones.noise = {"groups_status_updated"}
+            jones.noise -= {"routing_status_set"}
             await smith.call("set_routing_status", status="not_accepting_chats")
             assert await next_status(jones, SMITH) == "not_accepting_chats"
 
