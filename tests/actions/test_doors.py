@@ -284,7 +284,7 @@ async def test_an_error_of_ours_is_told_in_one_bland_sentence(
 
 async def test_changes_are_applied_in_the_order_they_were_sent(world: World) -> None:
     alice = await world.agent("alice")
-    alice.noise = {"groups_status_updated"}
+    alice.noise -= {"routing_status_set"}
     chat = await world.chat(alice)
     expected: list[tuple[str, Any]] = []
     for number in range(20):

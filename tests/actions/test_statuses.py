@@ -10,7 +10,7 @@ from tests.world import SALES, SUPPORT, Client, Refused, World
 
 def listening(client: Client) -> Client:
     """From here on every status is heard."""
-    client.noise = {"groups_status_updated"}
+    client.noise -= {"routing_status_set"}
     return client
 
 

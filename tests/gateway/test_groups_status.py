@@ -8,7 +8,7 @@ from tests.world import SALES, SUPPORT, Client, World
 
 def listening(client: Client) -> Client:
     """From here on the statuses of groups are heard."""
-    client.noise = {"routing_status_set"}
+    client.noise -= {"groups_status_updated"}
     return client
 
 
