@@ -90,7 +90,11 @@ class Scene:
     async def open(cls, stage: Stage) -> Self:
         """A new license, with everybody logged in and in reach of the bell."""
         scene = cls(stage, await stage.server.world())
-        await scene._enter()
+        try:
+            await scene._enter()
+        except BaseException:
+            await scene.close()
+            raise
         return scene
 
     async def close(self) -> None:
