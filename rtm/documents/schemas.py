@@ -33,6 +33,7 @@ UNASKED_PUSHES = (
     "incoming_customer",
     "incoming_customers",
     "incoming_error",
+    "subscribed_customers_totals_updated",
 )
 """Those that no action causes."""
 
