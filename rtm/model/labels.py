@@ -127,7 +127,7 @@ def of_events(facts: Facts, events: Iterable[EventBody], known: frozenset[str]) 
     """The tokens of what the thread's events say, with those that are `known` from the events before."""
     of_license = facts.license_id
     has_response = token(of_license, "response_agent") in known
-    labels: set[tuple[Kind, str]] = set()
+    labels: set[tuple[Kind, str]] = {("license", ANY)}
     for properties in facts.properties:
         if "greeting_id" in properties.get("lc2", {}):
             labels |= _greeting(properties["lc2"]["greeting_id"], facts)

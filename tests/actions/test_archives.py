@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rtm.store import tables
+from rtm.store import archive, tables
 from tests.actions.conftest import Enter
 from tests.actions.shapes import CHAT_PROPERTIES, THREAD_PROPERTIES, TIME, ada, agent, message
 from tests.actions.test_contract import fill
@@ -237,6 +237,15 @@ async def test_pages_of_threads_lead_on_and_back_while_threads_are_added(either_
     oldest = await olivia.call("list_archives", sort_order="asc", limit=2)
     rest = await olivia.call("list_archives", page_id=oldest["next_page_id"])
     assert thread_ids(oldest) + thread_ids(rest) == made[::-1][:4]
+
+
+async def test_many_threads_are_counted_about(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "EXACT", 2)
+    olivia = await either_world.agent("olivia")
+    for _ in range(4):
+        await either_world.chat(olivia, texts=["many"])
+    assert (await olivia.call("list_archives", filters={"query": "many"}))["found_chats"] >= 3
+    assert (await olivia.call("list_archives"))["found_chats"] == 4
 
 
 async def test_matches_are_highlighted(either_world: World) -> None:
