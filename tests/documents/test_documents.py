@@ -1,6 +1,8 @@
 """The documents about the API: right by their own specifications, whole, and as the server behaves."""
 
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -209,3 +211,8 @@ async def test_the_server_s_address_leads_to_the_index(http: httpx2.AsyncClient)
     for version in versions.SERVED:
         assert f'href="/docs/v{version}/web"' in index.text
     assert "default-src 'none'" in index.headers["content-security-policy"]
+
+
+def test_a_process_that_is_never_asked_does_not_load_them() -> None:
+    loaded = "import sys, rtm.app; sys.exit('rtm.documents' in sys.modules or 'jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
