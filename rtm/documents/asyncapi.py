@@ -7,7 +7,6 @@ from rtm.documents.openapi import error_schema
 from rtm.documents.samples import sample
 from rtm.documents.schemas import Json, Schemas, rewritten, without_discriminator
 from rtm.documents.words import about, summary, topics
-from rtm.model import pushes
 
 _CHANNEL = {"$ref": "#/channels/socket"}
 _NAME = {"type": "string", "maxLength": 256}
@@ -77,11 +76,6 @@ def push_frame(schemas: Schemas, push: str) -> Json:
     return {"version": schemas.version, "action": push, "type": "push", "payload": payload}
 
 
-def push_summary(push: str) -> str:
-    """What a push tells."""
-    return str(pushes.payload_of(push).__doc__).strip()
-
-
 def _channel(schemas: Schemas, actions: list[Action]) -> Json:
     names = [*_messages(schemas, actions)]
     query: Json = {
@@ -115,7 +109,7 @@ def _operations(schemas: Schemas, actions: list[Action]) -> Json:
         operations[f"push_{push}"] = {
             "action": "send",
             "channel": _CHANNEL,
-            "summary": push_summary(push),
+            "summary": schemas.description("push", push),
             "tags": [{"name": "pushes"}],
             "messages": [_message_of(push)],
         }

@@ -144,7 +144,7 @@ def _method(schemas: Schemas, action: Action, transport: str) -> Method:
 
 def _push(schemas: Schemas, name: str) -> Push:
     payload = _structure(schemas, schemas.of("push", name))
-    return Push(name, asyncapi.push_summary(name), payload, _json(asyncapi.push_frame(schemas, name)))
+    return Push(name, schemas.description("push", name), payload, _json(asyncapi.push_frame(schemas, name)))
 
 
 def _structures(schemas: Schemas, actions: Iterable[Action], pushes: Iterable[str]) -> list[Structure]:

@@ -33,6 +33,7 @@ UNASKED_PUSHES = (
     "incoming_customer",
     "incoming_customers",
     "incoming_error",
+    "queue_positions_updated",
     "subscribed_customers_totals_updated",
 )
 """Those that no action causes."""
@@ -83,6 +84,11 @@ class Schemas:
     def of(self, kind: str, name: str) -> Json:
         """The schema of a `request`, `response` or `push`; it refers to `structures`."""
         return self._generated[0][kind, name]
+
+    def description(self, kind: str, name: str) -> str:
+        """What is said of it, in words."""
+        schema = self.of(kind, name)
+        return str((self.structures[_referred(schema)] if "$ref" in schema else schema).get("description", ""))
 
     @property
     def structures(self) -> dict[str, Json]:

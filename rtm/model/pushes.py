@@ -7,6 +7,7 @@ named in `rtm.documents.schemas`, too.
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from rtm.model.requests.events import ToggledButton
@@ -85,7 +86,9 @@ class ChatUnfollowed(TypedDict):
     chat_id: str
 
 
-QueuePositionsUpdated = list[QueuePosition]
+QueuePositionsUpdated = Annotated[
+    list[QueuePosition], Field(description="Chats that wait have other places in their queues.")
+]
 
 
 # Users of chats
@@ -284,8 +287,10 @@ class CustomerTransferred(TypedDict):
     followed: bool
 
 
-SubscribedCustomersTotalsUpdated = dict[str, int]
-"""How many customers there are of each subscription that has more than its limit, by its id."""
+SubscribedCustomersTotalsUpdated = Annotated[
+    dict[str, int],
+    Field(description="How many customers there are of each subscription that has more than its limit, by its id."),
+]
 
 
 class CustomerBanned(TypedDict):
