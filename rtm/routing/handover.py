@@ -10,6 +10,7 @@ left them, so that nobody is given more than its limit.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal, cast
 
@@ -146,7 +147,8 @@ class Handover:
     ) -> None:
         """Let the agent have the chat, or let it wait for one, in the same groups or in others.
 
-        All who had access before are told; `introduce` shows the chat to those who have it only now.
+        All who had access before are told, and who is given it, with a token for their own chats perhaps; `introduce`
+        shows the chat to those who have access only now.
         """
         now, before = self._work.now(), chat.key_audience()
         leaving = [user for user in chat.users.values() if user.present and user.type == "agent"]
@@ -167,6 +169,8 @@ class Handover:
             chat.wait_anew(now)
         elif not chat.continuous:
             self._enqueue(chat, now)
+        if joined is not None and not has_moved:
+            before = replace(before, agents=tuple(dict.fromkeys((*before.agents, joined.id))))
         properties = set_unassigned(chat, unassigned=agent_id is None, last_transfer_timestamp=to_seconds(now))
         introduce()
         self._tell_transfer(chat, reason, agent_id, before)

@@ -241,3 +241,13 @@ async def test_all_that_is_told_has_the_fields_of_the_reference(world: World, ve
     shown = await carol.call("get_chat", chat_id=chats[1].id)
     assert list(differences(version, contract(version, "responses")["get_chat"], shown)) == []
     assert shown["thread"]["queue"]["position"] == 1
+
+
+async def test_who_reaches_their_own_chats_only_hears_of_the_one_they_are_given(world: World) -> None:
+    alice, erin = await world.agent("alice"), await world.agent("erin", scopes=["chats--my:rw"])
+    chat = await world.chat(alice, group=0)
+
+    await alice.call("transfer_chat", id=chat.id, target={"type": "agent", "ids": [erin.id]})
+
+    assert (await erin.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [erin.id]
+    assert (await erin.next_push("user_added_to_chat"))["user"]["id"] == erin.id
