@@ -101,6 +101,7 @@ class _ChatLife(RuleBasedStateMachine):
     add_customer = _rule_of_attended(wishes.add_customer)
     leave = _rule_among_agents(wishes.leave)
     remove = _rule_among_agents(wishes.remove)
+    transfer = _rule_of_active(wishes.transfer)
     send = _rule_of_chats(wishes.send)
     send_more = _rule_of_active(wishes.send)
     preview = _rule_of_active(wishes.preview)

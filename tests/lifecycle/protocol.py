@@ -6,7 +6,8 @@ the chats, tells whom it concerns, and returns the answer or raises `Refused`. E
 **Who hears of what**, on all of their sockets:
 
     key changes     members, followers, and every agent with a group in common with the chat: incoming_chat,
-                    chat_deactivated, user_added_to_chat (with who came), user_removed_from_chat (with who left)
+                    chat_deactivated, user_added_to_chat (with who came), user_removed_from_chat (with who left),
+                    chat_transferred (with who has it before, and after)
     other changes   members, followers, and who asked: incoming_event, events_marked_as_seen, thread_tagged, ...
     indicators      members and followers: incoming_typing_indicator, incoming_thinking_indicator
     one's own       the agent alone: chat_unfollowed, and incoming_chat of who begins to follow
@@ -362,6 +363,40 @@ class Protocol:
         else:
             text = "{initiator} removed {agent} from the chat"
             self._say(asker, chat, "agent_removed", text, user.visibility, initiator=initiator, agent=removed)
+        return {}
+
+    def transfer_chat(self, asker: Asker, payload: Payload) -> Any:
+        """To one agent, who is here: nobody accepts chats, so that any other target has nobody to give it to."""
+        chat = self._chat(asker, "writes", payload["id"])
+        self._check_active(chat)
+        self._check_presence(asker, chat, payload)
+        target = payload.get("target", {"type": "group", "ids": chat.groups})
+        if target["type"] == "group":
+            raise Refused("agent_offline")
+        [agent_id] = target["ids"]
+        self._check_user(agent_id, "agent", chat.groups)
+        moved = {"chat_id": chat.id, "thread_id": chat.last.id, "reason": "manual", "requester_id": asker.agent_id}
+        told = {"transferred_to": {"group_ids": list(chat.groups), "agent_ids": [agent_id]}}
+        before = chat.listeners()
+        self._tell(asker, before | {agent_id}, "chat_transferred", moved | told, groups=chat.groups)
+        for user in list(chat.users.values()):
+            if user.present and user.type == "agent" and (user.id, user.visibility) != (agent_id, "all"):
+                user.present = False
+                self._tell(asker, before, "user_removed_from_chat", moved | {"user_id": user.id}, groups=chat.groups)
+        if chat.member(agent_id) is None:
+            seen_up_to = chat.users[agent_id].seen_up_to if agent_id in chat.users else None
+            added = chat.users[agent_id] = User(agent_id, "agent", seen_up_to=seen_up_to)
+            if agent_id not in chat.last.user_ids:
+                chat.last.user_ids.append(agent_id)
+            shown = moved | {"user": self._shown_user(added)}
+            self._tell(asker, before | {agent_id}, "user_added_to_chat", shown, groups=chat.groups)
+        at = Given("number")
+        chat.last.properties = _with_routing(chat.last.properties, last_transfer_timestamp=at)
+        properties = {"routing": {"last_transfer_timestamp": at}}
+        of_thread = {"chat_id": chat.id, "thread_id": chat.last.id, "properties": properties}
+        self._tell(asker, chat.listeners(), "thread_properties_updated", of_thread)
+        names = {"initiator": self._name(asker.agent_id), "targets": self._name(agent_id)}
+        self._say(asker, chat, "chat_transferred", "{initiator} transferred the chat to {targets}", **names)
         return {}
 
     # What is said, typed, thought and seen
@@ -736,7 +771,7 @@ def _with_source(properties: Payload) -> Payload:
     return properties | {"source": {"client_id": CLIENT_ID}}
 
 
-def _with_routing(properties: Payload, **values: bool) -> Payload:
+def _with_routing(properties: Payload, **values: Any) -> Payload:
     """The reference, "Default properties"."""
     return properties | {"routing": properties.get("routing", {}) | values}
 
@@ -765,6 +800,7 @@ _RIGHTS: dict[str, Right | None] = {
     "deactivate_chat": "writes",
     "follow_chat": "reads",
     "unfollow_chat": None,
+    "transfer_chat": "writes",
     "add_user_to_chat": "writes",
     "remove_user_from_chat": "writes",
     "send_event": "talks",

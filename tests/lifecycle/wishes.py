@@ -124,7 +124,8 @@ class Draw:
 
     def of_event(self) -> tuple[Chat, Payload]:
         chat, thread, named = self.of_thread()
-        event_ids = [] if self.seldom() else [known(event["id"]) for event in thread.events]
+        heard = [event_id for event in thread.events if (event_id := known(event["id"])) is not None]
+        event_ids = [] if self.seldom() else heard
         return chat, named | {"event_id": self.one(*(event_ids[::-1] or [NOWHERE]))}
 
 
@@ -204,6 +205,15 @@ def remove(draw: Draw) -> Request:
     return Request(seat, "remove_user_from_chat", _of_user(draw, seat, chat, user_id))
 
 
+def transfer(draw: Draw) -> Request:
+    chat = draw.chat(active=True)
+    seat = draw.seat("transfer_chat", chat)
+    target: Payload = {"target": {"type": "agent", "ids": [draw.agent_id(chat)]}}
+    if draw.seldom():
+        target = draw.one({}, {"target": {"type": "group", "ids": [draw.one(0, SALES, SUPPORT)]}})
+    return Request(seat, "transfer_chat", {"id": known(chat.id), **target, **draw.presence(chat, seat)})
+
+
 def send(draw: Draw) -> Request:
     chat = draw.chat(active=True)
     event = draw.message()
@@ -238,7 +248,8 @@ def mark_seen(draw: Draw) -> Request:
     chat = draw.chat()
     times = [known(thread.created_at) for thread in chat.threads]
     times += [known(event["created_at"]) for thread in chat.threads for event in thread.events]
-    payload = {"chat_id": known(chat.id), "seen_up_to": draw.one(*times[::-1], _LONG_AGO)}
+    heard = [time for time in times if time is not None]
+    payload = {"chat_id": known(chat.id), "seen_up_to": draw.one(*heard[::-1], _LONG_AGO)}
     return Request(draw.seat("mark_events_as_seen", chat), "mark_events_as_seen", payload)
 
 
