@@ -31,9 +31,13 @@ def with_less_access(before: Directory, after: Directory) -> set[str]:
 
 
 def _may_see(agent: AgentRecord, group_ids: Iterable[int]) -> bool:
-    return "chats--all:ro" in of_role(agent.role) or not agent.group_ids.isdisjoint(group_ids)
+    return _may_see_all(agent) or not agent.group_ids.isdisjoint(group_ids)
+
+
+def _may_see_all(agent: AgentRecord) -> bool:
+    """A bot's scopes are its client's, up to those of an administrator, whatever its own role is called."""
+    return agent.kind == "bot" or "chats--all:ro" in of_role(agent.role)
 
 
 def _may_see_all_of(before: AgentRecord, now: AgentRecord) -> bool:
-    may_all = "chats--all:ro" in of_role(now.role)
-    return may_all or (now.role == before.role and now.group_ids >= before.group_ids)
+    return _may_see_all(now) or (now.role == before.role and now.group_ids >= before.group_ids)

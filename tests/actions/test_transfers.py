@@ -251,3 +251,13 @@ async def test_who_reaches_their_own_chats_only_hears_of_the_one_they_are_given(
 
     assert (await erin.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [erin.id]
     assert (await erin.next_push("user_added_to_chat"))["user"]["id"] == erin.id
+
+
+async def test_a_bot_that_may_see_all_chats_follows_still(world: World) -> None:
+    carol, robin = await world.agents("carol", "robin")
+    chat = await world.chat(await world.web("alice"), group=SUPPORT, users=["carol"])
+    await robin.call("follow_chat", id=chat.id)
+
+    await carol.call("transfer_chat", id=chat.id, target=to_agent(world, "carol"))
+
+    assert (await robin.call("get_chat", chat_id=chat.id))["is_followed"] is True
