@@ -108,7 +108,7 @@ def stores_what_it_refuses(patch: pytest.MonkeyPatch) -> None:
     commands = itertools.count(1)
 
     def spoilt(writer: Writer, command: Any, outcome: Any) -> None:
-        refused = "event_id" in outcome and next(commands) % SPOILT == 0
+        refused = isinstance(outcome, dict) and "event_id" in outcome and next(commands) % SPOILT == 0
         finish(writer, command, ValidationError("No") if refused else outcome)
 
     patch.setattr(Writer, "_finish", spoilt)
