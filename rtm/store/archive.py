@@ -119,9 +119,9 @@ class Archive:
         self._indexer = indexer
 
     async def _archived(
-        self, connection: AsyncConnection, numbers: Sequence[int], reached: Sequence[_Clause]
+        self, connection: AsyncConnection, license_id: int, numbers: Sequence[int], reached: Sequence[_Clause]
     ) -> list[Archived]:
-        """The threads of these numbers, in that order."""
+        """The threads of these numbers, in that order, and none of another license, whatever the tokens say."""
         if not numbers:
             return []
         is_reached, values = self._syntax.reach(reached)
@@ -131,9 +131,10 @@ class Archive:
                     ORDER BY p.number DESC LIMIT 1) AS previous,
                 (SELECT p.thread_id FROM archive p WHERE p.chat_id = a.chat_id AND p.number > a.number AND {is_reached}
                     ORDER BY p.number LIMIT 1) AS next
-            FROM archive a WHERE number IN ({", ".join(map(str, numbers))})
+            FROM archive a WHERE number IN ({", ".join(map(str, numbers))}) AND {_OF_LICENSE}
         """  # noqa: S608 - nothing but our own text and integers
-        found = {row.number: row for row in await connection.execute(text(neighbours), values)}
+        of_license = await connection.execute(text(neighbours), {**values, "license_id": license_id})
+        found = {row.number: row for row in of_license}
         of_threads = select(threads).where(threads.c.id.in_([row.thread_id for row in found.values()]))
         with_their_events = await with_events(connection, (await connection.execute(of_threads)).all())
         of_chats = select(chats).where(chats.c.id.in_({row.chat_id for row in found.values()}))
@@ -141,7 +142,7 @@ class Archive:
         threads_by_id = {each.thread.id: each for each in with_their_events}
         return [
             Archived(chats_by_id[row.chat_id], threads_by_id[row.thread_id], row.previous, row.next)
-            for row in (found[number] for number in numbers)
+            for row in (found[number] for number in numbers if number in found)
         ]
 
     async def list(
@@ -164,7 +165,7 @@ class Archive:
             await self._syntax.prepare(connection)
             found = await self._syntax.count(connection, source)
             page = await _page_of_numbers(connection, source, found, order, limit, cursor)
-            rows = await self._archived(connection, page.rows, reached)
+            rows = await self._archived(connection, license_id, page.rows, reached)
             return Page(rows, page.next, page.previous, page.found)
 
 
@@ -252,7 +253,8 @@ class _Sqlite:
             return _Source("archive", "archive.number", [_OF_LICENSE], {"license_id": license_id})
         wanted = [" OR ".join(clause.tokens) for clause in clauses if not clause.negated]
         refused = [" AND ".join(clause.tokens) for clause in clauses if clause.negated]
-        match = " AND ".join(f"({each})" for each in wanted or [token(license_id, "license")])
+        # Always with the license: tokens are short, and another license's may be the same as one that is asked for.
+        match = " AND ".join([token(license_id, "license"), *(f"({each})" for each in wanted)])
         if refused:
             match = f"({match}) NOT ({' OR '.join(f'({each})' for each in refused)})"
         return _Source("archive_index", "archive_index.rowid", ["archive_index MATCH :match"], {"match": match})

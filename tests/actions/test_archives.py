@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from rtm.model import labels
 from rtm.store import archive, tables
 from tests.actions.conftest import Enter
 from tests.actions.shapes import CHAT_PROPERTIES, THREAD_PROPERTIES, TIME, ada, agent, message
 from tests.actions.test_contract import fill
-from tests.world import SALES, SUPPORT, VISIT, Chat, Client, Refused, Web, World
+from tests.world import SALES, SUPPORT, VISIT, Chat, Client, Refused, Web, World, visiting
 
 
 async def found(by: Client | Web, **filters: Any) -> list[str]:
@@ -422,3 +424,16 @@ async def test_older_versions_know_fewer_filters(world: World, version: str) -> 
     assert len(await found(alice, customer_countries={"values": ["PL"]})) == (1 if version == "3.5" else len(chats))
     forms = "forms" if version == "3.5" else "surveys"
     assert await found(alice, **{forms: [{"type": "pre_chat"}]}) == [chats["form"].thread_id]
+
+
+async def test_a_token_that_another_license_has_too_finds_none_of_its_threads(either_world: World) -> None:
+    olivia = await either_world.web("olivia")
+    async with visiting(either_world.server) as theirs:
+        owner = await theirs.web("olivia")
+        await owner.call("start_chat", chat={"thread": {"events": [{"type": "message", "text": "secret"}]}})
+        assert len(await found(owner)) == 1
+        async with either_world.server.database.engine.begin() as connection:
+            same = labels.token(either_world.license_id, "tag", "guessed")
+            both = f"labels || ' {same}'" if connection.dialect.name == "sqlite" else f"labels || '{same}'::tsvector"
+            await connection.execute(text(f"UPDATE archive SET labels = {both} WHERE license_id = {theirs.license_id}"))
+        assert await found(olivia, tags={"values": ["guessed"]}) == []
