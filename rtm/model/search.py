@@ -14,6 +14,9 @@ from rtm.model.chat import EventBody
 
 MAX_WORD_LENGTH = 64
 """What is longer is cut, in texts and in queries alike."""
+MAX_MARKS_IN_TEXT = 100
+MAX_MARKS = 5000
+"""Matches of one answer that are marked, those of its first texts; further ones are shown as they are."""
 
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Chinese characters
 _RUN = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[\u0300-\u036f])+")
@@ -54,10 +57,31 @@ def texts(event: EventBody) -> list[str]:
     return found
 
 
-def highlighted(event: EventBody, words: Collection[str], before: str, after: str) -> EventBody:
-    """The event with `before` and `after` around each of these words in its texts."""
-    shown: EventBody = _visited(event, lambda text: _marked(text, words, before, after))
-    return shown
+class Marks:
+    """Puts `before` and `after` around these words in the texts of events, MAX_MARKS times in all."""
+
+    def __init__(self, words: Collection[str], before: str, after: str) -> None:
+        self._words = words
+        self._before = before
+        self._after = after
+        self._left = MAX_MARKS
+
+    def highlighted(self, event: EventBody) -> EventBody:
+        """The event with its marks."""
+        if not self._left:
+            return event
+        shown: EventBody = _visited(event, self._marked)
+        return shown
+
+    def _marked(self, text: str) -> str:
+        spans = _spans(text, self._words)[: min(MAX_MARKS_IN_TEXT, self._left)]
+        self._left -= len(spans)
+        pieces: list[str] = []
+        place = 0
+        for start, end in spans:
+            pieces += (text[place:start], self._before, text[start:end], self._after)
+            place = end
+        return "".join([*pieces, text[place:]])
 
 
 def _visited(value: Any, change: Callable[[str], str], *, searched: bool = False) -> Any:
@@ -96,13 +120,12 @@ def _folded(run: str) -> str:
     return "".join(letter for letter in letters if not unicodedata.combining(letter))[:MAX_WORD_LENGTH]
 
 
-def _marked(text: str, words: Collection[str], before: str, after: str) -> str:
-    spans: list[list[int]] = []
+def _spans(text: str, words: Collection[str]) -> list[tuple[int, int]]:
+    """Where these words are, in order; those that overlap are one."""
+    spans: list[tuple[int, int]] = []
     for found in sorted((each for each in _words(text) if each.word in words), key=lambda each: each.start):
         if spans and found.start < spans[-1][1]:
-            spans[-1][1] = max(spans[-1][1], found.end)
+            spans[-1] = (spans[-1][0], max(spans[-1][1], found.end))
         else:
-            spans.append([found.start, found.end])
-    for start, end in reversed(spans):
-        text = f"{text[:start]}{before}{text[start:end]}{after}{text[end:]}"
-    return text
+            spans.append((found.start, found.end))
+    return spans

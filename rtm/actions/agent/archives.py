@@ -1,6 +1,7 @@
 """The list of archives: threads with their chats, filtered and searched."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from rtm.access.chats import reaches_thread, readable, scopes_for
@@ -9,6 +10,7 @@ from rtm.actions.agent.lists import asked_for, page_ids
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model import search, shown
+from rtm.model.chat import EventBody
 from rtm.model.labels import ANY, Kind, property_label, property_value_label
 from rtm.model.requests.archives import (
     AgentResponseFilter,
@@ -18,7 +20,6 @@ from rtm.model.requests.archives import (
     FormFilter,
     GreetingsFilter,
     GroupsFilter,
-    Highlights,
     ListArchives,
     Occasions,
     ValuesFilter,
@@ -45,11 +46,16 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
     customers = await context.services.queries.customers(license_id, [found.chat for found in page.rows])
     highlights = payload.highlights or wanted.highlights
     words = search.wanted(wanted.filters.query or "") if wanted.filters and highlights else set()
+    events = {found.thread.thread.id: found.thread.events for found in page.rows}
+    if words and highlights is not None:
+        marks = search.Marks(words, highlights.pre_tag or "<em>", highlights.post_tag or "</em>")
+        # In a thread: the words of long texts take some milliseconds.
+        events = await asyncio.to_thread(_highlighted, events, marks)
     return {
         "chats": [
             {
                 "id": found.chat.id,
-                "thread": _thread(found, words, highlights),
+                "thread": _thread(found, events[found.thread.thread.id]),
                 "users": structures.users(found.chat, context.directory, customers.get),
                 "properties": found.chat.properties,
                 "access": structures.access(found.chat.group_ids),
@@ -66,11 +72,11 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
     }
 
 
-def _thread(found: Archived, words: set[str], highlights: Highlights | None) -> shown.ArchivedThread:
-    events = found.thread.events
-    if words and highlights is not None:
-        before, after = highlights.pre_tag or "<em>", highlights.post_tag or "</em>"
-        events = [search.highlighted(event, words, before, after) for event in events]
+def _highlighted(events: Mapping[str, list[EventBody]], marks: search.Marks) -> dict[str, list[EventBody]]:
+    return {thread_id: [marks.highlighted(event) for event in of_thread] for thread_id, of_thread in events.items()}
+
+
+def _thread(found: Archived, events: list[EventBody]) -> shown.ArchivedThread:
     neighbours: shown.AccessibleNeighbours = {}
     if found.previous_accessible_thread_id is not None:
         neighbours["previous_accessible_thread_id"] = found.previous_accessible_thread_id
