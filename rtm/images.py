@@ -92,7 +92,10 @@ def decode(content: bytes) -> Image | None:
     try:
         with Pillow.open(io.BytesIO(content), formats=_FORMATS) as image:
             _check_pixels(image)
-            content_type = Pillow.MIME[image.format or ""]
+            # A JPEG with further pictures behind it, as some cameras take, is a JPEG for everybody else.
+            content_type = Pillow.MIME["JPEG" if image.format == "MPO" else image.format or ""]
+            if content_type not in CONTENT_TYPES:
+                return None
             width, height, thumbnails = _thumbnails(image)
     except TooManyPixels:
         raise

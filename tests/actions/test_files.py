@@ -188,6 +188,14 @@ async def test_an_image_is_known_by_its_content_and_has_thumbnails(world: World,
             assert thumbnail.size == size
 
 
+async def test_a_photograph_with_further_pictures_in_its_file_is_a_jpeg(world: World) -> None:
+    alice = await world.web("alice")
+    further = Image.new("RGB", (8, 8))
+    content = picture("MPO", save_all=True, append_images=[further])
+    event = await sent(alice, (await world.chat(alice)).id, await uploaded(alice, "dog.jpg", content))
+    assert (event["content_type"], event["width"]) == ("image/jpeg", 800)
+
+
 async def test_an_image_is_shown_upright_and_never_enlarged(world: World) -> None:
     alice = await world.web("alice")
     chat = await world.chat(alice)
