@@ -14,7 +14,7 @@ def unfollow_strangers(directory: Directory, work: Work, chat: Chat) -> None:
     """Let those go who follow the chat and may not see it, whatever token they hold."""
     for agent_id in list(chat.followers):
         agent = directory.agents.get(agent_id)
-        if agent is None or not _may_see(agent, chat.group_ids):
+        if agent is None or not may_see(agent, chat.group_ids):
             chat.unfollow(agent_id)
             if chat.member(agent_id) is None:  # else it goes on hearing as such
                 told: ChatUnfollowed = {"chat_id": chat.id}
@@ -30,7 +30,8 @@ def with_less_access(before: Directory, after: Directory) -> set[str]:
     }
 
 
-def _may_see(agent: AgentRecord, group_ids: Iterable[int]) -> bool:
+def may_see(agent: AgentRecord, group_ids: Iterable[int]) -> bool:
+    """Whether some token of the agent reaches what these groups have access to, though it takes no part in it."""
     return _may_see_all(agent) or not agent.group_ids.isdisjoint(group_ids)
 
 

@@ -191,7 +191,10 @@ def _keep(wanted: Wanted, text: str, work: Work) -> None:
 
 
 def _audience(chat: Chat, thread: Thread, requester_id: str | None) -> Audience:
-    """Agents with access to the thread: of a closed one there are no members to tell."""
-    audience = chat.audience("agents")
+    """Agents with access to the thread: of a closed one there are no members to tell.
+
+    Who follows the chat need not have access to a thread before the last.
+    """
+    audience = chat.audience("agents") if thread is chat.thread else Audience(agents=tuple(chat.present_ids("agent")))
     requester = () if requester_id is None or requester_id in audience.agents else (requester_id,)
     return replace(audience, agents=(*audience.agents, *requester), groups=tuple(thread.group_ids))

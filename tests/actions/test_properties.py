@@ -259,6 +259,37 @@ async def test_an_earlier_thread_is_changed_by_its_own_groups(either_world: Worl
     await carol.call("update_thread_properties", chat_id=chat.id, **later, properties=GIVEN)
 
 
+async def test_an_earlier_thread_is_not_shown_to_followers_who_may_not_read_it(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agents("alice", "bob")
+    dave = await world.agent("dave")
+    chat = await world.chat(alice, group=SUPPORT, texts=["hello"])
+    await alice.call("deactivate_chat", id=chat.id)
+    await alice.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SALES]}})
+    for follower in (bob, dave):
+        await follower.call("follow_chat", id=chat.id)
+        await follower.forget()
+    await alice.forget()
+    refusal = await dave.refused("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
+    assert refusal == Refused("missing_access", "Requester has no access to the thread")
+
+    for of in ("thread", "event"):
+        at = request(of, chat)
+        await alice.call(f"update_{of}_properties", **at, properties=GIVEN)
+        await alice.call(f"delete_{of}_properties", **at, properties={"crm": ["paid"]})
+    thread = {"chat_id": chat.id, "thread_id": chat.thread_id}
+    await alice.call("tag_thread", **thread, tag="bug")
+    await alice.call("untag_thread", **thread, tag="bug")
+    await alice.call("request_thread_summary", **thread)
+
+    told = [f"{of}_properties_{done}" for of in ("thread", "event") for done in ("updated", "deleted")]
+    for push in (*told, "thread_tagged", "thread_untagged"):
+        await bob.next_push(push)  # whose role sees all chats
+    for push in (*told, "thread_tagged", "thread_untagged", "thread_summary_set"):
+        await alice.next_push(push)
+    await dave.hears_nothing_more()
+
+
 @pytest.mark.parametrize("of", PLACES)
 async def test_properties_have_a_bound_together(
     world: World, enter: Enter, monkeypatch: pytest.MonkeyPatch, of: str

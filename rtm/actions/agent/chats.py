@@ -8,7 +8,7 @@ from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
-from rtm.model.chat import Chat, ChatUser, EventBody, Properties, Visibility
+from rtm.model.chat import Chat, ChatUser, EventBody, Properties, Thread, Visibility
 from rtm.model.properties import merged
 from rtm.model.pushes import ChatUnfollowed, IncomingChat
 from rtm.model.requests.chats import (
@@ -24,6 +24,7 @@ from rtm.model.requests.chats import (
 from rtm.model.responses import ChatStarted, Done, NoLongerFollowed, ThreadBegun
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
+from rtm.routing.followers import may_see
 from rtm.routing.upkeep import archive
 from rtm.store.work import Needs, Work
 
@@ -31,11 +32,23 @@ EVERYBODY = 0
 """The group that every agent is in."""
 
 
-def listeners(context: Context, chat: Chat, visibility: Visibility = "all") -> Audience:
-    """Who hears of any other change: users and followers, and who asked for it, though there may be neither."""
+def listeners(context: Context, chat: Chat, visibility: Visibility = "all", of: Thread | None = None) -> Audience:
+    """Who hears of any other change: users and followers, and who asked for it, though there may be neither.
+
+    Of an earlier thread, which keeps the groups it had, only those followers hear who may read it.
+    """
     audience = chat.audience(visibility)
-    agent_id = context.identity.agent_id
-    return audience if agent_id in audience.agents else replace(audience, agents=(*audience.agents, agent_id))
+    agents = audience.agents
+    if of is not None and of is not chat.thread:
+        agents = tuple(each for each in agents if chat.member(each) or _may_read(context, each, of))
+    if context.identity.agent_id not in agents:
+        agents = (*agents, context.identity.agent_id)
+    return audience if agents is audience.agents else replace(audience, agents=agents)
+
+
+def _may_read(context: Context, agent_id: str, thread: Thread) -> bool:
+    agent = context.directory.agents.get(agent_id)
+    return agent is not None and may_see(agent, thread.group_ids)
 
 
 def _needs_of_start(payload: StartChat) -> Needs:

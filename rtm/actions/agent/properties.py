@@ -70,7 +70,7 @@ def update_thread_properties(context: Context, work: Work, payload: UpdateThread
     if payload.properties:
         chat.set_thread_properties(thread, merged(thread.properties, payload.properties))
         told: ThreadPropertiesUpdated = {"chat_id": chat.id, "thread_id": thread.id, "properties": payload.properties}
-        work.push("thread_properties_updated", told, listeners(context, chat))
+        work.push("thread_properties_updated", told, listeners(context, chat, of=thread))
     return {}
 
 
@@ -82,7 +82,7 @@ def delete_thread_properties(context: Context, work: Work, payload: DeleteThread
     if deleted:
         chat.set_thread_properties(thread, without(thread.properties, deleted))
         told: ThreadPropertiesDeleted = {"chat_id": chat.id, "thread_id": thread.id, "properties": deleted}
-        work.push("thread_properties_deleted", told, listeners(context, chat))
+        work.push("thread_properties_deleted", told, listeners(context, chat, of=thread))
     return {}
 
 
@@ -98,7 +98,7 @@ def update_event_properties(context: Context, work: Work, payload: UpdateEventPr
             "event_id": event["id"],
             "properties": payload.properties,
         }
-        work.push("event_properties_updated", told, listeners(context, chat, event["visibility"]))
+        work.push("event_properties_updated", told, listeners(context, chat, event["visibility"], thread))
     return {}
 
 
@@ -116,7 +116,7 @@ def delete_event_properties(context: Context, work: Work, payload: DeleteEventPr
             "event_id": event["id"],
             "properties": deleted,
         }
-        work.push("event_properties_deleted", told, listeners(context, chat, event["visibility"]))
+        work.push("event_properties_deleted", told, listeners(context, chat, event["visibility"], thread))
     return {}
 
 

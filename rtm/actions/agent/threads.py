@@ -49,7 +49,7 @@ def tag_thread(context: Context, work: Work, payload: TagThread) -> Done:
     if group_ids.isdisjoint(thread.group_ids):
         raise ValidationError("`tag` must have a group in common with the thread")
     if chat.tag(thread, payload.tag):
-        _tell(context, work, "thread_tagged", chat, payload)
+        _tell(context, work, "thread_tagged", chat, thread, payload.tag)
     return {}
 
 
@@ -58,13 +58,13 @@ def untag_thread(context: Context, work: Work, payload: UntagThread) -> Done:
     """Take a tag from a thread, also one that the license no longer has; nothing new for a thread without it."""
     chat, thread = changeable(context, work, payload)
     if chat.untag(thread, payload.tag):
-        _tell(context, work, "thread_untagged", chat, payload)
+        _tell(context, work, "thread_untagged", chat, thread, payload.tag)
     return {}
 
 
-def _tell(context: Context, work: Work, push: str, chat: Chat, payload: TagThread) -> None:
-    told: ThreadTagged | ThreadUntagged = {"chat_id": chat.id, "thread_id": payload.thread_id, "tag": payload.tag}
-    work.push(push, told, listeners(context, chat, "agents"))
+def _tell(context: Context, work: Work, push: str, chat: Chat, thread: Thread, tag: str) -> None:
+    told: ThreadTagged | ThreadUntagged = {"chat_id": chat.id, "thread_id": thread.id, "tag": tag}
+    work.push(push, told, listeners(context, chat, "agents", thread))
 
 
 @action(
