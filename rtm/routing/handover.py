@@ -154,7 +154,8 @@ class Handover:
         leaving = [user for user in chat.users.values() if user.present and user.type == "agent"]
         leaving = [user for user in leaving if user.id != agent_id or user.visibility != "all"]
         groups = list(chat.group_ids if group_ids is None else dict.fromkeys(group_ids))
-        has_moved = set(groups) != set(chat.group_ids)
+        old_groups = set(chat.group_ids)
+        has_moved = set(groups) != old_groups
         hidden_from = {user.id: chat.key_audience(user.visibility) for user in leaving}
         for user in leaving:
             chat.remove_user(user.id, declined=reason == "manual" and user.id != agent_id)
@@ -163,14 +164,14 @@ class Handover:
         joined = ChatUser(agent_id, "agent") if agent_id is not None and chat.member(agent_id) is None else None
         if joined is not None:
             chat.add_user(joined, now)
+            if not has_moved or not self._directory.agents[joined.id].group_ids.isdisjoint(old_groups):
+                before = replace(before, agents=tuple(dict.fromkeys((*before.agents, joined.id))))
         self._changed()
         if agent_id is not None:
             self._work.gave(agent_id)
             chat.wait_anew(now)
         elif not chat.continuous:
             self._enqueue(chat, now)
-        if joined is not None and not has_moved:
-            before = replace(before, agents=tuple(dict.fromkeys((*before.agents, joined.id))))
         properties = set_unassigned(chat, unassigned=agent_id is None, last_transfer_timestamp=to_seconds(now))
         introduce()
         self._tell_transfer(chat, reason, agent_id, before)

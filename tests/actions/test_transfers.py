@@ -253,6 +253,18 @@ async def test_who_reaches_their_own_chats_only_hears_of_the_one_they_are_given(
     assert (await erin.next_push("user_added_to_chat"))["user"]["id"] == erin.id
 
 
+async def test_so_does_who_had_access_before_it_came_into_another_group(world: World) -> None:
+    await world.set_groups("erin", SUPPORT)
+    alice, erin = await world.agent("alice"), await world.agent("erin", scopes=["chats--my:rw"])
+    chat = await world.chat(alice, group=0)
+
+    await alice.call("transfer_chat", id=chat.id, target=to_group(SUPPORT))
+
+    assert (await erin.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [erin.id]
+    assert (await erin.next_push("chat_access_updated"))["access"]["group_ids"] == [SUPPORT]
+    assert (await erin.next_push("user_added_to_chat"))["user"]["id"] == erin.id
+
+
 async def test_a_bot_that_may_see_all_chats_follows_still(world: World) -> None:
     carol, robin = await world.agents("carol", "robin")
     chat = await world.chat(await world.web("alice"), group=SUPPORT, users=["carol"])
