@@ -5,12 +5,13 @@ Routing statuses come from outside the transaction and may be a moment old.
 
 from collections.abc import Iterable, Mapping
 
-from rtm.access.directory import AgentRecord, Directory
+from rtm.access.directory import AgentRecord, Directory, GroupRecord
 from rtm.model.chat import Absence, Chat
 from rtm.protocol.timestamps import seconds_after
+from rtm.routing.assignment import PRIORITIES
 from rtm.routing.deadlines import Due, due, next_look
 from rtm.routing.handover import Handover
-from rtm.routing.presence import OFFLINE
+from rtm.routing.presence import ACCEPTING_CHATS, OFFLINE
 from rtm.routing.upkeep import rules_of
 from rtm.store.work import Work
 
@@ -90,8 +91,18 @@ def _nobody_attends(chat: Chat, directory: Directory, statuses: Mapping[str, str
 
 
 def _anybody_may_come(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:
-    """Whether somebody of the chat's groups is there."""
+    """Whether somebody of the chat's groups is there; of bots only those count that could be given the chat."""
+    groups = [directory.groups[each] for each in chat.group_ids if each in directory.groups]
     return any(
-        attends(agent, statuses) and not agent.group_ids.isdisjoint(chat.group_ids)
+        attends(agent, statuses)
+        and not agent.group_ids.isdisjoint(chat.group_ids)
+        and (agent.kind == "agent" or _takes_chats(agent, groups, statuses))
         for agent in directory.agents.values()
+    )
+
+
+def _takes_chats(bot: AgentRecord, groups: Iterable[GroupRecord], statuses: Mapping[str, str]) -> bool:
+    """Whether the bot may be given chats of the groups."""
+    return statuses.get(bot.id) == ACCEPTING_CHATS and any(
+        group.priorities.get(bot.id) in PRIORITIES for group in groups
     )

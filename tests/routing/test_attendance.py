@@ -137,6 +137,16 @@ async def test_a_chat_that_waits_in_vain_is_closed_when_nobody_is_there(either_w
     await carol.hears_nothing_more()
 
 
+async def test_bots_that_are_given_no_chats_are_nobody_to_wait_for(world: World) -> None:
+    await with_rules(world, archive_chat_after_min=SOON)
+    alice, web = await world.agent("alice"), await world.web("alice")
+    chat = await world.chat(alice, group=0, users=["ada"])
+    await log_out(alice)
+    async with asyncio.timeout(10):
+        while (await web.call("get_chat", chat_id=chat.id))["thread"]["active"]:
+            await asyncio.sleep(0.1)
+
+
 async def test_who_only_comes_over_http_is_not_missed(world_with: WorldWith, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timers, "SWEEP_INTERVAL_S", 0.1)
     world = await world_with(disconnect_grace_s=0)
