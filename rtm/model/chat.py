@@ -220,8 +220,14 @@ class Chat:
     @property
     def left_alone(self) -> bool:
         """Whether the router gives it to nobody: by somebody's wish, or because it waits to be taken up."""
-        flags = self.properties.get("routing", _NOTHING)
-        return flags.get("ignore_agents_routing") is True or (self.continuous and flags.get("unassigned") is True)
+        return self.has_routing_flag("ignore_agents_routing") or (
+            self.continuous and self.has_routing_flag("unassigned")
+        )
+
+    def has_routing_flag(self, name: str) -> bool:
+        """Whether the chat or its last thread has this property of routing."""
+        of_thread = self.thread.properties if self.thread else _NOTHING
+        return any(properties.get("routing", _NOTHING).get(name) is True for properties in (self.properties, of_thread))
 
     def active_thread(self) -> Thread:
         """The open thread. Raises ChatInactive."""

@@ -66,7 +66,7 @@ class Handover:
         """Who of the groups, by default the chat's, is to be given the chat; nobody who has it or has declined it."""
         group_ids = chat.group_ids if group_ids is None else group_ids
         wanted, rules = frozenset(group_ids), self._rules(group_ids)
-        chat_is_for_bots = not _flag(chat, "ignore_bots")
+        chat_is_for_bots = not chat.has_routing_flag("ignore_bots")
         had = {*chat.present_ids("agent"), *chat.active_thread().declined}
         return choose(
             (
@@ -194,10 +194,10 @@ class Handover:
 
     def place(self, chat: Chat, because: Absence | Literal["other"]) -> None:
         """Give a chat whose agents are gone to another one, let it wait for one, or close it."""
-        if not chat.routed or chat.queued_at is not None or _flag(chat, "ignore_agents_routing"):
+        if not chat.routed or chat.queued_at is not None or chat.has_routing_flag("ignore_agents_routing"):
             return
         gone = self._names(chat.present_ids("agent"))
-        if chat.continuous and not gone and _flag(chat, "unassigned"):
+        if chat.continuous and not gone and chat.has_routing_flag("unassigned"):
             return  # it waits for somebody who takes it up
         agent_id = self._find_next(chat)
         if agent_id is not None:
@@ -237,18 +237,26 @@ class Handover:
     def assign_queued(self) -> None:
         """Give those who wait to those who have room, in order, some at a time: what is told of them asks for more."""
         given = 0
+        in_vain: set[tuple[frozenset[int], bool]] = set()  # nobody has more room than a moment ago
         for chat in self._queue():
             if given == AT_ONCE or not self._with_room():
                 break
-            agent_id = self._find_next(chat)
+            wanted = frozenset(chat.group_ids), chat.has_routing_flag("ignore_bots")
+            if self._is_manual(chat) or wanted in in_vain:
+                continue
+            agent_id = self.find_agent(chat)
             if agent_id is not None:
                 self.transfer(chat, "assigned", agent_id)
                 given += 1
+            elif not chat.active_thread().declined and not chat.present_ids("agent"):
+                in_vain.add(wanted)
 
     def _find_next(self, chat: Chat) -> str | None:
         """Who is to be given the chat without anybody's wish."""
-        is_manual = self._rules(chat.group_ids).manual_routing or _flag(chat, "ignore_agents_routing")
-        return None if is_manual else self.find_agent(chat)
+        return None if self._is_manual(chat) else self.find_agent(chat)
+
+    def _is_manual(self, chat: Chat) -> bool:
+        return self._rules(chat.group_ids).manual_routing or chat.has_routing_flag("ignore_agents_routing")
 
     # What is told
 
@@ -328,7 +336,7 @@ def set_unassigned(chat: Chat, *, unassigned: bool, **of_thread: int) -> Told:
     `of_thread` are more properties of the thread's.
     """
     thread, told = chat.active_thread(), Told()
-    has_changed = _flag(chat, "unassigned") is not unassigned
+    has_changed = chat.has_routing_flag("unassigned") is not unassigned
     new = of_thread | ({"unassigned": unassigned} if has_changed else {})
     if new:
         chat.set_thread_properties(thread, with_routing(thread.properties, **new))
@@ -349,12 +357,6 @@ def tell(work: Work, chat: Chat, told: Told) -> None:
     """Push these to all who hear of the chat."""
     for name, payload in told:
         work.push(name, payload, chat.audience("all"))
-
-
-def _flag(chat: Chat, name: str) -> bool:
-    """Whether the chat or its open thread has this property of routing."""
-    of_chat, of_thread = chat.properties, chat.active_thread().properties
-    return any(properties.get("routing", {}).get(name) is True for properties in (of_chat, of_thread))
 
 
 def _recent_agent(chat: Chat) -> str | None:

@@ -89,6 +89,13 @@ def test_in_the_queue_it_only_waits() -> None:
     assert deadlines(chat, RULES, GRACE_S) == {Due.GIVE_UP: at(18)}
 
 
+@pytest.mark.parametrize("of", ["properties", "thread_properties"])
+def test_by_somebodys_wish_it_is_left_alone(of: str) -> None:
+    assert Due.REASSIGN in deadlines(started(CUSTOMER), RULES, GRACE_S)
+    left_alone = started(CUSTOMER, **{of: {"routing": {"ignore_agents_routing": True}}})
+    assert Due.REASSIGN not in deadlines(left_alone, RULES, GRACE_S)
+
+
 def test_agents_who_lost_their_connection_may_come_back_and_those_who_left_do_not() -> None:
     chat = started()
     thread = chat.active_thread()
