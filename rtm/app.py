@@ -132,7 +132,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         PageIds(database),
         presence,
         Summaries(_scribe(settings), queries, writer, directories, hub.publish),
-        _files(store, database),
+        _files(store, database, settings.limits.unused_upload_bytes),
         publish=hub.publish,
         poke=router.poke,
     )
@@ -269,10 +269,10 @@ def _write_store(settings: Settings, database: Database) -> SqliteStore | Postgr
     return PostgresqlStore(dsn(settings.database))
 
 
-def _files(store: SqliteStore | PostgresqlStore, database: Database) -> Files:
+def _files(store: SqliteStore | PostgresqlStore, database: Database, unused_bytes: int) -> Files:
     if isinstance(store, SqliteStore):
-        return Files(database, sqlite_writes(store))
-    return Files(database, postgresql_writes(database.engine))
+        return Files(database, sqlite_writes(store), unused_bytes)
+    return Files(database, postgresql_writes(database.engine), unused_bytes)
 
 
 def _trimmer(settings: Settings, store: SqliteStore | PostgresqlStore, database: Database, hub: Hub) -> Trimmer:

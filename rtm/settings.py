@@ -26,6 +26,9 @@ class Limits(BaseModel):
     message_size_bytes: Count = Field(1 << 20, description="Largest socket message; a larger one is closed with 1009.")
     body_size_bytes: Count = Field(1 << 20, description="Largest HTTP request body.")
     upload_size_bytes: Count = Field(10 << 20, description="Largest file to upload.")  # the contract's 10 MB
+    unused_upload_bytes: Count = Field(
+        1 << 30, description="Files of one license that no event shows yet; the oldest are deleted after a day."
+    )
     upload_timeout_s: Seconds = Field(120, description="Longest time for an upload to arrive.")
     # A client that stops reading holds at most this much of our memory, and then loses its connection.
     send_buffer_bytes: Count = Field(1 << 20, description="Unread bytes after which a slow connection is cut.")

@@ -17,6 +17,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtm.model.files import StoredFile
+from rtm.protocol.errors import LimitReached
 from rtm.protocol.timestamps import from_microseconds
 from rtm.store.database import Database
 from rtm.store.outage import Outage
@@ -26,6 +27,8 @@ from rtm.store.sqlite import SqliteStore, transaction
 log = structlog.get_logger(__name__)
 
 PART_BYTES = 1 << 16
+ROW_BYTES = 1 << 12
+"""What a file counts besides its size, however small it is."""
 PARTS_IN_STEP = 16
 """Written or deleted in one transaction, for which the writer of SQLite waits: some 10 ms."""
 AT_ONCE = 4
@@ -43,6 +46,10 @@ _INSERT_PART = (
     "INSERT INTO file_parts (file_id, variant, number, content) VALUES (:file_id, :variant, :number, :content)"
 )
 _FIND = f"SELECT {FILE} FROM files WHERE id = :id"  # noqa: S608
+_UNUSED = (
+    "SELECT count(*) AS files, coalesce(sum(size), 0) AS bytes FROM files"
+    " WHERE license_id = :license_id AND expires_at IS NOT NULL"
+)
 _READ = "SELECT content FROM file_parts WHERE file_id = :file_id AND variant = :variant AND number = :number"
 _EXPIRED = "SELECT id, size FROM files WHERE expires_at < :before ORDER BY expires_at LIMIT 1"
 _DELETE_PARTS = "DELETE FROM file_parts WHERE file_id = :id AND variant = 0 AND number < :end"
@@ -83,14 +90,19 @@ def postgresql_writes(engine: AsyncEngine) -> Writes:
 class Files:
     """Adds, finds, reads and forgets files."""
 
-    def __init__(self, database: Database, write: Writes) -> None:
+    def __init__(self, database: Database, write: Writes, unused_bytes: int = 0) -> None:
+        """Of one license files that no event shows may have `unused_bytes`; 0 is any number."""
         self._engine = database.engine
         self._writes = write
+        self._unused_bytes = unused_bytes
+        self._adding = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def add(self, file: StoredFile, content: AsyncIterator[bytes], thumbnails: Sequence[bytes]) -> None:
-        """Store a file of which the content comes in pieces of PART_BYTES, and its thumbnails."""
-        await self._write(_INSERT_FILE, [asdict(file)])
+        """Store a file of which the content comes in pieces of PART_BYTES, and its thumbnails. Raises LimitReached."""
+        async with self._adding:  # so that no two take the same room; other processes may, for a moment
+            await self._check_room(file)
+            await self._write(_INSERT_FILE, [asdict(file)])
         parts: list[Parameters] = [
             _part(file.id, variant, number, thumbnail[start : start + PART_BYTES])
             for variant, thumbnail in enumerate(thumbnails, start=1)
@@ -137,6 +149,15 @@ class Files:
                 outage.over()
             except Exception as error:  # noqa: BLE001 - whatever it is, there is time
                 outage.noticed(error)
+
+    async def _check_room(self, file: StoredFile) -> None:
+        if not self._unused_bytes:
+            return
+        unused = await self._one(_UNUSED, {"license_id": file.license_id})
+        assert unused is not None
+        if unused["bytes"] + file.size + (unused["files"] + 1) * ROW_BYTES > self._unused_bytes:
+            most = f"{self._unused_bytes / (1 << 20):g}MB"
+            raise LimitReached(f"`file` is too much: files of the license that no event shows have at most {most}")
 
     async def _write(self, statement: str, rows: Sequence[Parameters]) -> None:
         async with self._turns:

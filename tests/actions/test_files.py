@@ -1,6 +1,7 @@
 """Uploading files, sending them, and reading them again."""
 
 import io
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ GONE = "`event.url` names no file that is here: an unused one expires after 24 h
 EXECUTABLE = Refused("validation", "`file` must not be executable")
 TOO_LARGE = Refused("entity_too_large", "Upload limit exceeded (10MB).")
 MEBIBYTE = 1 << 20
+WorldWith = Callable[..., Awaitable[World]]
 
 
 def picture(form: str = "PNG", size: tuple[int, int] = (800, 400), **options: Any) -> bytes:
@@ -108,6 +110,20 @@ async def test_a_file_expires_unless_an_event_has_it(either_world: World) -> Non
     event = {"type": "file", "url": unused}
     assert await alice.refused("send_event", chat_id=chat.id, event=event) == Refused("validation", GONE)
     await sent(alice, chat.id, used)
+
+
+async def test_files_that_no_event_shows_have_so_many_bytes_in_all(world_with: WorldWith) -> None:
+    world = await world_with(limits={"unused_upload_bytes": MEBIBYTE})
+    alice = await world.web("alice")
+    chat = await world.chat(alice)
+    half = await uploaded(alice, "a.txt", bytes(MEBIBYTE // 2))
+    message = "`file` is too much: files of the license that no event shows have at most 1MB"
+    for content in (bytes(MEBIBYTE // 2), bytes(MEBIBYTE + 1)):
+        assert await refused(alice, "b.txt", content) == Refused("limit_reached", message)
+
+    await sent(alice, chat.id, half)
+
+    await uploaded(alice, "b.txt", bytes(MEBIBYTE // 2))
 
 
 async def test_a_file_may_be_in_the_first_events_of_a_chat(either_world: World) -> None:

@@ -25,13 +25,14 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Text, nullable=False),
         sa.Column("expires_at", sa.Text),
     )
-    op.create_index(
-        "ix_files_expires_at",
-        "files",
-        ["expires_at"],
-        sqlite_where=sa.text("expires_at IS NOT NULL"),
-        postgresql_where=sa.text("expires_at IS NOT NULL"),
-    )
+    for name, columns in (("ix_files_expires_at", ["expires_at"]), ("ix_files_unused", ["license_id", "size"])):
+        op.create_index(
+            name,
+            "files",
+            columns,
+            sqlite_where=sa.text("expires_at IS NOT NULL"),
+            postgresql_where=sa.text("expires_at IS NOT NULL"),
+        )
     op.create_table(
         "file_parts",
         sa.Column("file_id", sa.Text, sa.ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
