@@ -6,8 +6,8 @@ no summary, and it can be asked for again. Source: the public reference, "Reques
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,6 +33,8 @@ AT_ONCE = 8
 MAX_UNDERWAY = 1000
 MAX_OF_LICENSE = 100
 """With those that wait for their turn; past either a summary fails at once."""
+MAX_ASKING = 100
+"""For one summary."""
 PATIENCE_S = 300.0
 """For a turn and for the summary."""
 
@@ -46,6 +48,35 @@ class Wanted:
     thread_id: str
     requester_id: str | None = None
     origin: Origin | None = None
+
+
+class _Underway:
+    """A summary that is being made."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.asking: dict[str, Wanted] = {}
+        """By requester, the first first."""
+        self.again: dict[str | None, Wanted] = {}
+        """Those for whom this one comes too early."""
+        self.final = False
+        """Whether it is of a thread that was closed when its events were read."""
+        self.told = False
+        """Whether it is settled who is told of it."""
+        self.join(wanted)
+
+    def join(self, wanted: Wanted) -> bool:
+        """Serve this one too, or have another made for it; False if there are too many."""
+        requester_id = wanted.requester_id
+        if requester_id is None:
+            if wanted is not self.wanted:
+                self.again[None] = wanted
+            return True
+        places = self.again if self.told else self.asking
+        if requester_id not in places and len(places) >= MAX_ASKING:
+            return False
+        places.setdefault(requester_id, wanted)
+        return True
 
 
 class NoSummary(Exception):
@@ -80,35 +111,46 @@ class Summaries:
         self._directories = directories
         self._publish = publish
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._underway: dict[str, asyncio.Task[None]] = {}
+        self._underway: dict[str, _Underway] = {}
         """By thread."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._of_license: Counter[int] = Counter()
         """How many of them there are."""
 
     async def stop(self) -> None:
         """Make no more of them."""
-        for task in self._underway.values():
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._underway.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._scribe.close()
 
     def request(self, wanted: Wanted) -> None:
         """Begin, unless a summary of the thread is underway already; nothing is waited for."""
-        if wanted.thread_id in self._underway:
+        underway = self._underway.get(wanted.thread_id)
+        if underway is not None:
+            if not underway.join(wanted):
+                self._fail(wanted, [wanted], "too many ask for it")
             return
         if len(self._underway) >= MAX_UNDERWAY or self._of_license[wanted.license_id] >= MAX_OF_LICENSE:
-            self._fail(wanted, "too many underway")
+            self._fail(wanted, [wanted], "too many underway")
             return
-        task = asyncio.get_running_loop().create_task(self._make(wanted))
-        self._underway[wanted.thread_id] = task
+        underway = self._underway[wanted.thread_id] = _Underway(wanted)
         self._of_license[wanted.license_id] += 1
-        task.add_done_callback(lambda _: self._made(wanted))
+        task = asyncio.get_running_loop().create_task(self._make(underway))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._made, underway))
 
-    def _made(self, wanted: Wanted) -> None:
-        del self._underway[wanted.thread_id]
-        self._of_license[wanted.license_id] -= 1
-        if not self._of_license[wanted.license_id]:
-            del self._of_license[wanted.license_id]
+    def _made(self, underway: _Underway, task: asyncio.Task[None]) -> None:
+        license_id = underway.wanted.license_id
+        self._tasks.discard(task)
+        del self._underway[underway.wanted.thread_id]
+        self._of_license[license_id] -= 1
+        if not self._of_license[license_id]:
+            del self._of_license[license_id]
+        if not task.cancelled():
+            for wanted in underway.again.values():
+                if wanted.requester_id is not None or not underway.final:
+                    self.request(wanted)
 
     def heard(self, pushes: Sequence[Envelope]) -> None:
         """Begin one for each chat that ends, for licenses that want it (`chats.auto_summary_enabled`)."""
@@ -117,32 +159,40 @@ class Summaries:
                 ended = orjson.loads(push.payload)
                 self.request(Wanted(push.license_id, ended["chat_id"], ended["thread_id"]))
 
-    async def _make(self, wanted: Wanted) -> None:
+    async def _make(self, underway: _Underway) -> None:
+        wanted = underway.wanted
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if wanted.requester_id is None and not await self._of_every_chat(wanted.license_id):
+                if not (underway.asking or await self._of_every_chat(wanted.license_id) or underway.asking):
                     return
                 async with self._turns:
-                    said = await self._said(wanted)
-                    if not said and wanted.requester_id is None:
+                    said = await self._said(underway)
+                    if not said and not underway.asking:
                         return
                     text = await self._scribe.write(said) if said else NOTHING_SAID
-                    await self._keep(wanted, text)
+                    await self._keep(underway, text)
         except (NoSummary, ApiError) as error:
-            self._fail(wanted, str(error))
+            self._fail(wanted, underway.asking.values(), str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is; what it says may be of the conversation
-            self._fail(wanted, type(error).__name__)
+            self._fail(wanted, underway.asking.values(), type(error).__name__)
+        finally:
+            underway.told = True
 
     async def _of_every_chat(self, license_id: int) -> bool:
         properties = (await self._directories.get(license_id)).properties
         return properties.get("chats", {}).get("auto_summary_enabled") is True
 
-    async def _said(self, wanted: Wanted) -> list[Said]:
+    async def _said(self, underway: _Underway) -> list[Said]:
+        wanted = underway.wanted
         chat = await self._queries.chat(wanted.license_id, wanted.chat_id)
         found = await self._queries.thread(wanted.chat_id, wanted.thread_id)
-        return transcript(chat, found.events) if chat is not None and found is not None else []
+        if chat is None or found is None:
+            return []
+        underway.final = not found.thread.active
+        return transcript(chat, found.events)
 
-    async def _keep(self, wanted: Wanted, text: str) -> None:
+    async def _keep(self, underway: _Underway, text: str) -> None:
+        wanted = underway.wanted
         kept: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         needs = Needs((wanted.chat_id,), thread_ids=(wanted.thread_id,))
 
@@ -150,22 +200,19 @@ class Summaries:
             if not kept.done():
                 kept.set_result(outcome)
 
-        keep = partial(_keep, wanted, text)
+        keep = partial(_keep, underway, text)
         self._writer.submit(Command(wanted.license_id, needs, keep, done, origin=wanted.origin))
         outcome = await kept
         if isinstance(outcome, ApiError):
             raise outcome
 
-    def _fail(self, wanted: Wanted, reason: str) -> None:
-        log.warning("summary_failed", license_id=wanted.license_id, thread_id=wanted.thread_id, reason=reason)
-        if wanted.requester_id is not None:
-            error: IncomingError = {
-                "action": "set_thread_summary",
-                "chat_id": wanted.chat_id,
-                "thread_id": wanted.thread_id,
-            }
-            audience = Audience(agents=(wanted.requester_id,))
-            self._publish([Envelope.ephemeral(wanted.license_id, "incoming_error", error, audience, wanted.origin)])
+    def _fail(self, of: Wanted, asking: Iterable[Wanted], reason: str) -> None:
+        log.warning("summary_failed", license_id=of.license_id, thread_id=of.thread_id, reason=reason)
+        error: IncomingError = {"action": "set_thread_summary", "chat_id": of.chat_id, "thread_id": of.thread_id}
+        for wanted in asking:
+            if wanted.requester_id is not None:
+                audience = Audience(agents=(wanted.requester_id,))
+                self._publish([Envelope.ephemeral(of.license_id, "incoming_error", error, audience, wanted.origin)])
 
 
 def is_final(thread: Thread) -> bool:
@@ -173,28 +220,35 @@ def is_final(thread: Thread) -> bool:
     return not thread.active and thread.summary is not None and thread.summary["final"]
 
 
-def _keep(wanted: Wanted, text: str, work: Work) -> None:
+def _keep(underway: _Underway, text: str, work: Work) -> None:
+    wanted = underway.wanted
     chat = work.chat(wanted.chat_id)
     thread = work.thread(chat, wanted.thread_id)
-    if is_final(thread):  # another process was quicker
+    underway.told = True
+    asking = tuple(underway.asking)
+    if thread.summary is not None and is_final(thread):  # another process was quicker
+        if asking:
+            work.push("thread_summary_set", _told(chat, thread, thread.summary), Audience(agents=asking))
         return
-    at = work.now()
-    chat.set_thread_summary(thread, {"status": "ok", "text": text, "updated_at": at, "final": not thread.active})
-    push: ThreadSummarySet = {
+    summary = {"status": "ok", "text": text, "updated_at": work.now(), "final": underway.final}
+    chat.set_thread_summary(thread, summary)
+    work.push("thread_summary_set", _told(chat, thread, summary), _audience(chat, thread, asking))
+    if thread.active and asking:
+        work.post(chat, summary_event(work.now(), text, asking[0]))
+
+
+def _told(chat: Chat, thread: Thread, summary: Mapping[str, Any]) -> ThreadSummarySet:
+    return {
         "chat_id": chat.id,
         "thread_id": thread.id,
-        "summary": {"status": "ok", "text": text, "updated_at": at},
+        "summary": {"status": "ok", "text": summary["text"], "updated_at": summary["updated_at"]},
     }
-    work.push("thread_summary_set", push, _audience(chat, thread, wanted.requester_id))
-    if thread.active and wanted.requester_id is not None:
-        work.post(chat, summary_event(work.now(), text, wanted.requester_id))
 
 
-def _audience(chat: Chat, thread: Thread, requester_id: str | None) -> Audience:
-    """Agents with access to the thread: of a closed one there are no members to tell.
+def _audience(chat: Chat, thread: Thread, asking: Iterable[str]) -> Audience:
+    """Agents with access to the thread, and who asked: of a closed one there are no members to tell.
 
     Who follows the chat need not have access to a thread before the last.
     """
-    audience = chat.audience("agents") if thread is chat.thread else Audience(agents=tuple(chat.present_ids("agent")))
-    requester = () if requester_id is None or requester_id in audience.agents else (requester_id,)
-    return replace(audience, agents=(*audience.agents, *requester), groups=tuple(thread.group_ids))
+    hearing = chat.audience("agents").agents if thread is chat.thread else chat.present_ids("agent")
+    return Audience(agents=tuple(dict.fromkeys((*hearing, *asking))), groups=tuple(thread.group_ids))

@@ -160,6 +160,55 @@ async def test_one_license_leaves_place_for_others(
     assert (await alice.next_push("thread_summary_set"))["thread_id"] == other.thread_id
 
 
+async def test_a_summary_that_lacks_the_end_of_its_thread_is_not_the_last(world_with: StartWorld, model: Model) -> None:
+    world = await world_with(summary=settings(model))
+    await world.change_license(properties={"chats": {"auto_summary_enabled": True}})
+    alice, place = await in_a_chat(world, "hello")
+    model.answering.clear()
+    await alice.call("request_thread_summary", **place)
+    await until(lambda: len(model.asked) == 1)
+    await alice.call("send_event", chat_id=place["chat_id"], event={"type": "message", "text": "goodbye"})
+    await alice.call("deactivate_chat", id=place["chat_id"])
+    await alice.forget()
+
+    model.answering.set()
+
+    for _ in range(2):
+        await alice.next_push("thread_summary_set")
+    [_, question] = model.asked
+    assert question["messages"][1]["content"] == "Agent: hello\nAgent: goodbye"
+    refusal = await alice.refused("request_thread_summary", **place)
+    assert refusal.message == "`thread_id` is of a closed thread that has its summary"
+    await alice.hears_nothing_more()
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_all_who_ask_hear_of_it(world_with: StartWorld, model: Model, status: int) -> None:
+    world = await world_with(summary=settings(model))
+    alice, place = await in_a_chat(world, "hello")
+    olivia = await world.agent("olivia")  # neither of the chat nor of its group
+    model.status = status
+    model.answering.clear()
+    await alice.call("request_thread_summary", **place)
+    await until(lambda: len(model.asked) == 1)
+    await olivia.call("request_thread_summary", **place)
+    await olivia.call("request_thread_summary", **place)
+
+    model.answering.set()
+
+    push = "thread_summary_set" if status == 200 else "incoming_error"
+    for client in (alice, olivia):
+        assert (await client.next_push(push))["thread_id"] == place["thread_id"]
+    await olivia.hears_nothing_more()
+    assert len(model.asked) == 1
+
+
+async def until(it_is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not it_is_so():
+            await asyncio.sleep(0.01)
+
+
 async def test_a_server_that_stops_does_not_wait_for_it(world_with: StartWorld, model: Model) -> None:
     world = await world_with(summary=settings(model, timeout_s=60))
     alice, place = await in_a_chat(world, "hello")
