@@ -126,6 +126,8 @@ class Chat:
     """Whether access or threads changed since it was loaded, not events only."""
     due_changed: bool = False
     """Whether `due_at` changed since it was loaded."""
+    properties_changed: bool = False
+    """Whether its own properties changed since it was loaded."""
     changed_users: dict[str, None] = field(default_factory=dict)
     """Ids of those who came, left, followed or unfollowed since it was loaded."""
     _audiences: dict[Visibility, Audience] = field(default_factory=dict)
@@ -184,6 +186,7 @@ class Chat:
         self.revision = 0
         self.shape_changed = False
         self.due_changed = False
+        self.properties_changed = False
         self.changed_threads.clear()
         self.changed_users.clear()
 
@@ -498,7 +501,8 @@ class Chat:
     def set_properties(self, properties: Properties) -> None:
         """Have these properties and no others."""
         self.properties = properties
-        self._changed(shape=True)  # its thread can be found by them
+        self.properties_changed = True
+        self._changed(shape=True)  # its threads can be found by them
 
     def set_thread_properties(self, thread: Thread, properties: Properties) -> None:
         """Let a thread of the chat, the last or an earlier one, have these properties and no others."""

@@ -110,6 +110,12 @@ _UPSERT_THREADS = """
     ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,
         chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END
 """
+_EARLIER_THREADS_DUE = """
+    INSERT INTO archive_due (license_id, thread_id)
+    SELECT threads.license_id, threads.id
+    FROM threads JOIN unnest($1::text[], $2::text[]) AS r(chat_id, last_thread_id) USING (chat_id)
+    WHERE threads.id <> r.last_thread_id ORDER BY threads.created_at
+"""
 _UPDATE_EVENTS = """
     UPDATE events SET body = r.body::jsonb
     FROM unnest($1::text[], $2::int[], $3::text[]) AS r(thread_id, number, body)
@@ -331,6 +337,7 @@ class PostgresqlStore:
         shaped = rows.shaped(changes)
         if shaped:
             shaped_ids = [chat.id for chat in shaped]
+            await self._insert(_EARLIER_THREADS_DUE, rows.of_new_properties(changes))
             await self._insert(_UPSERT_THREADS, rows.of_threads(shaped))
             await self._db.execute("DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])", shaped_ids)
             await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))

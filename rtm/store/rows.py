@@ -94,6 +94,11 @@ def of_archive_due(chats: Iterable[Chat]) -> list[Row]:
     return [(chat.license_id, thread.id) for chat in chats for thread in _changed_threads(chat)]
 
 
+def of_new_properties(changes: Changes) -> list[Row]:
+    """Chat and last thread, of chats whose properties changed: their earlier threads are found by them, too."""
+    return [(chat.id, chat.thread.id) for chat in changes.changed_chats if chat.properties_changed and chat.thread]
+
+
 def _changed_threads(chat: Chat) -> Iterator[Thread]:
     yield from chat.changed_threads.values()
     if chat.thread is not None:

@@ -53,6 +53,10 @@ _MESSAGES = {
 """What clients are told, by SQLite's primary error code."""
 
 _CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)"
+_EARLIER_THREADS_DUE = """
+    INSERT INTO archive_due (license_id, thread_id)
+    SELECT license_id, id FROM threads WHERE chat_id = ? AND id <> ? ORDER BY created_at
+"""
 _OPEN_CHATS = f"""
     SELECT chats.id FROM chat_users JOIN chats ON chats.id = chat_users.chat_id
     WHERE chat_users.license_id = ? AND user_id = ? AND present AND active LIMIT {MAX_OPEN_CHATS}
@@ -302,6 +306,7 @@ def _statements(changes: Changes) -> list[Statement]:
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,"
             " chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END",
         ),
+        *((_EARLIER_THREADS_DUE, row) for row in rows.of_new_properties(changes)),
         *_insert("archive_due (license_id, thread_id)", rows.of_archive_due(shaped)),
         *_delete_groups([chat.id for chat in shaped]),
         *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),

@@ -292,6 +292,11 @@ async def test_threads_are_found_as_they_are_now(either_world: World) -> None:
     assert await found(alice, query="again") == [resumed["thread_id"]]
     assert await found(alice, chat_ids=[chat.id], query="first") == [chat.thread_id]
     assert await found(alice, customer_id=world.id("ada")) == [chat.thread_id, resumed["thread_id"]]
+    await alice.call("update_chat_properties", id=chat.id, properties={"rating": {"score": 0}})
+    with_score = {"rating": {"score": {"values": [0]}}}
+    assert await found(alice, properties=with_score) == [chat.thread_id, resumed["thread_id"]]
+    await alice.call("delete_chat_properties", id=chat.id, properties={"rating": ["score"]})
+    assert await found(alice, properties=with_score) == []
 
 
 @pytest.mark.parametrize(
