@@ -7,8 +7,9 @@ second; what two of them find at once is done once, by whoever is first in the l
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import structlog
@@ -34,6 +35,8 @@ SWEEP_INTERVAL_S = 30.0
 TIMEOUT_S = 60.0
 MAX_CHATS = 500
 """Looked at in one go; the others a moment later."""
+CHATS_AT_ONCE = 50
+"""Of a license: what others ask for comes in between."""
 MAX_AGENTS = 1000
 """In one query."""
 LICENSES_AT_ONCE = 8
@@ -67,6 +70,8 @@ class Timers:
         """Agents who have just left, by license, and why."""
         self._restricted: dict[int, set[str]] = {}
         """Agents who may see fewer chats than before, by license."""
+        self._followed: dict[int, dict[str, None]] = {}
+        """What they follow, or did, and is still to be looked at, by license."""
         self._suspected: set[int] = set()
         """Licenses of which agents may be gone."""
         self._woken = asyncio.Event()
@@ -105,19 +110,52 @@ class Timers:
         await _again_and_again(self.sweep, SWEEP_INTERVAL_S, asyncio.Event(), "sweep_failing")
 
     async def look(self) -> None:
-        """Note who has just left, and do what is due. Raises what drivers raise, and ApiError."""
-        gone, self._gone = self._gone, {}
-        await _for_licenses(gone, lambda license_id, left: self._miss(license_id, left, left))
-        await _for_licenses({license_id: set(these) for license_id, these in self._restricted.items()}, self._restrict)
-        if self._suspected:
-            suspected, self._suspected = self._suspected, set()
+        """Note who has just left, and do what is due; what fails keeps nothing else from being tried.
+
+        Raises what drivers raise, and ApiError.
+        """
+        failed: list[Exception] = []
+        for part in (self._miss_gone, self._miss_suspected, self._do_due, self._restrict_all):
+            try:
+                await part()
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    async def _miss_gone(self) -> None:
+        async def miss(license_id: int, _: object) -> None:
+            left = self._gone.pop(license_id, {})
+            try:
+                await self._miss(license_id, left, left)
+            except BaseException:
+                self._gone[license_id] = left | self._gone.get(license_id, {})
+                raise
+
+        await self._for_licenses(dict(self._gone), miss)
+
+    async def _miss_suspected(self) -> None:
+        if not self._suspected:
+            return
+        suspected, self._suspected = self._suspected, set()
+        try:
             await self._miss_offline(suspected)
+        except BaseException:
+            self._suspected |= suspected
+            raise
+
+    async def _do_due(self) -> None:
         found = await self._queries.due_chats(from_microseconds(time.time_ns() // 1000), MAX_CHATS)
         by_license: dict[int, list[DueChat]] = {}
         for chat in found:
             by_license.setdefault(chat.license_id, []).append(chat)
-        await _for_licenses(by_license, self._look_at)
+        await self._for_licenses(by_license, self._look_at)
         if len(found) == MAX_CHATS:
+            self._woken.set()
+
+    async def _restrict_all(self) -> None:
+        await self._for_licenses(dict.fromkeys([*self._restricted, *self._followed]), self._restrict)
+        if self._followed:
             self._woken.set()
 
     async def sweep(self) -> None:
@@ -129,7 +167,7 @@ class Timers:
     async def _miss_offline(self, license_ids: Collection[int] | None) -> None:
         """Miss those who have chats and are offline, of these licenses or of all."""
         busy = await self._queries.busy_agents(license_ids)
-        await _for_licenses(busy, lambda license_id, agent_ids: self._miss(license_id, agent_ids, {}))
+        await self._for_licenses(busy, lambda license_id, agent_ids: self._miss(license_id, agent_ids, {}))
 
     async def _look_at(self, license_id: int, due: list[DueChat]) -> None:
         directory = await self._directories.get(license_id)
@@ -163,20 +201,32 @@ class Timers:
                 miss = partial(attendance.miss, directory, statuses, left, self._grace_s)
                 await self._for_each(license_id, chat_ids, miss)
 
-    async def _restrict(self, license_id: int, agent_ids: set[str]) -> None:
-        """End what the agents follow and may not see any more."""
-        directory = await self._directories.get(license_id)
+    async def _restrict(self, license_id: int, _: object) -> None:
+        """End some of what agents follow and may not see any more."""
+        agent_ids = self._restricted.pop(license_id, set())
+        try:
+            directory = await self._directories.get(license_id)
+            chat_ids = await self._queries.chats_followed_by(license_id, agent_ids) if agent_ids else []
+        except BaseException:
+            self._restricted.setdefault(license_id, set()).update(agent_ids)
+            raise
+        followed = self._followed.setdefault(license_id, {})
+        followed.update(dict.fromkeys(chat_ids))
 
         def unfollow(chat_id: str, work: Work) -> bool:
             followers.unfollow_strangers(directory, work, work.chat(chat_id))
             return False
 
-        await self._for_each(license_id, await self._queries.chats_followed_by(license_id, agent_ids), unfollow)
-        self._restricted[license_id] -= agent_ids  # only now: it is not to be forgotten for a database that is away
-        if not self._restricted[license_id]:
-            del self._restricted[license_id]
+        some = list(islice(followed, MAX_CHATS))
+        for start in range(0, len(some), CHATS_AT_ONCE):
+            part = some[start : start + CHATS_AT_ONCE]
+            await self._for_each(license_id, part, unfollow)
+            for chat_id in part:  # only now: they are not to be forgotten for a database that is away
+                del followed[chat_id]
+        if not followed:
+            self._followed.pop(license_id, None)
 
-    async def _for_each(self, license_id: int, chat_ids: Collection[str], do: Callable[[str, Work], bool]) -> list[str]:
+    async def _for_each(self, license_id: int, chat_ids: Sequence[str], do: Callable[[str, Work], bool]) -> list[str]:
         """Run a command for each of the chats that there are; ids of those for which it gives True. Raises ApiError."""
 
         async def perform(chat_id: str) -> bool:
@@ -185,8 +235,26 @@ class Timers:
             except NotFound:
                 return False
 
-        more = await _all(perform(chat_id) for chat_id in chat_ids)
+        more: list[bool] = []
+        for start in range(0, len(chat_ids), CHATS_AT_ONCE):
+            more += await _all(perform(chat_id) for chat_id in chat_ids[start : start + CHATS_AT_ONCE])
         return [chat_id for chat_id, is_left in zip(chat_ids, more, strict=True) if is_left]
+
+    async def _for_licenses(
+        self, found: Mapping[int, _T], work: Callable[[int, _T], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Work for each license with what was found of it, for some at once. Raises what fails first."""
+        slots = asyncio.Semaphore(LICENSES_AT_ONCE)
+
+        async def of_license(license_id: int, of_it: _T) -> None:
+            async with slots:
+                try:
+                    await work(license_id, of_it)
+                except LicenseNotFound:
+                    for known in (self._gone, self._restricted, self._followed):
+                        known.pop(license_id, None)
+
+        await _all(of_license(*each) for each in found.items())
 
 
 async def _again_and_again(
@@ -207,18 +275,6 @@ async def _again_and_again(
             async with asyncio.timeout(interval_s):
                 await woken.wait()
                 await asyncio.sleep(GATHERING_S)
-
-
-async def _for_licenses(found: Mapping[int, _T], work: Callable[[int, _T], Coroutine[Any, Any, None]]) -> None:
-    """Work for each license with what was found of it, for some at once. Raises what fails first."""
-    slots = asyncio.Semaphore(LICENSES_AT_ONCE)
-
-    async def of_license(license_id: int, of_it: _T) -> None:
-        async with slots:
-            with contextlib.suppress(LicenseNotFound):
-                await work(license_id, of_it)
-
-    await _all(of_license(*each) for each in found.items())
 
 
 async def _all(parts: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -280,9 +280,15 @@ class Queries:
             return list(await connection.scalars(statement))
 
     async def chats_followed_by(self, license_id: int, agent_ids: Collection[str]) -> list[str]:
-        """Ids of the chats that one of these agents follows."""
+        """Ids of the chats that one of these agents follows, of the open ones first."""
         theirs = chat_users.c.license_id == license_id, chat_users.c.user_id.in_(list(agent_ids))
-        statement = select(chat_users.c.chat_id).where(*theirs, chat_users.c.follows).distinct()
+        statement = (
+            select(chat_users.c.chat_id, chats.c.active)
+            .join(chats, chats.c.id == chat_users.c.chat_id)
+            .where(*theirs, chat_users.c.follows)
+            .distinct()
+            .order_by(chats.c.active.desc())
+        )
         async with self._engine.connect() as connection:
             return list(await connection.scalars(statement))
 
