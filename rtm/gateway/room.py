@@ -249,7 +249,7 @@ class Room:
             self._by_group.setdefault(group_id, {})[session] = None
         self.sessions[session] = group_ids
         if session in self.trackers and LEVEL in self.trackers[session]:
-            self.trackers[session][LEVEL].group_ids = group_ids
+            self.trackers[session][LEVEL].regroup(group_ids)
 
     def _recipients_of(self, envelope: Envelope) -> Recipients:
         """Who is to be told, by interest; remembered while nobody comes or goes: a chat's audience seldom changes."""

@@ -17,7 +17,19 @@ MAX_CUSTOMERS = 500
 class View:
     """Customers who chat in some groups, or in any group if `group_ids` is None; at most `limit` of them."""
 
-    __slots__ = ("_chats", "_closed", "_customers", "group_ids", "limit", "told", "total")
+    __slots__ = (
+        "_came",
+        "_chats",
+        "_closed",
+        "_customers",
+        "_doubted",
+        "_doubts",
+        "_stale",
+        "group_ids",
+        "limit",
+        "told",
+        "total",
+    )
 
     def __init__(self, group_ids: Collection[int] | None, limit: int) -> None:
         self.group_ids = group_ids
@@ -32,6 +44,12 @@ class View:
         """Who is in each of those."""
         self._closed: set[str] | None = None
         """Chats that are closed while it is being read."""
+        self._came: set[str] = set()
+        """Chats that are heard of while it is being read."""
+        self._stale = False
+        """Whether somebody may be in its groups who is not in it."""
+        self._doubts = self._doubted = False
+        """Whether somebody may be in it who is not in its groups; whether so, as it is being read."""
 
     def __contains__(self, customer_id: str) -> bool:
         return customer_id in self._chats
@@ -41,22 +59,48 @@ class View:
 
     @property
     def misses(self) -> bool:
-        """Whether there are more than it may have."""
-        return self.total > len(self._chats)
+        """Whether there are more than it may have, or others than it has."""
+        return self._stale or self.total > len(self._chats)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is being read."""
+        return self._closed is not None
 
     def expect(self) -> None:
         """What it has is being read: what is told meanwhile is newer."""
-        self._closed = set()
+        self._closed, self._came = set(), set()
+        self._stale, self._doubted, self._doubts = False, self._doubts, False
+
+    def give_up(self) -> None:
+        """It could not be read."""
+        self._closed, self._came = None, set()
+        self._stale, self._doubts = True, self._doubts or self._doubted
+
+    def regroup(self, group_ids: Collection[int]) -> None:
+        """It is of other groups from now on; whom it has and should not is gone when it is read."""
+        self.group_ids = group_ids
+        self._stale = self._doubts = True
 
     def fill(self, open_chats: Iterable[tuple[str, str]], total: int) -> list[str]:
         """These were there when it was read, by (customer_id, chat_id); the customers who are new and have a place."""
         closed, self._closed = self._closed or (), None
+        came, self._came = self._came, set()
+        if self._doubted:
+            open_chats = list(open_chats)
+            for chat_id in self._customers.keys() - came - {chat_id for _, chat_id in open_chats}:
+                self.closed(chat_id)
         new: dict[str, None] = {}
+        left, there = set(), set(self._chats)
         for customer_id, chat_id in open_chats:
+            if chat_id in closed:
+                left.add(customer_id)
+                continue
+            there.add(customer_id)
             is_new = customer_id not in self._chats
-            if chat_id not in closed and self._add(customer_id, chat_id) and is_new:
+            if self._add(customer_id, chat_id) and is_new:
                 new[customer_id] = None
-        self.total = total
+        self.total = max(total - len(left - there), len(self._chats))
         return list(new)
 
     def came(self, customer_id: str, chat_id: str, group_ids: Iterable[int]) -> bool:
@@ -64,8 +108,14 @@ class View:
         if self.group_ids is not None and not any(each in self.group_ids for each in group_ids):
             return False
         is_new = customer_id not in self._chats
+        missed = self.total > len(self._chats)
         has_place = self._add(customer_id, chat_id)
-        self.total = max(self.total, len(self._chats) + (not has_place))
+        if self.is_read:
+            self._came.add(chat_id)
+        if missed:
+            self.total += is_new  # who was missed and is counted twice now is counted anew soon
+        else:
+            self.total = len(self._chats) + (not has_place)
         return is_new and has_place
 
     def closed(self, chat_id: str) -> str | None:
@@ -85,7 +135,13 @@ class View:
 
     def moved(self, chat_id: str, group_ids: Iterable[int]) -> str | None:
         """The chat is in these groups now; the customer who is therefore out of sight."""
-        if self.group_ids is None or any(each in self.group_ids for each in group_ids):
+        if self.group_ids is None:
+            return None
+        if any(each in self.group_ids for each in group_ids):
+            if chat_id not in self._customers:
+                self._stale = True
+            elif self.is_read:
+                self._came.add(chat_id)
             return None
         return self.closed(chat_id)
 

@@ -8,6 +8,7 @@ import pytest
 from rtm.gateway import tracking
 from rtm.model.tracking import MAX_SUBSCRIPTIONS
 from rtm.settings import Settings
+from rtm.store.customers import CustomerQueries, Here
 from tests.actions.shapes import TIME, ada, older_ada
 from tests.actions.test_contract import contract, differences
 from tests.world import SALES, SUPPORT, Client, Refused, Server, World, visiting
@@ -273,6 +274,57 @@ async def test_past_the_limit_there_are_totals(world_of_recounts: World) -> None
     assert await carol.next_push("subscribed_customers_totals_updated") == {id_: 1}
     await start(olivia, world.id("grace"))
     assert await carol.next_push("subscribed_customers_totals_updated") == {id_: 2}
+
+
+async def test_who_is_transferred_from_everybodys_group_comes_too(world_of_recounts: World) -> None:
+    world = world_of_recounts
+    alice, carol = await world.agent("alice"), await listener(world, "carol")
+    await carol.call("subscribe_customers", group_ids=[SUPPORT])
+    chat_id = await start(alice, world.id("ada"), group=0)
+    await carol.hears_nothing_more()
+
+    await alice.call(
+        "transfer_chat", id=chat_id, target={"type": "group", "ids": [SUPPORT]}, ignore_agents_availability=True
+    )
+
+    assert await carol.next_push("incoming_customer") == shown_ada(world)
+    await carol.hears_nothing_more()
+
+
+async def test_an_agent_of_other_groups_tracks_their_customers(world_of_recounts: World) -> None:
+    world = world_of_recounts
+    olivia, bob = await world.agent("olivia"), await listener(world, "bob", "chatting")
+    await start(olivia, world.id("ada"))
+    assert (await bob.next_push("incoming_customer"))["id"] == world.id("ada")
+    await start(olivia, world.id("grace"), group=SUPPORT)
+
+    await world.set_groups("bob", SUPPORT)
+
+    assert (await bob.next_push("incoming_customer"))["id"] == world.id("grace")
+    web = await world.web("olivia")
+    await web.call("update_customer", id=world.id("ada"), name="Ada L")
+    await web.call("update_customer", id=world.id("grace"), name="Grace H")
+    assert (await bob.next_push("customer_updated"))["name"] == "Grace H"
+
+
+async def test_who_leaves_while_the_customers_are_read_is_not_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, carol = await world.agent("alice"), await listener(world, "carol")
+    chat_id = await start(alice, world.id("ada"))
+    here = CustomerQueries.here
+
+    async def late(*args: Any) -> Here:
+        found = await here(*args)
+        await alice.call("deactivate_chat", id=chat_id)
+        await alice.next_push("incoming_chat")
+        await alice.next_push("incoming_event")
+        await alice.next_push("chat_deactivated")  # by which it has been delivered
+        return found
+
+    monkeypatch.setattr(CustomerQueries, "here", late)
+    assert (await carol.call("subscribe_customers"))["customers"] == []
+    await carol.hears_nothing_more()
 
 
 async def test_a_connection_has_some_subscriptions(world: World) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from rtm.protocol.identifiers import event_number
 from rtm.settings import Settings
 from rtm.store import indexer
 from tests.world import Server, World, visiting
@@ -65,3 +66,38 @@ async def test_a_thread_of_more_events_than_a_step_takes(either_world: World, mo
     assert await found(alice, query="word0 word99 said") == 1
     await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "and more"})
     assert await found(alice, query="more word50 said") == 1
+
+
+async def test_open_threads_are_indexed_while_others_are_due(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await either_world.agent("alice")
+    chat = await either_world.chat(alice, texts=["before"])
+    await nothing_is_due(either_world)
+
+    async def is_due(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(indexer.Indexer, "_is_due", is_due)
+    await asyncio.sleep(indexer.INTERVAL_S)  # it is at it
+    event = (await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "meanwhile"}))[
+        "event_id"
+    ]
+    wanted = text("SELECT events_count FROM archive WHERE thread_id = :id")
+    async with asyncio.timeout(20):
+        indexed = 0
+        while indexed != event_number(chat.thread_id, event):
+            await asyncio.sleep(0.05)
+            async with either_world.server.database.engine.connect() as connection:
+                indexed = (await connection.execute(wanted, {"id": chat.thread_id})).scalar_one()
+
+
+async def test_the_newest_are_those_of_the_last_words(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = await world.agent("alice")
+    first, second = [await world.chat(alice, texts=["before"]) for _ in range(2)]
+    await nothing_is_due(world)
+    monkeypatch.setattr(indexer, "THREADS_IN_STEP", 1)
+    monkeypatch.setattr(indexer, "CATCH_UP_THREADS", 1)
+    for chat, said in ((first, "one"), (second, "two"), (first, "three")):
+        await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": said})
+    assert await found(alice, query="three") == 1

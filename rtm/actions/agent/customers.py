@@ -158,7 +158,7 @@ async def subscribe_customers(context: Context, payload: SubscribeCustomers) -> 
         view.told = view.total
         totals = {subscription_id: view.total}
         context.after_reply.append(lambda: session.tell("subscribed_customers_totals_updated", totals))
-    customers = [structures.customer(customer) for customer in here.customers.values()]
+    customers = [structures.customer(customer) for customer in here.customers.values() if customer.id in view]
     return {"subscription_id": subscription_id, "customers": customers}
 
 

@@ -84,7 +84,7 @@ async def _customers(context: Context, snapshot: Snapshot) -> Iterable[Customer]
     session.track(LEVEL, view)
     here = await context.services.customers.here(context.identity.license_id, context.group_ids, MAX_CUSTOMERS)
     view.fill(here.open_chats, here.total)
-    return here.customers.values()
+    return [customer for customer in here.customers.values() if customer.id in view]
 
 
 async def _authenticate(context: Context, token: str) -> Identity:
