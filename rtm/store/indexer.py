@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, takewhile
 from time import monotonic
 from typing import Any
 
@@ -35,6 +35,8 @@ from rtm.store.tables import archive, archive_due, chats, customers, events, thr
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
+QUIET_S = 1.0
+"""An open thread is indexed once nothing has been said in it for so long."""
 PAUSE_S = 0.01
 """Between two steps, for those who write."""
 CATCH_UP_S = 0.25
@@ -96,9 +98,11 @@ class Indexer:
     def __init__(self, database: Database, store: object) -> None:
         self._engine = database.engine
         self._sqlite = store if isinstance(store, SqliteStore) else None
-        self._said: dict[int, dict[str, int]] = {}
-        """By license, the threads that got events here since they were indexed, and in which round the last one."""
-        self._round = 0
+        self._said: dict[int, dict[str, float]] = {}
+        """By license, the threads that got events here since they were indexed, and when the last one: in that order.
+
+        What is left of one that has more events than a step takes is behind the others, and as old as can be.
+        """
         self._one_at_a_time = asyncio.Lock()
         self._outage = Outage(log, "archive_not_indexed")
 
@@ -107,8 +111,10 @@ class Indexer:
         of_license = self._said.get(license_id)
         if of_license is None:
             of_license = self._said[license_id] = {}
+        now = monotonic()
         for event in added:
-            of_license[event.thread_id] = self._round
+            of_license.pop(event.thread_id, None)
+            of_license[event.thread_id] = now
 
     async def catch_up(self, license_id: int) -> None:
         """Index what has changed of the license's threads, within limits; whatever fails is made up for later."""
@@ -138,22 +144,22 @@ class Indexer:
             except Exception as error:  # noqa: BLE001 - whatever it is, there is time
                 self._outage.noticed(error)
             await asyncio.sleep(INTERVAL_S)
-            self._round += 1
 
     async def _index_all(self) -> None:
-        """All that is due, and the open threads in which nothing was said in the last round."""
-        quiet = [
+        """All that is due, and with each step of it open threads that are quiet."""
+        while (quiet := self._quiet()) or await self._is_due(true()):
+            await self._step(quiet, true())
+            await asyncio.sleep(PAUSE_S)
+
+    def _quiet(self) -> list[tuple[int, str]]:
+        """Some of the threads in which nothing has been said for a while, by license and id."""
+        before = monotonic() - QUIET_S
+        quiet = (
             (license_id, thread_id)
             for license_id, of_license in self._said.items()
-            for thread_id, said in of_license.items()
-            if said < self._round - 1
-        ]
-        for start in range(0, len(quiet), THREADS_IN_STEP):
-            await self._step(quiet[start : start + THREADS_IN_STEP], true())
-            await asyncio.sleep(PAUSE_S)
-        while await self._is_due(true()):
-            await self._step([], true())
-            await asyncio.sleep(PAUSE_S)
+            for thread_id, _ in takewhile(lambda item: item[1] < before, of_license.items())
+        )
+        return list(islice(quiet, THREADS_IN_STEP))
 
     async def _is_due(self, which: ColumnElement[bool]) -> bool:
         async with self._engine.connect() as connection:
@@ -162,26 +168,31 @@ class Indexer:
     async def _step(self, said: Sequence[tuple[int, str]], due: ColumnElement[bool]) -> None:
         """Index these threads, and the newest of those that are due."""
         async with self._one_at_a_time:
+            began = monotonic()
             for license_id, thread_id in said:
                 self._said[license_id].pop(thread_id, None)
             left = said
             try:
-                complete = await self._index([thread_id for _, thread_id in said], due)
-                left = [each for each in said if each[1] not in complete]
+                complete = await self._index(said, due)
+                left = [each for each in said if each not in complete]
+                for license_id, thread_id in complete:
+                    of_license = self._said.get(license_id, {})
+                    if of_license.get(thread_id, began) < began:  # what was said since may not have been read
+                        del of_license[thread_id]
             finally:
                 for license_id, thread_id in left:
-                    self._said[license_id].setdefault(thread_id, 0)
+                    self._said[license_id].setdefault(thread_id, 0.0)
 
-    async def _index(self, thread_ids: Sequence[str], due: ColumnElement[bool]) -> set[str]:
-        """Index these threads and some that are due; those that are complete now."""
+    async def _index(self, said: Sequence[tuple[int, str]], due: ColumnElement[bool]) -> set[tuple[int, str]]:
+        """Index these threads and some that are due; those that are complete now, by license and id."""
         if self._sqlite is not None:
             async with self._engine.connect() as connection:
-                statements, complete = await self._changes(connection, thread_ids, due)
+                statements, complete = await self._changes(connection, said, due)
             await self._write(statements)
             return complete
         async with self._engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            statements, complete = await self._changes(connection, thread_ids, due)
+            statements, complete = await self._changes(connection, said, due)
             await _write_to_postgresql(connection, statements)
             return complete
 
@@ -197,17 +208,17 @@ class Indexer:
             await _write_to_postgresql(connection, statements)
 
     async def _changes(
-        self, connection: AsyncConnection, thread_ids: Sequence[str], due: ColumnElement[bool]
-    ) -> tuple[list[Statement], set[str]]:
-        """What is to be written, and the ids of the threads of which that is all."""
+        self, connection: AsyncConnection, said: Sequence[tuple[int, str]], due: ColumnElement[bool]
+    ) -> tuple[list[Statement], set[tuple[int, str]]]:
+        """What is to be written, and the threads of which that is all, by license and id."""
         newest = select(archive_due).where(due).order_by(archive_due.c.id.desc()).limit(THREADS_IN_STEP)
         rows = (await connection.execute(newest)).all()
-        wanted = list(dict.fromkeys([*thread_ids, *(row.thread_id for row in rows)]))
-        sources, incomplete = await self._read(connection, wanted)
+        wanted = list(dict.fromkeys([*said, *((row.license_id, row.thread_id) for row in rows)]))
+        sources, incomplete = await self._read(connection, [thread_id for _, thread_id in wanted])
         # In a thread: the words of long texts take some milliseconds.
         statements = await asyncio.to_thread(_statements, sources)
         statements.append((_DONE, [{"id": row.id} for row in rows if row.thread_id not in incomplete]))
-        return [each for each in statements if each[1]], {*thread_ids} - incomplete
+        return [each for each in statements if each[1]], {each for each in wanted if each[1] not in incomplete}
 
     async def _read(self, connection: AsyncConnection, thread_ids: Sequence[str]) -> tuple[list[Source], set[str]]:
         """What the threads' rows are made of, and the ids of those of which that is not all."""
