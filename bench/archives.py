@@ -17,7 +17,7 @@ import orjson
 
 from bench import databases
 from bench.agents import encode_request, logged_in
-from bench.clients import Client, LoadError, text_frame
+from bench.clients import Client, LoadError, ping, text_frame
 from bench.history import BEGAN_US, YEAR_US, History, write
 from bench.report import Report, histogram_us, number, progress
 from bench.server import rtm_processes
@@ -152,6 +152,7 @@ def run(settings: Settings) -> Report:
             with _server(database, settings.threads, tick) as (history, clients):
                 for case in CASES:
                     tick(f"{database}: {case.name}")
+                    ping(list(clients.values()))  # one of them waits for its turn
                     results.append(_measure(case, database, history, clients[case.limited], settings.requests))
         stack.close()
     return _report(settings, results)
