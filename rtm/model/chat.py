@@ -122,6 +122,8 @@ class Chat:
     """How often it has changed since it was loaded."""
     changed_threads: dict[str, Thread] = field(default_factory=dict)
     """Earlier threads that changed since it was loaded, by id."""
+    found_anew: set[str] = field(default_factory=set)
+    """Ids of the threads whose earlier events the list of archives must look at again."""
     shape_changed: bool = False
     """Whether access or threads changed since it was loaded, not events only."""
     due_changed: bool = False
@@ -188,6 +190,7 @@ class Chat:
         self.due_changed = False
         self.properties_changed = False
         self.changed_threads.clear()
+        self.found_anew.clear()
         self.changed_users.clear()
 
     def _changed(self, *user_ids: str, shape: bool = False) -> None:
@@ -543,6 +546,11 @@ class Chat:
         if last is not None and last["event"]["id"] == body["id"]:
             last["event"] = body
         self._changed()
+
+    def find_anew(self, thread: Thread) -> None:
+        """What has been said in a thread of the chat must be looked at again for the list of archives."""
+        self.found_anew.add(thread.id)
+        self._thread_changed(thread)
 
     def mark_seen(self, user_id: str, up_to: str) -> bool:
         """Remember how far the user has read; False where that is nothing new or the user is not of the chat."""

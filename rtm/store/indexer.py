@@ -3,7 +3,7 @@
 Commands do not write it: one that changes a thread, its access or its chat's properties notes in its transaction that
 the thread is due (`archive_due`), and events are only remembered here. Threads are indexed from there on, a few in a
 step, each step a transaction of a few milliseconds on its own; an index row holds how many of its thread's events it
-knows, so that new ones are added to it.
+knows, so that new ones are added to it. A change of earlier ones that matters here has the thread indexed afresh.
 
 How fresh it is: a list of archives first lets the newest 100 changed threads of its license be indexed, for up to
 0.25 s (`catch_up`). The others follow in the background within some seconds, the newest first; an open thread once
@@ -13,7 +13,7 @@ not found until it is quiet or closed. What is due survives a restart; open thre
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice, takewhile
@@ -57,6 +57,9 @@ _ADD_MOMENT = """
     INSERT INTO archive_moments (number, kind, at, license_id) VALUES (:number, :kind, :at, :license_id)
     ON CONFLICT DO NOTHING
 """
+_FORGET_MOMENTS = "DELETE FROM archive_moments WHERE number = :number"
+_BEGUN = "UPDATE archive_due SET afresh = false WHERE id = :id"
+"""A thread whose first events have been indexed afresh, and not yet all."""
 _DONE = "DELETE FROM archive_due WHERE id = :id"
 _LOOK_AT_OPEN_THREADS = (
     "INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id FROM threads WHERE active"
@@ -79,6 +82,8 @@ class Source:
     words: frozenset[str]
     new_events: Sequence[tuple[int, EventBody]]
     """Those after `events_count`, or the first of them."""
+    afresh: bool = False
+    """Whether what the index has of the thread's events is forgotten."""
 
 
 def number(created_at: str, thread_id: str) -> int:
@@ -214,14 +219,22 @@ class Indexer:
         newest = select(archive_due).where(due).order_by(archive_due.c.id.desc()).limit(THREADS_IN_STEP)
         rows = (await connection.execute(newest)).all()
         wanted = list(dict.fromkeys([*said, *((row.license_id, row.thread_id) for row in rows)]))
-        sources, incomplete = await self._read(connection, [thread_id for _, thread_id in wanted])
+        afresh = {row.thread_id for row in rows if row.afresh}
+        sources, incomplete = await self._read(connection, [thread_id for _, thread_id in wanted], afresh)
         # In a thread: the words of long texts take some milliseconds.
         statements = await asyncio.to_thread(_statements, sources)
+        begun = afresh & incomplete & {source.thread_id for source in sources}
+        statements.append((_BEGUN, [{"id": row.id} for row in rows if row.thread_id in begun]))
         statements.append((_DONE, [{"id": row.id} for row in rows if row.thread_id not in incomplete]))
         return [each for each in statements if each[1]], {each for each in wanted if each[1] not in incomplete}
 
-    async def _read(self, connection: AsyncConnection, thread_ids: Sequence[str]) -> tuple[list[Source], set[str]]:
-        """What the threads' rows are made of, and the ids of those of which that is not all."""
+    async def _read(
+        self, connection: AsyncConnection, thread_ids: Sequence[str], afresh: Collection[str]
+    ) -> tuple[list[Source], set[str]]:
+        """What the threads' rows are made of, and the ids of those of which that is not all.
+
+        Those to index `afresh` are left out until it is their turn to have events read.
+        """
         wanted = (
             select(
                 threads.c.id,
@@ -241,19 +254,22 @@ class Indexer:
         )
         rows = (await connection.execute(wanted.order_by(threads.c.id))).all()
         countries, numbers = await _countries(connection, rows), await _numbers(connection, rows)
-        new_events, incomplete = await _new_events(connection, {row.id: row.events_count or 0 for row in rows})
+        counts = {row.id: 0 if row.id in afresh else row.events_count or 0 for row in rows}
+        new_events, incomplete = await _new_events(connection, counts)
         sources = [
             Source(
                 thread_id=row.id,
                 created_at=row.created_at,
                 facts=_facts(row, countries),
                 number=numbers[row.id],
-                events_count=row.events_count or 0,
+                events_count=counts[row.id],
                 labels=frozenset((row.labels or "").split()),
-                words=frozenset((row.words or "").split()),
+                words=frozenset() if row.id in afresh else frozenset((row.words or "").split()),
                 new_events=new_events.get(row.id, ()),
+                afresh=row.id in afresh,
             )
             for row in rows
+            if row.id not in afresh or row.id in new_events or row.id not in incomplete
         ]
         return sources, incomplete
 
@@ -329,6 +345,7 @@ def _facts(thread: Row[Any], countries: Mapping[tuple[int, str], str]) -> Facts:
 
 def _statements(sources: Iterable[Source]) -> list[Statement]:
     rows: list[Mapping[str, object]] = []
+    forgotten: list[Mapping[str, object]] = []
     found: list[Mapping[str, object]] = []
     for source in sources:
         try:
@@ -336,9 +353,11 @@ def _statements(sources: Iterable[Source]) -> list[Statement]:
             if source.new_events or (labels, words) != (source.labels, source.words):
                 rows.append(_row(source, labels, words))
                 found += _moments(source)
+                if source.afresh:
+                    forgotten.append({"number": source.number})
         except Exception:  # it must not keep the others from being indexed
             log.exception("thread_not_indexed", thread_id=source.thread_id)
-    return [(_UPSERT, rows), (_ADD_MOMENT, found)]
+    return [(_UPSERT, rows), (_FORGET_MOMENTS, forgotten), (_ADD_MOMENT, found)]
 
 
 def _words(source: Source) -> frozenset[str]:

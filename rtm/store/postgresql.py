@@ -101,7 +101,8 @@ _INSERT_CHATS = """
 # A thread of another chat would get no `chat_id`, and is refused for that.
 _UPSERT_THREADS = """
     WITH written_due AS (
-        INSERT INTO archive_due (license_id, thread_id) SELECT * FROM unnest($3::bigint[], $1::text[])
+        INSERT INTO archive_due (license_id, thread_id, afresh)
+        SELECT * FROM unnest($7::bigint[], $8::text[], $9::bool[])
     )
     INSERT INTO threads (id, chat_id, license_id, active, created_at, state)
     SELECT id, chat_id, license_id, active, created_at, state::jsonb
@@ -338,7 +339,8 @@ class PostgresqlStore:
         if shaped:
             shaped_ids = [chat.id for chat in shaped]
             await self._insert(_EARLIER_THREADS_DUE, rows.of_new_properties(changes))
-            await self._insert(_UPSERT_THREADS, rows.of_threads(shaped))
+            threads = zip(rows.of_threads(shaped), rows.of_archive_due(shaped), strict=True)
+            await self._insert(_UPSERT_THREADS, [thread + due for thread, due in threads])
             await self._db.execute("DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])", shaped_ids)
             await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
         await self._insert(_UPSERT_USERS, rows.of_users(chats))

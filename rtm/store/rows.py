@@ -90,8 +90,12 @@ def of_threads(chats: Iterable[Chat]) -> list[Row]:
 
 
 def of_archive_due(chats: Iterable[Chat]) -> list[Row]:
-    """license_id, thread_id; of the same threads."""
-    return [(chat.license_id, thread.id) for chat in chats for thread in _changed_threads(chat)]
+    """license_id, thread_id, afresh; of the same threads, in the same order."""
+    return [
+        (chat.license_id, thread.id, thread.id in chat.found_anew)
+        for chat in chats
+        for thread in _changed_threads(chat)
+    ]
 
 
 def of_new_properties(changes: Changes) -> list[Row]:

@@ -307,7 +307,7 @@ def _statements(changes: Changes) -> list[Statement]:
             " chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END",
         ),
         *((_EARLIER_THREADS_DUE, row) for row in rows.of_new_properties(changes)),
-        *_insert("archive_due (license_id, thread_id)", rows.of_archive_due(shaped)),
+        *_insert("archive_due (license_id, thread_id, afresh)", rows.of_archive_due(shaped)),
         *_delete_groups([chat.id for chat in shaped]),
         *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),
         *_insert(

@@ -305,6 +305,7 @@ archive_due = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("license_id", BigInteger, nullable=False),
     Column("thread_id", Text, nullable=False),
+    Column("afresh", Boolean, nullable=False, server_default=false()),  # events that it knew have changed
     Index("ix_archive_due_license_id_id", "license_id", "id"),
 )
 

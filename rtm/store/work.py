@@ -395,11 +395,16 @@ class Work:
         }
         self.push("thread_properties_updated", told, chat.audience("all"))
 
-    def event_changed(self, chat: Chat, thread: Thread, body: EventBody) -> None:
-        """Store an event of the chat as it is now; `body` is what `event` gave."""
+    def event_changed(self, chat: Chat, thread: Thread, body: EventBody, *, found_anew: bool = False) -> None:
+        """Store an event of the chat as it is now; `body` is what `event` gave.
+
+        `found_anew` if the list of archives finds its thread by other values than before.
+        """
         number = event_number(thread.id, body["id"])
         assert number is not None
         chat.event_changed(body)
+        if found_anew:
+            chat.find_anew(thread)
         self.changed_events.append(ChangedEvent(thread.id, number, body))
 
     def push(self, name: str, payload: Any, to: Audience, *, stored: bool = True) -> None:

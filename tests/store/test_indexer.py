@@ -11,6 +11,8 @@ from rtm.settings import Settings
 from rtm.store import indexer
 from tests.world import Server, World, visiting
 
+LONG_AGO, FAR_OFF = "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
+
 
 async def found(by: Any, **filters: Any) -> int:
     answer = await by.call("list_archives", filters=filters)
@@ -66,6 +68,26 @@ async def test_a_thread_of_more_events_than_a_step_takes(either_world: World, mo
     assert await found(alice, query="word0 word99 said") == 1
     await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "and more"})
     assert await found(alice, query="more word50 said") == 1
+
+
+async def test_a_thread_is_found_by_properties_that_its_events_got_later(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await either_world.agent("alice")
+    chat = await either_world.chat(alice, texts=[f"word{number}" for number in range(20)])
+    await nothing_is_due(either_world)
+    monkeypatch.setattr(indexer, "EVENTS_IN_STEP", 7)
+    of_event = {"chat_id": chat.id, "thread_id": chat.thread_id, "event_id": chat.event_ids[3]}
+
+    await alice.call("update_event_properties", **of_event, properties={"lc2": {"greeting_id": 7}})
+    assert await found(alice, greetings={"values": [7]}) == 1
+    assert await found(alice, greetings={"from": LONG_AGO, "to": FAR_OFF}) == 1
+    assert await found(alice, query="word0 word19") == 1
+
+    await alice.call("delete_event_properties", **of_event, properties={"lc2": ["greeting_id"]})
+    assert await found(alice, greetings={"values": [7]}) == 0
+    assert await found(alice, greetings={"from": LONG_AGO, "to": FAR_OFF}) == 0
+    assert await found(alice, query="word0 word19") == 1
 
 
 async def test_open_threads_are_indexed_while_others_are_due(

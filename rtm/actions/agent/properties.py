@@ -122,8 +122,10 @@ def delete_event_properties(context: Context, work: Work, payload: DeleteEventPr
 
 def _set(work: Work, chat: Chat, thread: Thread, event: EventBody, properties: Properties) -> None:
     """An event without properties is shown without the field."""
+    # By those of `lc2` its thread is found: `rtm.model.labels.of_events`.
+    found_anew = properties.get("lc2") != event.get("properties", {}).get("lc2")
     if properties:
         event["properties"] = properties
     else:
         del event["properties"]
-    work.event_changed(chat, thread, event)
+    work.event_changed(chat, thread, event, found_anew=found_anew)

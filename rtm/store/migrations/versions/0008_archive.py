@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("id", Number, primary_key=True),
         sa.Column("license_id", sa.BigInteger, nullable=False),
         sa.Column("thread_id", sa.Text, nullable=False),
+        sa.Column("afresh", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Index("ix_archive_due_license_id_id", "license_id", "id"),
     )
     if op.get_bind().dialect.name == "postgresql":
