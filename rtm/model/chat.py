@@ -7,7 +7,7 @@ particular to this chat; names and addresses are the directory's and the custome
 Source: the public reference, "Messaging API Overview", "Data structures".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
@@ -69,8 +69,8 @@ class Thread:
     """Agents that somebody has taken out of it: the router gives it to others."""
     unanswered_since: str | None = None
     """The customer's first event after the last of an agent, or when an agent was given the chat since."""
-    attended: bool = False
-    """An agent of it has been connected: who only ever comes over HTTP is not missed."""
+    attended: list[str] = field(default_factory=list)
+    """Those of its agents who have been connected: who only ever comes over HTTP is not missed."""
     unattended_since: str | None = None
     """When all its agents were found to be gone."""
     unattended_because: Absence | None = None
@@ -78,6 +78,10 @@ class Thread:
     """From where its customer came to it, as far as it was known then."""
     summary: dict[str, Any] | None = None
     """As it is shown, with `final`: whether the thread was closed by then."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attended, bool):  # as it was stored once; a look finds out who it was
+            self.attended = []
 
 
 class NewEvent(NamedTuple):
@@ -396,6 +400,8 @@ class Chat:
             self.leave_queue(at)
             thread.unattended_since = None
             thread.declined = [agent_id for agent_id in thread.declined if agent_id != user.id]
+            if self.routed:
+                self.set_due(at)  # to see whether the agent is connected
         else:
             self.set_due(thread.created_at)
         self._changed(user.id, shape=True)
@@ -410,6 +416,7 @@ class Chat:
         if user is None or user.type != "agent":
             raise ValidationError("`user_id` is not an agent of the chat")
         user.present = False
+        thread.attended = [agent_id for agent_id in thread.attended if agent_id != user_id]
         if declined and user_id not in thread.declined:
             thread.declined = [*thread.declined, user_id]
         self._changed(user_id, shape=True)
@@ -459,11 +466,22 @@ class Chat:
             self.due_changed = True
             self._changed()
 
-    def attend(self) -> None:
-        """Somebody looks after the open thread. Raises ChatInactive."""
+    def attend(self, agent_ids: Container[str]) -> None:
+        """Those of its agents are connected who are among these. Raises ChatInactive."""
+        present = self.present_ids("agent")
+        if any(each in agent_ids for each in present):
+            thread = self.active_thread()
+            self.miss_no_more()
+            attended = [each for each in present if each in agent_ids or each in thread.attended]
+            if attended != thread.attended:
+                thread.attended = attended
+                self._changed()
+
+    def miss_no_more(self) -> None:
+        """Its agents are there again, or others, or nobody is to be looked for. Raises ChatInactive."""
         thread = self.active_thread()
-        if not thread.attended or thread.unattended_since is not None:
-            thread.attended, thread.unattended_since, thread.unattended_because = True, None, None
+        if thread.unattended_since is not None:
+            thread.unattended_since, thread.unattended_because = None, None
             self._changed()
 
     def miss(self, at: str, because: Absence, *, anew: bool) -> bool:

@@ -31,10 +31,10 @@ def settle(
         rules, again = rules_of(directory, chat.group_ids), None
         match due(chat, rules, grace_s, now):
             case Due.REASSIGN:
-                if _nobody_attends(chat, directory, statuses):  # nor came back meanwhile
+                if not _attending(chat, directory, statuses):  # nor came back meanwhile
                     handover.place(chat, chat.thread.unattended_because or "other")
                 if chat.active:
-                    chat.attend()
+                    chat.miss_no_more()
             case Due.TRANSFER:
                 handover.replace_silent(chat, rules.transfer_chat_after_min)
                 chat.wait_anew(now)
@@ -42,6 +42,8 @@ def settle(
                 handover.give_up(chat)
             case Due.GIVE_UP:
                 again = seconds_after(now, PATIENCE_S)
+        if chat.active:
+            chat.attend(_attending(chat, directory, statuses))
         chat.set_due(again or next_look(chat, rules, grace_s, now))
     handover.tell_positions()
 
@@ -60,11 +62,11 @@ def miss(
     """
     chat, now = work.chat(chat_id), work.now()
     agent_ids = chat.present_ids("agent")
-    if not agent_ids or not chat.routed or not _nobody_attends(chat, directory, statuses):
+    if not agent_ids or not chat.routed or _attending(chat, directory, statuses):
         return False
     reasons = [_absence(directory.agents.get(agent_id), left.get(agent_id)) for agent_id in agent_ids]
     because = next((reason for reason in reasons if reason is not None), None)
-    if because is None and chat.active_thread().attended:
+    if because is None and not set(agent_ids).isdisjoint(chat.active_thread().attended):
         because = "disconnected"
     if because is not None and chat.miss(now, because, anew=not left.keys().isdisjoint(agent_ids)):
         chat.set_due(next_look(chat, rules_of(directory, chat.group_ids), grace_s, now))
@@ -85,9 +87,9 @@ def attends(agent: AgentRecord | None, statuses: Mapping[str, str]) -> bool:
     return agent.kind == "bot" or statuses.get(agent.id) != OFFLINE
 
 
-def _nobody_attends(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:
-    """Whether all agents of the chat are gone, or there is none."""
-    return not any(attends(directory.agents.get(agent_id), statuses) for agent_id in chat.present_ids("agent"))
+def _attending(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> list[str]:
+    """Those of the chat's agents who are there."""
+    return [each for each in chat.present_ids("agent") if attends(directory.agents.get(each), statuses)]
 
 
 def _anybody_may_come(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:

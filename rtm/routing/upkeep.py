@@ -28,8 +28,7 @@ def look(directory: Directory, here: frozenset[str], grace_s: float, chat_id: st
     chat, now = work.chat(chat_id), work.now()
     if chat.thread is None or chat.due_at is None or chat.due_at > now:
         return False
-    if not here.isdisjoint(chat.present_ids("agent")):
-        chat.attend()
+    chat.attend(here)
     rules = rules_of(directory, chat.group_ids)
     match due(chat, rules, grace_s, now):
         case Due.ARCHIVE:

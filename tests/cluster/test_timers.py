@@ -118,8 +118,8 @@ def on_postgresql(url: str) -> Callable[[list[str]], Awaitable[int]]:
     async def count(chat_ids: list[str]) -> int:
         connection = await asyncpg.connect(url)
         try:
-            attended = "SELECT count(*) FROM chats WHERE id = ANY($1::text[]) AND (state->'thread'->>'attended')::bool"
-            return int(await connection.fetchval(attended, chat_ids))
+            attended = "id = ANY($1::text[]) AND (state->'thread'->'attended')::text <> '[]'"
+            return int(await connection.fetchval(f"SELECT count(*) FROM chats WHERE {attended}", chat_ids))
         finally:
             await connection.close()
 
@@ -131,7 +131,7 @@ def on_sqlite(data_dir: Path) -> Callable[[list[str]], Awaitable[int]]:
 
     async def count(chat_ids: list[str]) -> int:
         with sqlite3.connect(data_dir / "rtm.sqlite3") as connection:
-            attended = "SELECT id FROM chats WHERE json_extract(state, '$.thread.attended')"
+            attended = "SELECT id FROM chats WHERE json_array_length(state, '$.thread.attended')"
             return len({chat_id for (chat_id,) in connection.execute(attended)}.intersection(chat_ids))
 
     return count

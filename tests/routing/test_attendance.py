@@ -157,6 +157,25 @@ async def test_who_only_comes_over_http_is_not_missed(world_with: WorldWith, mon
     await bob.hears_nothing_more()
 
 
+async def test_nor_is_who_is_given_the_chat_of_somebody_connected(
+    world_with: WorldWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "SWEEP_INTERVAL_S", 0.1)
+    world = await world_with(disconnect_grace_s=0)
+    alice, dave, web = await world.agent("alice"), await world.agent("dave", away=True), await world.web("bob")
+    chat = await world.chat(alice, users=["ada"])
+    await asyncio.sleep(1.5)  # alice has been seen
+    who = {"chat_id": chat.id, "user_type": "agent", "ignore_requester_presence": True}
+    await web.call("add_user_to_chat", user_id=web.id, visibility="all", **who)
+    await web.call("remove_user_from_chat", user_id=alice.id, **who)
+    await log_out(alice)
+    await dave.forget()
+    await dave.call("set_away_status", away=False)
+    await asyncio.sleep(1.5)
+    await web.call("send_event", chat_id=chat.id, event=HELLO)
+    await dave.hears_nothing_more()
+
+
 async def test_a_lost_connection_costs_the_chats_when_the_time_to_come_back_is_over(
     world_with: WorldWith, database_url: str | None
 ) -> None:
