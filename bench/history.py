@@ -140,7 +140,7 @@ class History:
         )
         place = number(thread.created_at, thread.id)
         new_events = [(event.number, event.body) for event in added]
-        sources.append(Source(thread.id, thread.created_at, facts, place, 0, frozenset(), frozenset(), new_events))
+        sources.append(Source(thread.id, thread.created_at, facts, place, 0, "", "", new_events))
 
     def _body(self, author_id: str, at: str, place: int) -> dict[str, Any]:
         draw = self._random

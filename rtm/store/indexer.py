@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from time import monotonic
 from typing import Any
 
@@ -43,6 +43,8 @@ CATCH_UP_S = 0.25
 CATCH_UP_THREADS = 100
 THREADS_IN_STEP = 10
 EVENTS_IN_STEP = 500
+WRITTEN_AT_ONCE = 1 << 18
+"""Characters of tokens, some 24,000 of them, after which a step lets SQLite's other writers go first."""
 
 # Any number, as long as no other program on the same PostgreSQL takes a lock of the same one.
 _LOCK = 0x61726368
@@ -78,8 +80,9 @@ class Source:
     facts: Facts
     number: int
     events_count: int
-    labels: frozenset[str]
-    words: frozenset[str]
+    labels: str
+    words: str
+    """Those that the index has, with spaces between them."""
     new_events: Sequence[tuple[int, EventBody]]
     """Those after `events_count`, or the first of them."""
     afresh: bool = False
@@ -192,13 +195,14 @@ class Indexer:
         """Index these threads and some that are due; those that are complete now, by license and id."""
         if self._sqlite is not None:
             async with self._engine.connect() as connection:
-                statements, complete = await self._changes(connection, said, due)
-            await self._write(statements)
+                transactions, complete = await self._changes(connection, said, due)
+            for statements in transactions:
+                await self._write(statements)
             return complete
         async with self._engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            statements, complete = await self._changes(connection, said, due)
-            await _write_to_postgresql(connection, statements)
+            transactions, complete = await self._changes(connection, said, due)
+            await _write_to_postgresql(connection, chain.from_iterable(transactions))
             return complete
 
     async def write(self, sources: Iterable[Source]) -> None:
@@ -214,19 +218,23 @@ class Indexer:
 
     async def _changes(
         self, connection: AsyncConnection, said: Sequence[tuple[int, str]], due: ColumnElement[bool]
-    ) -> tuple[list[Statement], set[tuple[int, str]]]:
-        """What is to be written, and the threads of which that is all, by license and id."""
+    ) -> tuple[list[list[Statement]], set[tuple[int, str]]]:
+        """What is to be written, in parts that may be committed one after the other.
+
+        And the threads of which that is all, by license and id.
+        """
         newest = select(archive_due).where(due).order_by(archive_due.c.id.desc()).limit(THREADS_IN_STEP)
         rows = (await connection.execute(newest)).all()
         wanted = list(dict.fromkeys([*said, *((row.license_id, row.thread_id) for row in rows)]))
         afresh = {row.thread_id for row in rows if row.afresh}
         sources, incomplete = await self._read(connection, [thread_id for _, thread_id in wanted], afresh)
         # In a thread: the words of long texts take some milliseconds.
-        statements = await asyncio.to_thread(_statements, sources)
+        transactions = await asyncio.to_thread(_transactions, sources)
         begun = afresh & incomplete & {source.thread_id for source in sources}
-        statements.append((_BEGUN, [{"id": row.id} for row in rows if row.thread_id in begun]))
-        statements.append((_DONE, [{"id": row.id} for row in rows if row.thread_id not in incomplete]))
-        return [each for each in statements if each[1]], {each for each in wanted if each[1] not in incomplete}
+        begun_rows = [{"id": row.id} for row in rows if row.thread_id in begun]
+        done_rows = [{"id": row.id} for row in rows if row.thread_id not in incomplete]
+        transactions[-1] += [each for each in ((_BEGUN, begun_rows), (_DONE, done_rows)) if each[1]]
+        return [each for each in transactions if each], {each for each in wanted if each[1] not in incomplete}
 
     async def _read(
         self, connection: AsyncConnection, thread_ids: Sequence[str], afresh: Collection[str]
@@ -263,8 +271,8 @@ class Indexer:
                 facts=_facts(row, countries),
                 number=numbers[row.id],
                 events_count=counts[row.id],
-                labels=frozenset((row.labels or "").split()),
-                words=frozenset() if row.id in afresh else frozenset((row.words or "").split()),
+                labels=row.labels or "",
+                words="" if row.id in afresh else row.words or "",
                 new_events=new_events.get(row.id, ()),
                 afresh=row.id in afresh,
             )
@@ -343,15 +351,29 @@ def _facts(thread: Row[Any], countries: Mapping[tuple[int, str], str]) -> Facts:
     )
 
 
+def _transactions(sources: Iterable[Source]) -> list[list[Statement]]:
+    """One at least; what is written of a thread is in one of them."""
+    transactions: list[list[Statement]] = [[]]
+    size = 0
+    for source in sources:
+        if size >= WRITTEN_AT_ONCE:
+            transactions.append([])
+            size = 0
+        statements = [each for each in _statements([source]) if each[1]]
+        transactions[-1] += statements
+        size += sum(len(str(row["words"])) for written, rows in statements if written is _UPSERT for row in rows)
+    return transactions
+
+
 def _statements(sources: Iterable[Source]) -> list[Statement]:
     rows: list[Mapping[str, object]] = []
     forgotten: list[Mapping[str, object]] = []
     found: list[Mapping[str, object]] = []
     for source in sources:
         try:
-            labels, words = of_thread(source.facts), _words(source)
-            if source.new_events or (labels, words) != (source.labels, source.words):
-                rows.append(_row(source, labels, words))
+            row = _row(source)
+            if source.new_events or (row["labels"], row["words"]) != (source.labels, source.words):
+                rows.append(row)
                 found += _moments(source)
                 if source.afresh:
                     forgotten.append({"number": source.number})
@@ -360,11 +382,9 @@ def _statements(sources: Iterable[Source]) -> list[Statement]:
     return [(_UPSERT, rows), (_FORGET_MOMENTS, forgotten), (_ADD_MOMENT, found)]
 
 
-def _words(source: Source) -> frozenset[str]:
-    return of_events(source.facts, (body for _, body in source.new_events), source.words)
-
-
-def _row(source: Source, labels: Iterable[str], words: Iterable[str]) -> dict[str, object]:
+def _row(source: Source) -> dict[str, object]:
+    labels = of_thread(source.facts)
+    words = of_events(source.facts, (body for _, body in source.new_events), frozenset(source.words.split()))
     return {
         "number": source.number,
         "thread_id": source.thread_id,

@@ -1,6 +1,8 @@
 """Threads are indexed, whatever comes between: restarts, threads from before there was an index, long ones."""
 
 import asyncio
+import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -123,3 +125,28 @@ async def test_the_newest_are_those_of_the_last_words(world: World, monkeypatch:
     for chat, said in ((first, "one"), (second, "two"), (first, "three")):
         await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": said})
     assert await found(alice, query="three") == 1
+
+
+async def test_long_threads_are_written_one_after_the_other(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await either_world.agent("alice")
+    chats = [await either_world.chat(alice, texts=["many words that are said"]) for _ in range(5)]
+    await nothing_is_due(either_world)
+    monkeypatch.setattr(indexer, "WRITTEN_AT_ONCE", 20)
+    written = []
+    write = indexer._write_to_sqlite
+
+    def noted(db: sqlite3.Connection, statements: Sequence[indexer.Statement]) -> None:
+        written.append([statement for statement, _ in statements].count(indexer._UPSERT))
+        write(db, statements)
+
+    monkeypatch.setattr(indexer, "_write_to_sqlite", noted)
+    async with either_world.server.database.engine.begin() as connection:
+        of_license = f"FROM threads WHERE license_id = {either_world.license_id}"
+        await connection.execute(text(f"DELETE FROM archive WHERE license_id = {either_world.license_id}"))
+        due = f"INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id {of_license}"
+        await connection.execute(text(due))
+    await nothing_is_due(either_world)
+    assert await found(alice, query="many words") == len(chats)
+    assert not written or max(written) == 1
