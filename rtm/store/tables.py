@@ -257,7 +257,7 @@ files = Table(
     Column("created_at", Text, nullable=False),
     Column("expires_at", Text),  # until an event shows it
     _partial_index("ix_files_expires_at", "expires_at", where="expires_at IS NOT NULL"),
-    _partial_index("ix_files_unused", "license_id", "size", where="expires_at IS NOT NULL"),
+    _partial_index("ix_files_unused", "license_id", "size", "expires_at", where="expires_at IS NOT NULL"),
 )
 
 file_parts = Table(

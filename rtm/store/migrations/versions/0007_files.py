@@ -25,7 +25,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Text, nullable=False),
         sa.Column("expires_at", sa.Text),
     )
-    for name, columns in (("ix_files_expires_at", ["expires_at"]), ("ix_files_unused", ["license_id", "size"])):
+    indexes = {"ix_files_expires_at": ["expires_at"], "ix_files_unused": ["license_id", "size", "expires_at"]}
+    for name, columns in indexes.items():
         op.create_index(
             name,
             "files",
