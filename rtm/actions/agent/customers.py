@@ -64,7 +64,7 @@ def _by_id(payload: UpdateCustomer | BanCustomer) -> Needs:
 def update_customer(context: Context, work: Work, payload: UpdateCustomer) -> Done:
     """Change some of a customer's fields; the push has those, each as it is now.
 
-    The agents of the customer's open chats read there of another name or e-mail address.
+    The agents of the customer's open chats, of a hundred at most, read there of another name or e-mail address.
     """
     customer = work.customer(payload.id)
     changed = _changed(customer, payload)
