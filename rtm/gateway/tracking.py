@@ -168,6 +168,8 @@ class Recounts:
     def _fill(self, session: Any, id_: str, view: View, here: Here) -> None:
         for customer_id in view.fill(here.open_chats, here.total):
             session.tell("incoming_customer", structures.customer(here.customers[customer_id]))
+        if view.misses and len(view) < view.limit:
+            return  # somebody left meanwhile: who has the place now is read next time, and then all are counted
         if view.total != view.told and (view.told or view.misses) and id_ != LEVEL:
             view.told = view.total
             session.tell("subscribed_customers_totals_updated", {id_: view.total})

@@ -112,6 +112,7 @@ class View:
         has_place = self._add(customer_id, chat_id)
         if self.is_read:
             self._came.add(chat_id)
+            self._stale |= not has_place  # perhaps it was counted before
         if missed:
             self.total += is_new  # who was missed and is counted twice now is counted anew soon
         else:

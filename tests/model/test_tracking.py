@@ -63,6 +63,15 @@ def test_who_is_missed_is_not_forgotten_when_another_takes_the_place() -> None:
     assert (view.misses, view.total, len(view)) == (True, 2, 1)
 
 
+def test_who_comes_past_the_limit_while_it_is_counted_is_missed() -> None:
+    view = tracked(limit=1)
+    view.came("ada", "C1", [1])
+    view.expect()
+    view.came("grace", "C2", [1])
+    view.fill([("ada", "C1")], 1)
+    assert view.misses
+
+
 def test_who_is_transferred_into_its_groups_unseen_is_missed() -> None:
     view = tracked({1})
     view.came("ada", "C1", [1])
