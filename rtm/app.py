@@ -135,6 +135,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         _files(store, database, settings.limits.unused_upload_bytes),
         publish=hub.publish,
         poke=router.poke,
+        unfollow=timers.agent_restricted,
     )
     dispatcher = Dispatcher(services, Quota(settings.limits.requests_per_minute, "requests", shared=tally))
     gateway = Gateway(hub, dispatcher, services, outcomes, timers.agent_gone)

@@ -99,6 +99,8 @@ class Services:
     """Deliver pushes that are not stored, here and on every other process."""
     poke: Callable[[int], None]
     """Tell the router that an agent of this license may have room."""
+    unfollow: Callable[[int, str], None]
+    """Tell the router that an agent of this license follows what it may not see."""
     logins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LOGINS_AT_ONCE))
     """Held while somebody logs in: of thousands who come at once most had better wait before than half-way."""
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_IMAGES_AT_ONCE))

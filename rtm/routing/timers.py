@@ -88,16 +88,19 @@ class Timers:
         self._suspected.add(license_id)
         self._woken.set()
 
+    def agent_restricted(self, license_id: int, agent_id: str) -> None:
+        """The agent may see fewer chats than when it followed them."""
+        self._restricted.setdefault(license_id, set()).add(agent_id)
+        self._woken.set()
+
     def directory_replaced(self, before: Directory, after: Directory | None) -> None:
         """Agents of a license may have been deleted or suspended, or may see less."""
         for agent in before.agents.values():
             now = after.agents.get(agent.id) if after is not None else agent
             if now is None or (agent.in_good_standing and not now.in_good_standing):
                 self.agent_gone(before.id, agent.id, "deleted" if now is None else "remotely_signed_out")
-        restricted = followers.with_less_access(before, after) if after is not None else set()
-        if restricted:
-            self._restricted.setdefault(before.id, set()).update(restricted)
-            self._woken.set()
+        for agent_id in followers.with_less_access(before, after) if after is not None else ():
+            self.agent_restricted(before.id, agent_id)
 
     # What it does
 

@@ -1,8 +1,11 @@
 """Who loses access to a chat no longer follows it."""
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
-from tests.world import SALES, SUPPORT, World
+from rtm.settings import Settings
+from tests.world import SALES, SUPPORT, Server, World
 
 HELLO = {"type": "message", "text": "hello"}
 
@@ -20,6 +23,22 @@ async def test_who_leaves_the_groups_of_a_chat_no_longer_hears_it(either_world: 
         await alice.call("send_event", chat_id=chat.id, event=HELLO)
     assert (await dave.next_push("incoming_event"))["chat_id"] == chats[1].id
     await dave.hears_nothing_more()
+
+
+async def test_nor_does_who_left_them_while_no_server_ran(tmp_path: Path) -> None:
+    async with Server(Settings(data_dir=tmp_path)) as server:
+        world = await server.world()
+        alice, dave = await world.agents("alice", "dave")
+        chat = await world.chat(alice, group=SALES)
+        await dave.call("follow_chat", id=chat.id)
+        await world.close()
+        await server.stop()
+        await world.set_groups("dave")
+    async with Server(Settings(data_dir=tmp_path)) as server:
+        world = replace(world, server=server)
+        alice, dave = await world.agents("alice", "dave")
+        assert await dave.next_push("chat_unfollowed") == {"chat_id": chat.id}
+        await world.close()
 
 
 async def test_who_has_a_lesser_role_no_longer_follows_what_only_the_other_role_sees(world: World) -> None:

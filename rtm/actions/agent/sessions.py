@@ -17,6 +17,7 @@ from rtm.model.shown import License
 from rtm.model.tracking import LEVEL, MAX_CUSTOMERS, View
 from rtm.protocol import timestamps
 from rtm.protocol.errors import AuthenticationError, MisdirectedRequest, ValidationError
+from rtm.routing.followers import may_see
 from rtm.store.queries import Snapshot
 
 
@@ -58,6 +59,8 @@ async def _log_in(context: Context, payload: Login) -> LoggedIn:
     context.after_reply.append(lambda: session.tell("incoming_customers", monitored))
     context.after_reply.append(lambda: session.caught_up(snapshot.sequence))
     tell_status(context, agent.id, change)
+    if any(chat.member(agent.id) is None and not may_see(agent, chat.group_ids) for chat in snapshot.chats):
+        context.services.unfollow(identity.license_id, agent.id)  # access was lost while no process looked
     return {
         "license": _license(directory),
         "my_profile": structures.my_profile(agent, change.after),
