@@ -22,8 +22,8 @@ PROBE_INTERVAL_S = 1.0
 HOLD_S = 0.002
 """How long a push waits for others if there has been a flush as short a time ago: most of what a lone one costs is a
 write and a read, which those that come at 500 a second or more share."""
-LONG_HOLD_S = 0.01
-"""The same where pushes come every OFTEN_S or faster: then ten share them."""
+LONG_HOLD_S = 0.016
+"""The same where pushes come every OFTEN_S or faster: then a dozen and more share them."""
 OFTEN_S = 0.00125
 LATE_S = 0.001
 """How much longer they may wait for the next push to take them along, which saves a turn of the loop."""
