@@ -16,7 +16,7 @@ from rtm.model.chat import Chat
 from rtm.model.labels import OF_EVENTS, Kind, Moment, token
 from rtm.store.database import Database
 from rtm.store.indexer import Indexer, first_number
-from rtm.store.queries import Cursor, Order, Page, Reach, ThreadWithEvents, as_chat, with_events
+from rtm.store.queries import Cursor, Order, Page, Reach, ThreadWithEvents, as_chat, page_of, with_events
 from rtm.store.tables import chat_users, chats, customers, threads
 
 MAX_CUSTOMERS = 100
@@ -225,16 +225,7 @@ async def _page_of_numbers(
         values["place"] = int(cursor.id)
     ordered = f"ORDER BY {source.number} {'DESC' if descending else 'ASC'} LIMIT :limit"
     numbers = list(await connection.scalars(text(f"{source.select(source.number, *place)} {ordered}"), values))
-    more = len(numbers) > limit
-    shown = numbers[:limit][::-1] if backwards else numbers[:limit]
-    is_next = shown and (backwards or more)
-    is_previous = shown and (more if backwards else cursor is not None)
-    return Page(
-        rows=shown,
-        next=Cursor("", str(shown[-1])) if is_next else None,
-        previous=Cursor("", str(shown[0]), backwards=True) if is_previous else None,
-        found=found,
-    )
+    return page_of(numbers, limit, cursor, lambda number: ("", str(number)), found)
 
 
 class _Sqlite:

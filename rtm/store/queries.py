@@ -4,7 +4,7 @@ Lists are paged by key, not by offset, and stay correct while rows are added bet
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, Literal, TypeVar
@@ -423,21 +423,30 @@ async def read_page(
         statement = statement.where(tuple_(*key) < place if descending else tuple_(*key) > place)
     statement = statement.order_by(*(column.desc() if descending else column.asc() for column in key)).limit(limit + 1)
     found = (await connection.execute(statement)).all()
-    more = len(found) > limit
-    shown = found[:limit]
-    if backwards:
-        shown = shown[::-1]
     count = (await connection.execute(select(func.count()).select_from(key[1].table).where(*conditions))).scalar_one()
+
+    def place_of(row: Row[Any]) -> tuple[str, str]:
+        columns = row._mapping  # noqa: SLF001 - public in spite of its name
+        return columns[key[0]], columns[key[1]]
+
+    page = page_of(found, limit, cursor, place_of, count)
+    return Page([build(row) for row in page.rows], page.next, page.previous, page.found)
+
+
+def page_of(
+    read: Sequence[T], limit: int, cursor: Cursor | None, place_of: Callable[[T], tuple[str, str]], found: int
+) -> Page[T]:
+    """The page of at most so many rows of what was `read` from `cursor` on, in its direction and one row beyond."""
+    backwards = cursor is not None and cursor.backwards
+    more = len(read) > limit
+    rows = list(read[:limit])
+    if backwards:
+        rows.reverse()
+    is_next = rows and (backwards or more)
+    is_previous = rows and (more if backwards else cursor is not None)
     return Page(
-        rows=[build(row) for row in shown],
-        next=_cursor(shown[-1], key) if shown and (backwards or more) else None,
-        previous=_cursor(shown[0], key, backwards=True)
-        if shown and (more if backwards else cursor is not None)
-        else None,
-        found=count,
+        rows=rows,
+        next=Cursor(*place_of(rows[-1])) if is_next else None,
+        previous=Cursor(*place_of(rows[0]), backwards=True) if is_previous else None,
+        found=found,
     )
-
-
-def _cursor(row: Row[Any], key: tuple[ColumnElement[str], ColumnElement[str]], *, backwards: bool = False) -> Cursor:
-    columns = row._mapping  # noqa: SLF001 - public in spite of its name
-    return Cursor(columns[key[0]], columns[key[1]], backwards)
