@@ -109,6 +109,12 @@ def check_alone(payload: Payload, field: str, *others: str) -> None:
             raise refusal(f"can't be used together with `{field}`", type(payload).model_fields[other].alias or other)
 
 
+def check_one(payload: Payload, *fields: str) -> None:
+    """Refuse a payload that does not give exactly one of the fields."""
+    if sum(getattr(payload, field) is not None for field in fields) != 1:
+        raise refusal(f"must have exactly one of: {', '.join(fields)}")
+
+
 def _timestamp(text: str) -> str:
     try:
         return timestamps.parse(text)

@@ -13,6 +13,7 @@ from rtm.model.payload import (
     Text,
     Timestamp,
     check_alone,
+    check_one,
     check_together,
 )
 from rtm.model.requests.chats import Limit, Page, PropertyFilters
@@ -47,8 +48,7 @@ class ValuesFilter(Payload):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.exists, self.values, self.exclude_values).count(None) != 2:
-            raise refusal("must have exactly one of: exists, values, exclude_values")
+        check_one(self, "exists", "values", "exclude_values")
         return self
 
 

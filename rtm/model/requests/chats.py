@@ -18,6 +18,7 @@ from rtm.model.payload import (
     Text,
     Timestamp,
     check_alone,
+    check_one,
 )
 from rtm.model.properties import Properties, PropertyName, PropertyValue
 from rtm.protocol.validation import refusal
@@ -51,8 +52,7 @@ class PropertyFilter(Payload):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.exists, self.values, self.exclude_values).count(None) != 2:
-            raise refusal("must have exactly one of: exists, values, exclude_values")
+        check_one(self, "exists", "values", "exclude_values")
         return self
 
 

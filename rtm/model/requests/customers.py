@@ -18,6 +18,7 @@ from rtm.model.payload import (
     Timestamp,
     Url,
     check_alone,
+    check_one,
 )
 from rtm.model.requests.chats import Limit, Page
 from rtm.model.tracking import MAX_CUSTOMERS
@@ -54,8 +55,7 @@ class _Either(Payload):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if len(self.model_dump(exclude_none=True)) != 1:
-            raise refusal("must have exactly one of: values, exclude_values")
+        check_one(self, "values", "exclude_values")
         return self
 
 
