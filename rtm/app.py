@@ -160,7 +160,8 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(database)
             await stack.enter_async_context(watched)
-            await _start(stack, store, bus, presence, router)
+            await _start(stack, store, bus, presence)
+            stack.push_async_callback(router.stop)
             await services.page_ids.start()
             stack.push_async_callback(trimmer.stop)
             loops = (
@@ -180,8 +181,17 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             _tune_the_interpreter()
             yield
 
-    web = WebApi(dispatcher, services, outcomes)
-    return App(_asgi(web, lifespan, *health.routes(), *scraped.routes(), *Documents().routes()), wires.accept, health)
+    return App(
+        _asgi(
+            WebApi(dispatcher, services, outcomes),
+            lifespan,
+            *health.routes(),
+            *scraped.routes(),
+            *Documents().routes(),
+        ),
+        wires.accept,
+        health,
+    )
 
 
 class _Part(Protocol):

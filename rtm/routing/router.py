@@ -63,9 +63,6 @@ class Router:
         if after is not None:
             self.poke(after.id)
 
-    async def start(self) -> None:
-        """Nothing to begin with."""
-
     async def stop(self) -> None:
         """Leave what has been begun."""
         for task in self._working.values():

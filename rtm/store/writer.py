@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import structlog
 from prometheus_client import Histogram
 
-from rtm.bus.base import Envelope
+from rtm.bus.base import Envelope, Origin
 from rtm.model.chat import ChangedEvent, Chat, NewEvent
 from rtm.model.customer import Customer, CustomerBan
 from rtm.protocol import timestamps
@@ -116,15 +116,17 @@ class Writer:
             if self._sweeper is None:
                 self._sweep()
 
-    async def perform(self, license_id: int, needs: Needs, apply: Callable[[Work], Any]) -> Any:
-        """Run a command that nobody has asked for, and wait for it; what `apply` gives. Raises ApiError."""
+    async def perform(
+        self, license_id: int, needs: Needs, apply: Callable[[Work], Any], origin: Origin | None = None
+    ) -> Any:
+        """Run a command that no request waits for, and wait for it; what `apply` gives. Raises ApiError."""
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def done(result: Any) -> None:
             if not outcome.done():  # somebody waits still
                 outcome.set_result(result)
 
-        self.submit(Command(license_id, needs, apply, done))
+        self.submit(Command(license_id, needs, apply, done, origin=origin))
         result = await outcome
         if isinstance(result, ApiError):
             raise result

@@ -22,7 +22,7 @@ from rtm.model.pushes import IncomingError, ThreadSummarySet
 from rtm.model.system_events import summary_event
 from rtm.protocol.errors import ApiError
 from rtm.store.queries import Queries
-from rtm.store.work import Command, Needs, Work
+from rtm.store.work import Needs, Work
 from rtm.store.writer import Writer
 from rtm.summaries.extract import NOTHING_SAID
 from rtm.summaries.transcript import Said, transcript
@@ -193,18 +193,8 @@ class Summaries:
 
     async def _keep(self, underway: _Underway, text: str) -> None:
         wanted = underway.wanted
-        kept: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         needs = Needs((wanted.chat_id,), thread_ids=(wanted.thread_id,))
-
-        def done(outcome: Any) -> None:
-            if not kept.done():
-                kept.set_result(outcome)
-
-        keep = partial(_keep, underway, text)
-        self._writer.submit(Command(wanted.license_id, needs, keep, done, origin=wanted.origin))
-        outcome = await kept
-        if isinstance(outcome, ApiError):
-            raise outcome
+        await self._writer.perform(wanted.license_id, needs, partial(_keep, underway, text), wanted.origin)
 
     def _fail(self, of: Wanted, asking: Iterable[Wanted], reason: str) -> None:
         log.warning("summary_failed", license_id=of.license_id, thread_id=of.thread_id, reason=reason)
