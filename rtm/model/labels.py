@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 
 from rtm.model.chat import EventBody
 from rtm.model.search import texts, words
 
-Kind = Literal[
+ThreadKind = Literal[
     "license",
     "chat",
     "group",
@@ -31,7 +31,8 @@ Kind = Literal[
     "property",
     "sale",
     "goal",
-    # Of events:
+]
+EventKind = Literal[
     "event_type",
     "response_agent",
     "response_group",
@@ -44,21 +45,8 @@ Kind = Literal[
     "greeting_group",
     "word",
 ]
-OF_EVENTS: frozenset[Kind] = frozenset(
-    {
-        "event_type",
-        "response_agent",
-        "response_group",
-        "first_response_agent",
-        "first_response_group",
-        "form_type",
-        "form_answer",
-        "form_group",
-        "greeting",
-        "greeting_group",
-        "word",
-    }
-)
+Kind = ThreadKind | EventKind
+OF_EVENTS: frozenset[Kind] = frozenset(get_args(EventKind))
 Moment = Literal["form", "greeting"]
 ANY = ""
 """In place of a value: the thread has something of the kind."""

@@ -152,9 +152,7 @@ class RestrictedEvent(TypedDict):
 # Users
 
 
-class Agent(TypedDict):
-    """An agent or a bot as a user of a chat."""
-
+class _AnyAgent(TypedDict):
     id: str
     type: Literal["agent"]
     name: NotRequired[str]
@@ -162,19 +160,17 @@ class Agent(TypedDict):
     present: bool
     events_seen_up_to: NotRequired[Moment]
     avatar: str
+
+
+class Agent(_AnyAgent):
+    """An agent or a bot as a user of a chat."""
+
     visibility: Visibility
 
 
-class MyProfile(TypedDict):
+class MyProfile(_AnyAgent):
     """The requester's own account."""
 
-    id: str
-    type: Literal["agent"]
-    name: NotRequired[str]
-    email: NotRequired[str]
-    present: bool
-    events_seen_up_to: NotRequired[Moment]
-    avatar: str
     routing_status: Status
     permission: str
 

@@ -57,28 +57,28 @@ class Parts:
         return False
 
 
-@pytest.mark.parametrize("away", ["queries", "directories", "presence", "writer"])
-async def test_why_an_agent_left_is_not_forgotten_while_something_is_away(away: str) -> None:
-    parts = Parts()
-    parts.timers.agent_gone(LICENSE, AGENT.id, "signed_out")
+async def look_while(parts: Parts, away: str) -> None:
+    """Look while this is away, which fails, and twice when it is back."""
     parts.away = {away}
     with pytest.raises(ServiceUnavailable):
         await parts.timers.look()
     parts.away = set()
     await parts.timers.look()
     await parts.timers.look()
+
+
+@pytest.mark.parametrize("away", ["queries", "directories", "presence", "writer"])
+async def test_why_an_agent_left_is_not_forgotten_while_something_is_away(away: str) -> None:
+    parts = Parts()
+    parts.timers.agent_gone(LICENSE, AGENT.id, "signed_out")
+    await look_while(parts, away)
     assert parts.done == ["agent's"]
 
 
 async def test_nor_is_that_a_process_died() -> None:
     parts = Parts()
     parts.timers.agents_may_be_gone(LICENSE)
-    parts.away = {"queries"}
-    with pytest.raises(ServiceUnavailable):
-        await parts.timers.look()
-    parts.away = set()
-    await parts.timers.look()
-    await parts.timers.look()
+    await look_while(parts, "queries")
     assert parts.done == ["agent's"]
 
 
