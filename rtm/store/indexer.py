@@ -359,13 +359,14 @@ def _transactions(sources: Iterable[Source]) -> list[list[Statement]]:
         if size >= WRITTEN_AT_ONCE:
             transactions.append([])
             size = 0
-        statements = [each for each in _statements([source]) if each[1]]
+        statements = _statements([source])
         transactions[-1] += statements
         size += sum(len(str(row["words"])) for written, rows in statements if written is _UPSERT for row in rows)
     return transactions
 
 
 def _statements(sources: Iterable[Source]) -> list[Statement]:
+    """Those that have something to write."""
     rows: list[Mapping[str, object]] = []
     forgotten: list[Mapping[str, object]] = []
     found: list[Mapping[str, object]] = []
@@ -379,7 +380,8 @@ def _statements(sources: Iterable[Source]) -> list[Statement]:
                     forgotten.append({"number": source.number})
         except Exception:  # it must not keep the others from being indexed
             log.exception("thread_not_indexed", thread_id=source.thread_id)
-    return [(_UPSERT, rows), (_FORGET_MOMENTS, forgotten), (_ADD_MOMENT, found)]
+    written: list[Statement] = [(_UPSERT, rows), (_FORGET_MOMENTS, forgotten), (_ADD_MOMENT, found)]
+    return [each for each in written if each[1]]
 
 
 def _row(source: Source) -> dict[str, object]:

@@ -193,8 +193,9 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "bench", *arguments]
 
 
-def test_archives_of_rtm() -> None:
-    report = archives.run(archives.Settings(("sqlite",), threads=200, requests=2))
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_archives_of_rtm(database: str) -> None:
+    report = archives.run(archives.Settings((database,), threads=200, requests=2))
     found = {row[0]: row[1] for row in report.rows}
     assert found["none"] == "201"  # one is the demo license's own
     assert found["thread_ids: 20"] == "20"
