@@ -16,7 +16,7 @@ import orjson
 from rtm.model.audience import Audience
 from rtm.model.properties import with_routing
 from rtm.protocol.errors import ChatInactive, LimitReached, ValidationError
-from rtm.protocol.identifiers import event_id, new_chat_id, new_thread_id
+from rtm.protocol.identifiers import event_id, event_number, new_chat_id, new_thread_id
 from rtm.protocol.timestamps import to_seconds
 
 UserType = Literal["agent", "customer"]
@@ -27,6 +27,9 @@ Properties = dict[str, dict[str, Any]]
 EventBody = dict[str, Any]
 
 _NOTHING: dict[str, Any] = {}
+
+EVENTS_AFTER_STATE = 8
+"""How many a chat may get before its state is stored again; whoever reads the state adds them to it (`Chat.load`)."""
 
 MAX_TAGS = 100
 """On one thread; the state of its chat holds them."""
@@ -122,8 +125,12 @@ class Chat:
     """When an agent last added an event to it, and when a customer did."""
     due_at: str | None = None
     """The router need not look at it before; None if it never need. Events leave it alone: a look may be too early."""
+    events_after_state: int = 0
+    """Those added since its state was stored."""
     revision: int = 0
     """How often it has changed since it was loaded."""
+    state_changed: bool = False
+    """Whether more has changed since it was loaded than its events tell."""
     changed_threads: dict[str, Thread] = field(default_factory=dict)
     """Earlier threads that changed since it was loaded, by id."""
     found_anew: set[str] = field(default_factory=set)
@@ -142,10 +149,17 @@ class Chat:
     # How it is stored
 
     @classmethod
-    def load(cls, chat_id: str, license_id: int, properties: Properties, state: Mapping[str, Any]) -> Self:
-        """The inverse of `state`."""
+    def load(
+        cls,
+        chat_id: str,
+        license_id: int,
+        properties: Properties,
+        state: Mapping[str, Any],
+        events: Iterable[EventBody] = (),
+    ) -> Self:
+        """The inverse of `state`, with the events that the last thread has got since, in any order."""
         thread = state["thread"]
-        return cls(
+        chat = cls(
             id=chat_id,
             license_id=license_id,
             created_at=state["created_at"],
@@ -159,6 +173,14 @@ class Chat:
             written_at=state.get("written_at", {}),
             due_at=state.get("due_at"),
         )
+        for body in sorted(events, key=lambda body: event_number(thread["id"], body["id"]) or 0):
+            chat._add(body, body["author_id"])
+        return chat
+
+    @property
+    def state_due(self) -> bool:
+        """Whether its state must be stored; if not, the events that are stored tell what has changed."""
+        return self.state_changed or self.events_after_state >= EVENTS_AFTER_STATE
 
     def state(self) -> bytes:
         """All but id, license and properties, as JSON."""
@@ -189,7 +211,10 @@ class Chat:
 
     def saved(self) -> None:
         """It is in the database as it stands."""
+        if self.state_due:
+            self.events_after_state = 0
         self.revision = 0
+        self.state_changed = False
         self.shape_changed = False
         self.due_changed = False
         self.properties_changed = False
@@ -199,6 +224,7 @@ class Chat:
 
     def _changed(self, *user_ids: str, shape: bool = False) -> None:
         self.revision += 1
+        self.state_changed = True
         self.shape_changed |= shape
         if user_ids:
             self.changed_users.update(dict.fromkeys(user_ids))
@@ -345,8 +371,20 @@ class Chat:
         thread = self.thread
         if thread is None:
             raise ChatInactive()
+        body["id"] = event_id(thread.id, thread.events_count + 1)
+        self._add(body, author_id)
+        self.revision += 1
+        if not thread.active:
+            self._changed(shape=True)  # it is indexed again
+        elif author_id not in self.users or body.get("author_id") != author_id:
+            self._changed()  # the event does not tell what has changed
+        return NewEvent(thread.id, thread.events_count, body, author_id)
+
+    def _add(self, body: EventBody, author_id: str) -> None:
+        thread = self.thread
+        assert thread is not None
         thread.events_count += 1
-        body["id"] = event_id(thread.id, thread.events_count)
+        self.events_after_state += 1
         self.last_events[body["type"]] = {
             "thread_id": thread.id,
             "thread_created_at": thread.created_at,
@@ -359,8 +397,6 @@ class Chat:
                 thread.unanswered_since = None
             elif thread.unanswered_since is None:
                 thread.unanswered_since = body["created_at"]
-        self._changed(shape=not thread.active)  # a closed one is indexed again
-        return NewEvent(thread.id, thread.events_count, body, author_id)
 
     def close_thread(self, at: str) -> Thread:
         """End the open thread; its agents leave, a customer stays. Raises ChatInactive.

@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import Chat
 from rtm.model.labels import OF_EVENTS, Kind, Moment, token
+from rtm.store.chat_rows import CHATS, as_chat
 from rtm.store.database import Database
 from rtm.store.indexer import Indexer, first_number
-from rtm.store.queries import Cursor, Order, Page, Reach, ThreadWithEvents, as_chat, page_of, with_events
+from rtm.store.queries import Cursor, Order, Page, Reach, ThreadWithEvents, page_of, with_events
 from rtm.store.tables import chat_users, chats, customers, threads
 
 MAX_CUSTOMERS = 100
@@ -137,7 +138,7 @@ class Archive:
         found = {row.number: row for row in of_license}
         of_threads = select(threads).where(threads.c.id.in_([row.thread_id for row in found.values()]))
         with_their_events = await with_events(connection, (await connection.execute(of_threads)).all())
-        of_chats = select(chats).where(chats.c.id.in_({row.chat_id for row in found.values()}))
+        of_chats = CHATS.where(chats.c.id.in_({row.chat_id for row in found.values()}))
         chats_by_id = {row.id: as_chat(row) for row in await connection.execute(of_chats)}
         threads_by_id = {each.thread.id: each for each in with_their_events}
         return [

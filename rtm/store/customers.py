@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Row, Select, Subquery, Text, cast, exists,
 
 from rtm.model.customer import Customer
 from rtm.model.requests.customers import SortedBy
+from rtm.store.chat_rows import AFTER_STATE
 from rtm.store.database import Database
 from rtm.store.queries import Cursor, Order, Page, read_page, reading
-from rtm.store.tables import chat_groups, chat_users, chats, customers, threads
+from rtm.store.tables import chat_groups, chat_users, chats, customers, events, threads
 
 MAX_CHAT_IDS = 100
 """Chats that a customer is shown with, the newest; most customers have one."""
@@ -150,7 +151,15 @@ def _of_chats(what: ColumnElement[Any]) -> Select[Any]:
 
 
 def _wrote_at(writer: str) -> ColumnElement[str | None]:
-    latest = func.max(chats.c.state["written_at", writer].as_string())
+    author = chat_users.alias()
+    since = (
+        select(func.max(events.c.body["created_at"].as_string()))
+        .join(author, author.c.user_id == events.c.body["author_id"].as_string())
+        .where(*AFTER_STATE, author.c.chat_id == chats.c.id, author.c.type == writer)
+        .correlate(chats)
+        .scalar_subquery()
+    )
+    latest = func.max(func.coalesce(since, chats.c.state["written_at", writer].as_string()))
     return _of_chats(latest).join(chats, chats.c.id == chat_users.c.chat_id).scalar_subquery()
 
 

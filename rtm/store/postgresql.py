@@ -53,7 +53,13 @@ _UNAVAILABLE = (
 _LOCK_LICENSES = """
     SELECT id, sequence, xmin::text FROM licenses WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE
 """
-_LOAD_CHATS = "SELECT id, license_id, properties::text, state::text FROM chats WHERE id = ANY($1::text[])"
+_LOAD_CHATS = """
+    SELECT id, license_id, properties::text, state::text, (
+        SELECT coalesce(jsonb_agg(body), '[]')::text FROM events
+        WHERE thread_id = last_thread_id AND number > (state #>> '{thread,events_count}')::int
+    )
+    FROM chats WHERE id = ANY($1::text[])
+"""
 _LOAD_CUSTOMERS = """
     SELECT c.id, c.license_id, c.name, c.email, c.created_at, c.state::text
     FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)
@@ -271,8 +277,8 @@ class PostgresqlStore:
             found += await self._db.fetch(_FIND_OPEN_CHATS, *zip(*customers, strict=True))
         missing = self._find_kept(commands, found, batch)
         if missing:
-            for chat_id, license_id, properties, state in await self._db.fetch(_LOAD_CHATS, missing):
-                chat = Chat.load(chat_id, license_id, orjson.loads(properties), orjson.loads(state))
+            for chat_id, license_id, *documents in await self._db.fetch(_LOAD_CHATS, missing):
+                chat = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
                 batch.chats[chat_id] = chat
                 if license_id in batch.sequences:
                     self._kept.keep(chat)
@@ -355,7 +361,7 @@ class PostgresqlStore:
             (license_id, version)
             for license_id, version in await self._db.fetch(
                 _WRITE,
-                *_columns(9, [rows.of_chat(chat) for chat in changes.changed_chats]),
+                *_columns(9, [rows.of_chat(chat) for chat in changes.changed_chats if chat.state_due]),
                 *_columns(3, [rows.of_event(event) for event in changes.events]),
                 *_columns(4, rows.of_custom_ids(changes.events)),
                 *_columns(4, [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox]),

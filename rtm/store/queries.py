@@ -36,6 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from rtm.bus.base import Envelope
 from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.customer import Customer
+from rtm.store.chat_rows import CHATS, as_chat
 from rtm.store.database import Database
 from rtm.store.tables import chat_groups, chat_users, chats, customers, events, licenses, outbox, threads
 
@@ -139,7 +140,7 @@ class Queries:
 
     async def chat(self, license_id: int, chat_id: str) -> Chat | None:
         """One chat of the license."""
-        statement = select(chats).where(chats.c.id == chat_id, chats.c.license_id == license_id)
+        statement = CHATS.where(chats.c.id == chat_id, chats.c.license_id == license_id)
         async with self._engine.connect() as connection:
             row = (await connection.execute(statement)).one_or_none()
         return as_chat(row) if row is not None else None
@@ -190,7 +191,7 @@ class Queries:
         conditions = [chats.c.license_id == license_id, self._within(reach), *self._matching(wanted)]
         key = (chats.c.sorted_at, chats.c.id)
         async with self._engine.connect() as connection:
-            return await read_page(connection, select(chats), conditions, key, order, limit, cursor, as_chat)
+            return await read_page(connection, CHATS, conditions, key, order, limit, cursor, as_chat)
 
     async def list_threads(
         self,
@@ -368,7 +369,7 @@ def _snapshot() -> Select[Any]:
     )
     open_ones = and_(chats.c.license_id == licenses.c.id, chats.c.active, mine)
     return (
-        select(licenses.c.sequence, chats)
+        CHATS.add_columns(licenses.c.sequence)
         .select_from(licenses.outerjoin(chats, open_ones))
         .where(licenses.c.id == bindparam("license_id"))
         .order_by(chats.c.sorted_at.desc())
@@ -383,11 +384,6 @@ _DUE_CHATS = _due_chats()
 
 def _customer(row: Row[Any]) -> Customer:
     return Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
-
-
-def as_chat(row: Row[Any]) -> Chat:
-    """A chat from its row."""
-    return Chat.load(row.id, row.license_id, row.properties, row.state)
 
 
 async def with_events(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[ThreadWithEvents]:

@@ -53,6 +53,10 @@ _MESSAGES = {
 """What clients are told, by SQLite's primary error code."""
 
 _CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)"
+_EVENTS_AFTER_STATE = """(
+    SELECT json_group_array(json(body)) FROM events
+    WHERE thread_id = last_thread_id AND number > json_extract(state, '$.thread.events_count')
+)"""
 _EARLIER_THREADS_DUE = """
     INSERT INTO archive_due (license_id, thread_id)
     SELECT license_id, id FROM threads WHERE chat_id = ? AND id <> ? ORDER BY created_at
@@ -181,9 +185,10 @@ class SqliteStore:
 
     def _load(self, chat_ids: list[str], license_ids: list[int]) -> None:
         for part in _parts(chat_ids):
-            query = f"SELECT id, license_id, properties, state FROM chats WHERE id IN ({_marks(part)})"
-            for chat_id, license_id, properties, state in self._db.execute(query, part):
-                self._chats[chat_id] = Chat.load(chat_id, license_id, orjson.loads(properties), orjson.loads(state))
+            columns = f"id, license_id, properties, state, {_EVENTS_AFTER_STATE}"
+            query = f"SELECT {columns} FROM chats WHERE id IN ({_marks(part)})"
+            for chat_id, license_id, *documents in self._db.execute(query, part):
+                self._chats[chat_id] = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
         for license_id in license_ids:
             query = "SELECT id, sequence FROM licenses WHERE id = ?"
             self._sequences.update(self._db.execute(query, (license_id,)).fetchall())
@@ -284,7 +289,7 @@ def _statements(changes: Changes) -> list[Statement]:
     shaped = rows.shaped(changes)
     # What most changes leave alone is not written, and so its indexes are not.
     keyed = [chat for chat in changes.changed_chats if chat.shape_changed or chat.due_changed]
-    others = [chat for chat in changes.changed_chats if not (chat.shape_changed or chat.due_changed)]
+    others = [chat for chat in changes.changed_chats if chat.state_due and not (chat.shape_changed or chat.due_changed)]
     return [
         *_insert(_CHATS, [rows.of_chat(chat) for chat in changes.new_chats]),
         *_insert(

@@ -1,7 +1,7 @@
 """Every table, in one vocabulary for SQLite and PostgreSQL. Times are text in the protocol's form, which sorts.
 
 What is asked for by a filter or a key is a column; the rest of a chat, thread, event or customer is its JSON `state`
-or `body`, so that one row is read and written per chat and command.
+or `body`, so that one row is read per chat and command. A chat's `state` may be some events old: see `chat_rows`.
 """
 
 from sqlalchemy import (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
+import orjson
 import pytest
 from sqlalchemy import insert, select
 from structlog.testing import capture_logs
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from rtm.access.founding import license_row
 from rtm.bus.base import Envelope
 from rtm.model.audience import Audience
-from rtm.model.chat import Chat, ChatUser
+from rtm.model.chat import EVENTS_AFTER_STATE, Chat, ChatUser
 from rtm.model.customer import Customer
 from rtm.model.properties import merged
 from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
@@ -64,6 +65,12 @@ class Data:
         assert thread is not None
         assert chat.thread.events_count == len(thread.events)
         return [event["text"] for event in thread.events]
+
+    async def stored_state(self, chat_id: str) -> bytes:
+        """A chat's state as it is in its row."""
+        statement = select(tables.chats.c.state).where(tables.chats.c.id == chat_id)
+        async with self.database.engine.connect() as connection:
+            return orjson.dumps(await connection.scalar(statement))
 
     async def sequences(self) -> list[int]:
         """The places of the stored pushes."""
@@ -492,6 +499,39 @@ async def test_events_and_threads_are_changed_once_while_the_chat_goes_on(
     chat = await Queries(data.database).chat(data.license_id, chat_id)
     assert chat is not None
     assert chat.last_events["message"]["event"] == found.events[0]
+
+
+async def test_every_reader_knows_the_events_that_a_chats_state_does_not(process: Process, data: Data) -> None:
+    ada = await process.submit(add_customer)
+
+    def join(work: Work) -> None:
+        work.chat(chat_id).add_user(ChatUser(ada, "customer"), work.now())
+
+    def answer(work: Work) -> str:
+        at = work.now()
+        work.append(work.chat(chat_id), HELLO | {"author_id": ada, "created_at": at}, ada)
+        return at
+
+    chat_id = await process.start_chat()
+    await process.submit(join, chat=chat_id)
+    states = set()
+    for _ in range(EVENTS_AFTER_STATE + 2):
+        await process.submit(say(chat_id), chat=chat_id)
+        written_at = await process.submit(answer, chat=chat_id)
+        here = await process.submit(lambda work: work.chat(chat_id).state(), chat=chat_id)
+        snapshot = await Queries(data.database).snapshot(data.license_id, "alice")
+        async with running(data) as other:
+            elsewhere = await other.submit(lambda work: work.chat(chat_id).state(), chat=chat_id, stores=False)
+        found = await Queries(data.database).chat(data.license_id, chat_id)
+        assert found is not None
+        shown = orjson.loads(here)
+        for seen in (elsewhere, found.state(), snapshot.chats[0].state()):
+            assert orjson.loads(seen) == shown
+        customer = await CustomerQueries(data.database).get(data.license_id, ada)
+        assert customer is not None
+        assert (customer.agent_wrote_at, customer.customer_wrote_at) == (shown["written_at"]["agent"], written_at)
+        states.add(await data.stored_state(chat_id))
+    assert 2 <= len(states) <= 4  # it was stored now and then
 
 
 async def test_a_customer_is_changed_amid_refusals(process: Process, data: Data) -> None:
