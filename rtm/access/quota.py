@@ -133,7 +133,7 @@ class Quota:
         return count
 
     def _exceeded(self, count: Count) -> TooManyRequests:
-        return TooManyRequests(self.limit, WINDOW_S, self._seconds_left(count.ends_at), self.what)
+        return TooManyRequests(self.what, f"{self.limit} in {WINDOW_S} s", self._seconds_left(count.ends_at))
 
     def _seconds_left(self, ends_at: float) -> int:
         return max(1, math.ceil(ends_at - self._clock()))

@@ -87,7 +87,15 @@ class Dispatcher:
         """Answer the request, now or later, through `reply`."""
         try:
             version = self._version(caller, request)
-            action = self._find(caller, request, version)
+            action = self.admit(caller, request.action, version)
+        except ApiError as error:
+            reply(error)
+        else:
+            self.execute(action, caller, request, version, reply)
+
+    def execute(self, action: Action, caller: Caller, request: Request, version: str, reply: Reply) -> None:
+        """Answer a request that was admitted."""
+        try:
             payload = action.payload.parse(versions.request_from(version, action.payload, request.payload))
             context = self._context(caller, version, request)
         except ApiError as error:
@@ -106,8 +114,9 @@ class Dispatcher:
             raise ValidationError(f"`version` must not be older than the connection's, {caller.version}")
         return version
 
-    def _find(self, caller: Caller, request: Request, version: str) -> Action:
-        action = registry.find(caller.api, request.action, version, caller.transport)
+    def admit(self, caller: Caller, name: str, version: str) -> Action:
+        """The action of that name, if the caller may ask for it now. Raises ApiError."""
+        action = registry.find(caller.api, name, version, caller.transport)
         identity = caller.identity
         if identity is None:
             if action is None or not action.before_login:
@@ -117,7 +126,7 @@ class Dispatcher:
         if action is None or action.kind is not Kind.IMMEDIATE:
             self.quota.spend(identity.license_id)
         if action is None:
-            raise NotFound(f"`action` is unknown to version {version}: {request.action[:64]}")
+            raise NotFound(f"`action` is unknown to version {version}: {name[:64]}")
         if action.scopes and action.scopes.isdisjoint(identity.scopes):
             raise AuthorizationError(f"Token lacks the scope: {' or '.join(sorted(action.scopes))}")
         return action

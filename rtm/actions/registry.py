@@ -138,12 +138,6 @@ def find(api: str, name: str, version: str, transport: str) -> Action | None:
     return found
 
 
-def takes_form(api: str, name: str, version: str, transport: str) -> bool:
-    """Whether what the action is sent there is a form."""
-    found = find(api, name, version, transport)
-    return found is not None and found.takes_form
-
-
 def served(api: str, version: str) -> list[Action]:
     """Every action that the version has, at either door, by topic and name."""
     known = [each for each in _catalogue.values() if each.api == api and versions.has_action(version, each.name)]

@@ -191,14 +191,14 @@ class MisdirectedRequest(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """The license has spent its quota, or who logs in a limit; to be repeated in `retry_after_s` seconds."""
+    """The license has spent its quota, or who asks a limit; to be repeated in `retry_after_s` seconds."""
 
     type = "too_many_requests"
     status = HTTPStatus.TOO_MANY_REQUESTS
     default_message = "Too many requests"
 
-    def __init__(self, limit: int, window_s: int, retry_after_s: int, what: str = "requests") -> None:
-        super().__init__(f"Too many {what}: at most {limit} in {window_s} s, try again in {retry_after_s} s")
+    def __init__(self, what: str, at_most: str, retry_after_s: int) -> None:
+        super().__init__(f"Too many {what}: at most {at_most}, try again in {retry_after_s} s")
         self.headers = {"Retry-After": str(retry_after_s)}
 
 

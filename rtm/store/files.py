@@ -101,7 +101,7 @@ class Files:
     async def add(self, file: StoredFile, content: AsyncIterator[bytes], thumbnails: Sequence[bytes]) -> None:
         """Store a file of which the content comes in pieces of PART_BYTES, and its thumbnails. Raises LimitReached."""
         async with self._adding:  # so that no two take the same room; other processes may, for a moment
-            await self._check_room(file)
+            await self.check_room(file.license_id, file.size)
             await self._write(_INSERT_FILE, [asdict(file)])
         parts: list[Parameters] = [
             _part(file.id, variant, number, thumbnail[start : start + PART_BYTES])
@@ -150,12 +150,13 @@ class Files:
             except Exception as error:  # noqa: BLE001 - whatever it is, there is time
                 outage.noticed(error)
 
-    async def _check_room(self, file: StoredFile) -> None:
+    async def check_room(self, license_id: int, size: int) -> None:
+        """Whether a file of so many bytes can be added. Raises LimitReached."""
         if not self._unused_bytes:
             return
-        unused = await self._one(_UNUSED, {"license_id": file.license_id})
+        unused = await self._one(_UNUSED, {"license_id": license_id})
         assert unused is not None
-        if unused["bytes"] + file.size + (unused["files"] + 1) * ROW_BYTES > self._unused_bytes:
+        if unused["bytes"] + size + (unused["files"] + 1) * ROW_BYTES > self._unused_bytes:
             most = f"{self._unused_bytes / (1 << 20):g}MB"
             raise LimitReached(f"`file` is too much: files of the license that no event shows have at most {most}")
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with what it lacks: a bound on a request's head, in bytes and in time."""
+"""HTTP/1.1 as uvicorn speaks it, with what it lacks: bounds on a request's head, in bytes and time, and on waiting."""
 
 import asyncio
 from typing import Any
@@ -9,6 +9,8 @@ MAX_HEAD_BYTES = 1 << 16
 HEAD_TIMEOUT_S = 10
 MAX_PIPELINED = 16
 """Requests sent before the answer to the first; each is 5 KB to uvicorn, which takes as many as come."""
+REST_TIMEOUT_S = 30
+"""For the rest of a request that has been answered before its end."""
 UNREAD_TIMEOUT_S = 30
 """For a client to read an answer that is larger than the buffers, and the last one before the end."""
 
@@ -18,7 +20,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     uvicorn by itself keeps any number of headers (100 MB of them cost it 96 MB) and waits for the first request for
     ever; `timeout_keep_alive` is about later ones. It keeps trailers as well: so what is counted is all of a request
-    that is not its body. For answers to be read it waits for ever as well, even after it has closed a connection.
+    that is not its body. For answers to be read it waits for ever as well, even after it has closed a connection, and
+    for the rest of a body that nobody wants any more.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -57,6 +60,12 @@ class BoundedHttp(HttpToolsProtocol):
         if self.cycle is not None:  # a handshake has none
             self._unanswered.append(self.cycle)
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._deadline is not None:  # it was answered before
+            self._stop_expecting()
+            self._expect_head()  # what came after the answer has ended uvicorn's own wait for the next request
+
     def handle_websocket_upgrade(self) -> None:
         self._stop_expecting_reader()
         super().handle_websocket_upgrade()
@@ -79,6 +88,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._expect_reader()
+        elif self.cycle.response_complete and self.cycle.more_body:
+            self._deadline = self.loop.call_later(REST_TIMEOUT_S, self._cut)
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()

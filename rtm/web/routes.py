@@ -26,11 +26,10 @@ from starlette.routing import Route
 from rtm import versions
 from rtm.access.identity import Identity
 from rtm.access.tokens import REGIONS
-from rtm.actions import registry
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Caller, Dispatcher, answer_to
 from rtm.actions.outcomes import Outcomes
-from rtm.actions.registry import AGENT, WEB
+from rtm.actions.registry import AGENT, WEB, Action
 from rtm.protocol.envelope import Request
 from rtm.protocol.errors import (
     ApiError,
@@ -55,7 +54,7 @@ class WebApi:
         self._dispatcher = dispatcher
         self._services = services
         self._outcomes = outcomes
-        self._uploads = Uploads(services.settings)
+        self._uploads = Uploads(services.settings, services.files)
 
     def routes(self) -> list[Route]:
         """The Web API's routes, and those of files."""
@@ -103,20 +102,21 @@ class WebApi:
         with anyio.fail_after(self._services.settings.limits.request_timeout_s or None):
             return await self._services.authenticator.authenticate(authorization, address)
 
-    async def _run(self, http: HttpRequest, caller: Caller, identity: Identity, action: str) -> Any:
+    async def _run(self, http: HttpRequest, caller: Caller, identity: Identity, name: str) -> Any:
         limits = self._services.settings.limits
         with anyio.fail_after(limits.request_timeout_s or None):
             caller.directory = await self._services.directories.get(identity.license_id)
-        if registry.takes_form(AGENT, action, caller.version, WEB):
-            async with self._uploads.received(http, sender=(identity.license_id, identity.agent_id)) as payload:
-                return await self._dispatch(http, caller, action, payload)
+        action = self._dispatcher.admit(caller, name, caller.version)  # before the body has cost anything
+        if action.takes_form:
+            async with self._uploads.received(http, identity) as payload:
+                return await self._execute(http, caller, action, payload)
         payload = await read_object(http, limits.body_size_bytes, limits.request_timeout_s)
-        return await self._dispatch(http, caller, action, payload)
+        return await self._execute(http, caller, action, payload)
 
-    async def _dispatch(self, http: HttpRequest, caller: Caller, action: str, payload: dict[str, Any]) -> Any:
-        request = Request(action, payload, author_id=http.headers.get("x-author-id"))
+    async def _execute(self, http: HttpRequest, caller: Caller, action: Action, payload: dict[str, Any]) -> Any:
+        request = Request(action.name, payload, author_id=http.headers.get("x-author-id"))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._dispatcher.dispatch(caller, request, partial(_settle, answer))
+        self._dispatcher.execute(action, caller, request, caller.version, partial(_settle, answer))
         return await answer
 
     def _check_region(self, http: HttpRequest) -> None:

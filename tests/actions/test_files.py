@@ -1,9 +1,12 @@
 """Uploading files, sending them, and reading them again."""
 
+import asyncio
 import io
+import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Self
 
+import orjson
 import pytest
 from PIL import Image
 from sqlalchemy import update
@@ -11,6 +14,8 @@ from sqlalchemy import update
 from rtm import versions
 from rtm.store import tables
 from rtm.store.files import PART_BYTES
+from rtm.web import uploads
+from rtm.web.uploads import UPLOADS_OF_ONE_AT_ONCE
 from tests.actions.shapes import EVENT_ID, TIME, Like
 from tests.world import Client, Refused, Web, World
 
@@ -321,6 +326,87 @@ async def test_what_is_no_upload_is_refused(world: World) -> None:
     assert Refused.read(response.json()) == Refused("validation", "`file` must be a file")
     socket = await world.agent("alice")
     assert (await socket.refused("upload_file")).type == "not_found"
+
+
+# Who is slow, and who sends many at once
+
+
+class Upload:
+    """A form with a file of MEBIBYTE that comes piece by piece."""
+
+    BEGINNING = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+    END = b"\r\n--B--\r\n"
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def begin(cls, world: World, name: str) -> Self:
+        """All up to the file itself."""
+        upload = cls(*await asyncio.open_connection("127.0.0.1", world.server.port))
+        head = {
+            "Host": "rtm",
+            "Authorization": await world.token(name),
+            "Content-Type": "multipart/form-data; boundary=B",
+            "Content-Length": str(len(cls.BEGINNING) + MEBIBYTE + len(cls.END)),
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        upload.writer.write(f"POST /v3.6/agent/action/upload_file HTTP/1.1\r\n{lines}\r\n".encode())
+        upload.writer.write(cls.BEGINNING)
+        return upload
+
+    async def answer(self) -> Any:
+        """What it is answered."""
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        [size] = re.findall(rb"(?i)content-length: (\d+)", head)
+        return orjson.loads(await self._reader.readexactly(int(size)))
+
+
+async def test_who_sends_too_slowly_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PATIENCE_S", 0.5)
+    upload = await Upload.begin(world, "alice")
+    answer = asyncio.create_task(upload.answer())
+    for _ in range(500):
+        upload.writer.write(b"x" * 100)
+        await asyncio.wait([answer], timeout=0.02)
+        if answer.done():
+            break
+    assert Refused.read(answer.result()) == Refused("request_timeout", "Request took too long to arrive")
+    upload.writer.close()
+
+
+async def test_who_pauses_and_makes_up_for_it_is_served(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PATIENCE_S", 2)
+    upload = await Upload.begin(world, "alice")
+    for _ in range(4):
+        await asyncio.sleep(0.7)
+        upload.writer.write(bytes(MEBIBYTE // 4))
+    upload.writer.write(Upload.END)
+    assert set(await upload.answer()) == {"url"}
+    upload.writer.close()
+
+
+async def test_one_license_does_not_take_all_places(world: World) -> None:
+    dave = await world.web("dave")
+    names = ("alice", "bob", "carol", "olivia")
+    begun = [await Upload.begin(world, name) for name in names for _ in range(UPLOADS_OF_ONE_AT_ONCE)]
+    async with asyncio.timeout(10):
+        while (response := await dave.upload("a.txt", b"a")).status_code == 200:
+            await asyncio.sleep(0.01)
+    message = f"Too many uploads at once: at most {len(begun)} of a license, try again in 1 s"
+    assert Refused.read(response.json()) == Refused("too_many_requests", message)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+
+    stranger = await world.server.world()
+    await uploaded(await stranger.web("alice"), "a.txt", b"a")
+    await stranger.close()
+
+    for upload in begun:
+        upload.writer.close()
+    async with asyncio.timeout(10):
+        while (await dave.upload("a.txt", b"a")).status_code == 429:
+            await asyncio.sleep(0.01)
 
 
 async def test_nobody_uploads_without_a_token(world: World) -> None:

@@ -77,7 +77,7 @@ async def test_what_follows_a_refusal_is_discarded(logged: list[EventDict]) -> N
 
 async def test_a_refusal_keeps_its_headers() -> None:
     def route(path: str, query: str) -> Notes:
-        raise TooManyRequests(limit=10, window_s=60, retry_after_s=7)
+        raise TooManyRequests("requests", "10 in 60 s", retry_after_s=7)
 
     peer = Peer(route=route)
     assert (peer.response.status_code, peer.response.headers["Retry-After"]) == (429, "7")

@@ -1,6 +1,7 @@
 """Who is slow, or never comes to an end, is cut in time, and costs nothing until then."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -143,6 +144,35 @@ async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(address: tuple[s
             break
     assert hung_up.done()
     assert hung_up.exception() is not None or hung_up.result() == b""
+    writer.close()
+
+
+async def test_the_rest_of_a_body_that_was_answered_is_not_waited_for(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "REST_TIMEOUT_S", 0.1)
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(post(Content_Length="1000000"))
+    assert await reader.readline() == b"HTTP/1.1 204 No Content\r\n"
+    hung_up = asyncio.create_task(reader.read())
+    for _ in range(500):
+        writer.write(b"x")
+        await asyncio.wait([hung_up], timeout=0.01)
+        if hung_up.done():
+            break
+    assert hung_up.done()
+    writer.close()
+
+
+async def test_after_the_rest_of_a_body_a_request_may_follow_and_is_not_waited_for(address: tuple[str, int]) -> None:
+    reader, writer = await asyncio.open_connection(*address)
+    for before in (b"", b"x"):
+        writer.write(before + post(body=b"{}", Content_Length="3"))
+        await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"x")
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
     writer.close()
 
 

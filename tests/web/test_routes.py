@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.world import Refused, Web, World, basic
@@ -91,6 +92,56 @@ async def test_every_answer_to_somebody_who_is_known_says_what_is_left(world_wit
     assert "ratelimit-limit" in unread.headers
     unknown = await alice.post("list_chats", authorization="Bearer x")
     assert "ratelimit-limit" not in unknown.headers
+
+
+# What is refused before its body is read
+
+
+async def refused_at_once(world: World, token: str, action: str, size: int, **headers: str) -> Refused:
+    """Why a request is refused of whose body nothing comes."""
+    named = {"Host": "rtm", "Authorization": token, "Content-Length": str(size)}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    try:
+        writer.write(f"POST /v3.6/agent/action/{action} HTTP/1.1\r\n{head}\r\n".encode())
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"}}")
+    finally:
+        writer.close()
+    return Refused.read(orjson.loads(answer.partition(b"\r\n\r\n")[2]))
+
+
+FORM = {"Content_Type": "multipart/form-data; boundary=B"}
+MEBIBYTE = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("action", "size", "headers", "error"),
+    [
+        ("list_chats", 100, {}, "authorization"),
+        ("fly", 100, {}, "not_found"),
+        ("list_routing_statuses", MEBIBYTE + 1, {}, "entity_too_large"),
+        ("upload_file", 11 * MEBIBYTE, FORM, "entity_too_large"),
+        ("upload_file", 3 * MEBIBYTE, FORM, "limit_reached"),
+    ],
+)
+async def test_a_body_in_vain_is_not_read(
+    world_with: WorldWith, action: str, size: int, headers: dict[str, str], error: str
+) -> None:
+    world = await world_with({"unused_upload_bytes": 2 * MEBIBYTE})
+    token = await world.token("alice", scopes=["agents--all:ro"])
+    assert (await refused_at_once(world, token, action, size, **headers)).type == error
+
+
+@pytest.mark.parametrize(("action", "headers"), [("list_chats", {}), ("upload_file", FORM)])
+async def test_a_body_past_the_quota_is_not_read(world_with: WorldWith, action: str, headers: dict[str, str]) -> None:
+    world = await world_with({"requests_per_minute": 1})
+    alice = await world.web("alice")
+    while (await alice.post("list_chats")).status_code == 200:
+        pass
+    refusal = await refused_at_once(world, await world.token("alice"), action, 100, **headers)
+    assert refusal.type == "too_many_requests"
 
 
 # Statuses
