@@ -82,10 +82,6 @@ class Thread:
     summary: dict[str, Any] | None = None
     """As it is shown, with `final`: whether the thread was closed by then."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.attended, bool):  # as it was stored once; a look finds out who it was
-            self.attended = []
-
 
 class NewEvent(NamedTuple):
     """An event that a command added; `number` counts from 1 within the thread."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,14 +94,6 @@ def test_by_somebodys_wish_it_is_left_alone(of: str) -> None:
     assert Due.REASSIGN in deadlines(started(CUSTOMER), RULES, GRACE_S)
     left_alone = started(CUSTOMER, **{of: {"routing": {"ignore_agents_routing": True}}})
     assert Due.REASSIGN not in deadlines(left_alone, RULES, GRACE_S)
-
-
-def test_a_chat_that_was_stored_without_the_names_of_who_was_connected_is_read() -> None:
-    state = orjson.loads(started().state())
-    state["thread"]["attended"] = True
-    chat = Chat.load("chat", 1, {}, state)
-    chat.attend([AGENT, "jones@example.com"])
-    assert chat.active_thread().attended == [AGENT]
 
 
 def test_agents_who_lost_their_connection_may_come_back_and_those_who_left_do_not() -> None:
