@@ -37,7 +37,7 @@ class Subscriber(Protocol):
     monitoring_level: MonitoringLevel
     outlet: Corked
     own_pushes: list[bytes] | None
-    """Frames about what it has asked for, while that is not answered; None when they may be sent."""
+    """Frames about the change it has asked for, while that is not answered; None when they may be sent."""
 
     @property
     def license_id(self) -> int: ...
@@ -351,7 +351,7 @@ class Room:
         request_id: str | None = envelope.origin.request_id
         for version in wanted:
             frame = encode_text_frame(encode_push(version, envelope.name, _payload(envelope, version), request_id))
-            if asker.own_pushes is None:
+            if asker.own_pushes is None or envelope.sequence:  # what is stored was answered before, and has its place
                 self._flusher.send_all((asker.outlet,), frame)
             else:
                 asker.own_pushes.append(frame)

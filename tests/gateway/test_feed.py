@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,6 +13,7 @@ from rtm.bus.base import Envelope
 from rtm.gateway import feed as module
 from rtm.gateway.feed import REPAIR_BATCH, Feed
 from rtm.model.audience import Audience
+from rtm.routing.presence import Change, MemoryPresence
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.tables import outbox
 from rtm.store.work import Command, Needs, Work
@@ -325,6 +327,42 @@ async def test_what_the_bus_has_lost_is_heard_in_its_place(world_on_postgresql: 
         assert await alice.next_push("incoming_multicast") == {"content": number}
     await alice.next_push("incoming_event")
     await alice.hears_nothing_more()
+
+
+async def test_ones_own_event_that_waits_for_another_process_is_not_kept_back_by_a_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 60)
+    alice, web = await world.agent("alice"), await world.web("bob")
+    chat = await world.chat(web, users=["alice"])
+    offer, set_away = Feed.offer, MemoryPresence.set_away
+    late: asyncio.Future[tuple[Feed, Envelope]] = asyncio.get_running_loop().create_future()
+    changing, go_on = asyncio.Event(), asyncio.Event()
+
+    def keep_first(feed: Feed, envelope: Envelope) -> None:
+        if envelope.name == "incoming_event" and not late.done():
+            late.set_result((feed, envelope))
+        else:
+            offer(feed, envelope)
+
+    async def set_away_slowly(*arguments: Any) -> Change:
+        changing.set()
+        await go_on.wait()
+        return await set_away(*arguments)
+
+    monkeypatch.setattr(Feed, "offer", keep_first)
+    monkeypatch.setattr(MemoryPresence, "set_away", set_away_slowly)
+    sent = [await web.call("send_event", chat_id=chat.id, event=HELLO)]
+    sent += [await alice.call("send_event", chat_id=chat.id, event=HELLO)]
+    change = await alice.send("set_away_status", away=True)
+    await changing.wait()
+    offer(*late.result())
+    sent += [await web.call("send_event", chat_id=chat.id, event=HELLO)]
+    go_on.set()
+
+    for event in sent:
+        assert (await alice.next_push("incoming_event"))["event"]["id"] == event["event_id"]
+    assert (await alice.answer(change))["success"]
 
 
 async def test_a_login_that_is_ahead_of_the_bus_is_told_what_the_others_missed(world_on_postgresql: World) -> None:
