@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -53,8 +54,7 @@ class Uploads:
 
         Raises ValidationError, EntityTooLarge, LimitReached, TooManyRequests, RequestTimeout.
         """
-        if not http.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            raise ValidationError("`Content-Type` must be multipart/form-data")
+        _check_kind(http)
         origin = self._settings.public_url or _origin(http)
         least = announced_bytes(http) - MAX_FORM_BYTES
         self._check_size(least)
@@ -122,6 +122,16 @@ class Uploads:
         most = self._settings.limits.upload_size_bytes
         if 0 < most < size:
             raise EntityTooLarge(f"Upload limit exceeded ({most / (1 << 20):g}MB).")
+
+
+def _check_kind(http: Request) -> None:
+    """Raises ValidationError."""
+    kind, options = parse_options_header(http.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise ValidationError("`Content-Type` must be multipart/form-data")
+    # Fields are decoded on the event loop, and some of Python's codecs take seconds for 64 KiB.
+    if options.get(b"charset", b"utf-8").lower() != b"utf-8":
+        raise ValidationError("`Content-Type` must name no other charset than utf-8")
 
 
 def _origin(http: Request) -> str:

@@ -387,7 +387,8 @@ async def test_who_pauses_and_makes_up_for_it_is_served(world: World, monkeypatc
     upload.writer.close()
 
 
-async def test_one_license_does_not_take_all_places(world: World) -> None:
+async def test_one_license_does_not_take_all_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PATIENCE_S", 60)  # all of them are under way until the end
     dave = await world.web("dave")
     names = ("alice", "bob", "carol", "olivia")
     begun = [await Upload.begin(world, name) for name in names for _ in range(UPLOADS_OF_ONE_AT_ONCE)]

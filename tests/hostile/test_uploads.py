@@ -47,6 +47,9 @@ INVALID = (400, "validation", "Request is not a valid form: Invalid multipart da
 NO_FILE = (400, "validation", "`file` is required")
 NO_FORM = (400, "validation", "`Content-Type` must be multipart/form-data")
 TOO_LARGE = (413, "entity_too_large", "Upload limit exceeded (10MB).")
+NOT_A_FILE = (400, "validation", "`file` must be a file")
+OTHER_CHARSET = (400, "validation", "`Content-Type` must name no other charset than utf-8")
+FORM_OF_B = "multipart/form-data; boundary=B"
 NAMELESS = (
     400,
     "validation",
@@ -62,6 +65,16 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
         upload(part(), Content_Type="application/x-www-form-urlencoded"),
         NO_FORM,
     ),
+    "charset that takes long to decode": (
+        upload(part(b"2n7caa" * 10_000, name="f0-", filename=None), Content_Type=f"{FORM_OF_B}; charset=punycode"),
+        OTHER_CHARSET,
+    ),
+    "charset that cannot be decoded": (
+        upload(part(name="-b9", filename=None), Content_Type=f'{FORM_OF_B}; charset="PUNYCODE"'),
+        OTHER_CHARSET,
+    ),
+    "charset that is none": (upload(part(), Content_Type=f"{FORM_OF_B}; charset="), OTHER_CHARSET),
+    "charset of forms": (upload(part(filename=None), Content_Type=f"{FORM_OF_B}; charset=UTF-8"), NOT_A_FILE),
     "no boundary": (
         upload(part(), Content_Type="multipart/form-data"),
         (400, "validation", "Request is not a valid form: Missing boundary in multipart."),
@@ -86,11 +99,11 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
         upload(part(b"x" * 100_000, filename=None)),
         (400, "validation", "Request is not a valid form: Part exceeded maximum size of 64KB."),
     ),
-    "file that is a field": (upload(part(filename=None)), (400, "validation", "`file` must be a file")),
+    "file that is a field": (upload(part(filename=None)), NOT_A_FILE),
     "file of another name": (upload(part(name="File")), NO_FILE),
     "file and then a field of its name": (
         upload(part(), part(filename=None)),
-        (400, "validation", "`file` must be a file"),
+        NOT_A_FILE,
     ),
     "file over the limit": (upload(part(bytes(10 * MEBIBYTE + 1))), TOO_LARGE),
     "file far over the limit": (upload(part(bytes(12 * MEBIBYTE))), TOO_LARGE),
