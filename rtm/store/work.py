@@ -339,10 +339,15 @@ class Work:
     def append(self, chat: Chat, body: EventBody, author_id: str) -> str:
         """Store an event in the chat's last thread; its id. Files that it shows are kept. Raises ValidationError."""
         if body["type"] == "file":
-            describe(body, self._keep_file(body["url"]))
+            stored = self.file_at(body["url"])
+            describe(body, stored)
+            if stored is not None:
+                self._keep(stored)
         elif body["type"] == "rich_message":
             for file_id in ids_in(image_urls(body)):
-                self._keep(file_id)
+                image = self._find_file(file_id)
+                if image is not None:
+                    self._keep(image)
         event = chat.append(body, author_id)
         self.events.append(event)
         self._loaded.events.setdefault(event.thread_id, {})[event.number] = body
@@ -351,24 +356,26 @@ class Work:
             self._loaded.custom_ids[event.thread_id, custom_id, author_id] = event.number
         return str(event.body["id"])
 
-    def _keep_file(self, url: str) -> StoredFile | None:
-        """The file of a file event, None for one that is not ours. Raises ValidationError."""
+    def file_at(self, url: str) -> StoredFile | None:
+        """The file that a file event of this URL shows, None for one that is not ours. Raises ValidationError."""
         file_id = id_in(url)
         if file_id is None:
             return None
-        stored = self._keep(file_id)
+        stored = self._find_file(file_id)
         if stored is None:
             raise ValidationError("`event.url` names no file that is here: an unused one expires after 24 hours")
         return stored
 
-    def _keep(self, file_id: str) -> StoredFile | None:
-        """Have a file live as long as the event that shows it; None if it is not here any more."""
+    def _find_file(self, file_id: str) -> StoredFile | None:
         stored = self._loaded.files.get(file_id)
         if stored is None or stored.license_id != self.license_id or stored.has_expired(self.now()):
             return None
-        if stored.expires_at is not None:
-            self.kept_file_ids.append(file_id)
         return stored
+
+    def _keep(self, stored: StoredFile) -> None:
+        """Have the file live as long as the event that shows it."""
+        if stored.expires_at is not None:
+            self.kept_file_ids.append(stored.id)
 
     def post(self, chat: Chat, body: EventBody, author_id: str = "") -> str:
         """Store an event in the chat's last thread and tell who may see it (`incoming_event`); its id.

@@ -5,7 +5,8 @@ each command in order as plain Python, writes events, chats and outbox in bulk, 
 everybody: first a command's requester, then the audience of its pushes. Alone, a command waits for nobody.
 
 A command that is refused changes nothing and harms nobody: if it had changed a chat already, the batch starts again
-without it. A batch that cannot be stored is refused as a whole, and its chats are forgotten.
+without it, and what its license asked after it is left to the next batch: others wait once, however many such commands
+a license sends. A batch that cannot be stored is refused as a whole, and its chats are forgotten.
 """
 
 import asyncio
@@ -153,8 +154,8 @@ class Writer:
         try:
             while batch:
                 loaded = await self._store.begin(batch)
-                works, spoiled = self._apply(batch, loaded)
-                if spoiled is None:
+                works = self._apply(batch, loaded)
+                if len(works) == len(batch):
                     changes = self._changes(works, loaded)
                     self._committing = {each.license_id: each.sequence for each in reversed(changes.outbox)}
                     began = monotonic()
@@ -165,7 +166,7 @@ class Writer:
                     self._answer(works)
                     return
                 await self._store.rollback()
-                batch.remove(spoiled)
+                batch = self._without(batch, len(works))
         except StoreUnavailable as error:
             self._outage.noticed(error)
             self._refuse(batch, ServiceUnavailable(error.message))
@@ -176,11 +177,15 @@ class Writer:
         finally:
             self._committing = {}
 
-    def _apply(
-        self, batch: Sequence[Command], loaded: Loaded
-    ) -> tuple[list[tuple[Command, Work, Any]], Command | None]:
-        """Run the commands in order; the second value is one that was refused after it had changed a chat."""
-        works = []
+    def _without(self, batch: Sequence[Command], place: int) -> list[Command]:
+        """The batch without the command at this place; what its license asked after it comes first in the next one."""
+        license_id, later = batch[place].license_id, batch[place + 1 :]
+        self._queue.extendleft(command for command in reversed(later) if command.license_id == license_id)
+        return [*batch[:place], *(command for command in later if command.license_id != license_id)]
+
+    def _apply(self, batch: Sequence[Command], loaded: Loaded) -> list[tuple[Command, Work, Any]]:
+        """Run the commands in order, up to one that is refused after it had changed a chat."""
+        works: list[tuple[Command, Work, Any]] = []
         for command in batch:
             work = Work(command, loaded, self._now)
             outcome: Any
@@ -195,12 +200,12 @@ class Writer:
             if isinstance(outcome, ApiError):
                 if work.changed_before_failing() or work.pushes:
                     self._finish(command, outcome)
-                    return [], command
+                    return works
                 work = Work(command, loaded, self._now)
             works.append((command, work, outcome))
             for chat in work.new_chats:
                 loaded.chats[chat.id] = chat
-        return works, None
+        return works
 
     def _changes(self, works: Iterable[tuple[Command, Work, Any]], loaded: Loaded) -> Changes:
         changes = Changes(

@@ -12,6 +12,7 @@ from PIL import Image
 from sqlalchemy import update
 
 from rtm import versions
+from rtm.model.chat import Chat
 from rtm.store import tables
 from rtm.store.files import PART_BYTES
 from rtm.web import uploads
@@ -147,6 +148,22 @@ async def test_a_file_may_be_in_the_first_events_of_a_chat(either_world: World) 
     assert [(await alice.request("GET", url)).status_code for url in urls] == [200, 200, 404]
     threads = await alice.call("list_threads", chat_id=started["chat_id"])
     assert [thread["events"][0]["name"] for thread in threads["threads"]] == ["a.gif", "a.gif"]
+
+
+async def test_a_file_that_is_not_here_is_refused_before_anything_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await world.web("alice")
+    chat = await world.chat(alice)
+    await alice.call("deactivate_chat", id=chat.id)
+    opened: list[Any] = []
+    monkeypatch.setattr(Chat, "open_thread", lambda *_, **__: opened.append(True))
+
+    events = [{"type": "file", "url": f"https://example.com/files/{'A' * 32}/a.gif"}]
+    for action, wanted in (("start_chat", {}), ("resume_chat", {"id": chat.id})):
+        asked = {**wanted, "thread": {"events": events}}
+        assert await alice.refused(action, chat=asked) == Refused("validation", GONE)
+    assert not opened
 
 
 async def test_images_of_a_rich_message_are_kept_as_well(either_world: World) -> None:

@@ -29,7 +29,7 @@ from rtm.store.outage import StoreUnavailable
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
-from rtm.store.work import Command, Needs, Work
+from rtm.store.work import Command, Loaded, Needs, Work
 from rtm.store.writer import MAX_BATCH, Changes, Writer, WriteStore
 from tests.servers import PostgresServer
 from tests.world import Refused, Server, World, visiting
@@ -556,6 +556,30 @@ async def test_many_refused_commands_in_one_batch(process: Process, data: Data) 
     outcomes = await asyncio.gather(*pending)
     assert [isinstance(outcome, ChatInactive) for outcome in outcomes] == [True, False] * 20
     assert await data.texts(chat_id) == [str(number) for number in range(20)]
+
+
+async def test_a_flood_of_commands_refused_half_way_holds_up_its_own_license_only(process: Process, data: Data) -> None:
+    chat_id, other_chat_id = await process.start_chat(), await process.start_chat(data.other_license_id)
+    store, begun = process.writer._store, 0
+    begin = store.begin
+
+    async def counted(commands: Sequence[Command]) -> Loaded:
+        nonlocal begun
+        begun += 1
+        return await begin(commands)
+
+    store.begin = counted  # type: ignore[method-assign]
+    flood = []
+    for number in range(128):
+        flood.append(process.submit(failing(chat_id, ChatInactive()), chat=chat_id))
+        if number % 32 == 0:
+            flood.append(process.submit(say(chat_id, str(number)), chat=chat_id))
+    other = process.submit(say(other_chat_id, "unharmed"), chat=other_chat_id, license_id=data.other_license_id)
+
+    assert (await other).endswith("_1")
+    assert begun <= 4
+    assert sum(isinstance(outcome, ChatInactive) for outcome in await asyncio.gather(*flood)) == 128
+    assert await data.texts(chat_id) == ["0", "32", "64", "96"]
 
 
 async def test_a_refused_start_stores_no_chat(process: Process, data: Data) -> None:

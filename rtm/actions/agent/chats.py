@@ -61,7 +61,7 @@ def start_chat(context: Context, work: Work, payload: StartChat) -> ChatStarted:
     wanted = payload.chat or InitialChat()
     group_ids = _group_ids(context, wanted) or [EVERYBODY]
     users = _users(context, work, wanted.users or [], group_ids)
-    _check_authors(wanted, users)
+    _check_events(work, wanted, users)
     chat = Chat.start(
         context.identity.license_id,
         at=work.now(),
@@ -95,7 +95,7 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegu
     customer = [user for user in chat.users.values() if user.type == "customer" and user.id not in named]
     if customer and any(user.type == "customer" for user in users):
         raise ValidationError("`chat.users` must not name a second customer")
-    _check_authors(wanted, users)
+    _check_events(work, wanted, users)
     if wanted.properties:
         chat.set_properties(merged(chat.properties, wanted.properties, "chat.properties"))
     chat.group_ids = group_ids  # nothing is refused from here on
@@ -149,12 +149,14 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     return answer
 
 
-def _check_authors(wanted: InitialChat, users: Iterable[ChatUser]) -> None:
-    """Raises ValidationError unless all initial events are by the requester or by users of the chat."""
+def _check_events(work: Work, wanted: InitialChat, users: Iterable[ChatUser]) -> None:
+    """Raises ValidationError unless all initial events can be added: by the requester or by users of the chat."""
     allowed = {None, *(user.id for user in users)}
     for index, event in enumerate(wanted.initial_events):
         if event.author_id not in allowed:
             raise ValidationError(f"`chat.thread.events[{index}].author_id` must be one of `chat.users`")
+        if event.type == "file":
+            work.file_at(event.url)
 
 
 def _group_ids(context: Context, wanted: InitialChat) -> list[int] | None:
