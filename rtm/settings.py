@@ -23,7 +23,9 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    message_size_bytes: Count = Field(1 << 20, description="Largest socket message; a larger one is closed with 1009.")
+    message_size_bytes: Count = Field(
+        1 << 20, description="Largest socket message, before the log-in 64 KiB; a larger one is closed with 1009."
+    )
     body_size_bytes: Count = Field(1 << 20, description="Largest HTTP request body.")
     upload_size_bytes: Count = Field(10 << 20, description="Largest file to upload.")  # the contract's 10 MB
     unused_upload_bytes: Count = Field(

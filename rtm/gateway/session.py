@@ -311,6 +311,7 @@ class Session:
         room = self._room()
         if self._state is State.JOINING and room is not None:
             self._state = State.LOGGED_IN
+            self._wire.trust()
             self.pinged()
             self._set_timer(0, self._look_after)
             room.release(self, self._wire, sequence)

@@ -57,6 +57,9 @@ _LEAST_CREDIT = 16
 
 _ANY = 1e9  # frames in a second
 
+_STRANGER_MESSAGE_BYTES = 1 << 16
+"""Largest message of a peer that is not trusted yet: some log in, and any number may come who never do."""
+
 _MAX_REASON_BYTES = 123  # RFC 6455, 5.5: 125 in a control frame, two of which are the code
 
 _TEXT_HEAD = 0x80 | TEXT  # the first byte of a text message in one frame
@@ -177,6 +180,10 @@ class Wire(_Corked, asyncio.Protocol):
         else:
             self.pending = self.pending.then(frame)
 
+    def trust(self) -> None:
+        """The peer has said who it is: from now on its messages may be as large as the limit allows."""
+        self._protocol.max_message_size = self._wires.max_message_bytes
+
     def close(self, code: int, reason: str = "") -> None:
         """Send what is pending and a close frame, with as much of the reason as fits; then hear nothing more."""
         if self._state is not OPEN:
@@ -232,9 +239,8 @@ class Wire(_Corked, asyncio.Protocol):
 
     def _open(self, request: Request, handshake: ServerProtocol) -> None:
         # The protocol of the handshake would keep all its headers for as long as the connection lasts.
-        self._protocol = websocket.Protocol(
-            websocket.Side.SERVER, max_size=self._wires.max_message_bytes, logger=_frames_log
-        )
+        max_size = min(_STRANGER_MESSAGE_BYTES, self._wires.max_message_bytes or _STRANGER_MESSAGE_BYTES)
+        self._protocol = websocket.Protocol(websocket.Side.SERVER, max_size=max_size, logger=_frames_log)
         self._protocol.extensions = handshake.extensions
         self._state = OPEN
         self.pending = None

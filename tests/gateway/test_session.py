@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import CloseCode
 
 from rtm.actions.context import Context
 from rtm.gateway.room import Backlog
@@ -49,6 +50,21 @@ async def test_a_version_that_is_not_served_is_told_so(world: World, version: st
     with pytest.raises(ConnectionClosed):
         await client.next()
     assert client.connection.close_code == 1000
+
+
+# Size
+
+
+async def test_a_message_may_be_large_after_the_log_in_only(world: World) -> None:
+    alice, stranger = await world.agent("alice"), await world.socket()
+    for client, most in ((alice, 1 << 20), (stranger, 1 << 16)):
+        ping = b'{"action":"ping","request_id":"large"}'.ljust(most)
+        await client.connection.send(ping, text=True)
+        assert (await client.answer("large"))["success"]
+        await client.connection.send(ping + b" ", text=True)
+        with pytest.raises(ConnectionClosed):
+            await client.next()
+        assert client.connection.close_code == CloseCode.MESSAGE_TOO_BIG
 
 
 # Time

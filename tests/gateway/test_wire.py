@@ -22,7 +22,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.frames import Close, Frame, Opcode
 
 from rtm.gateway import wire
-from rtm.gateway.wire import Wires, encode_text_frame
+from rtm.gateway.wire import Wire, Wires, encode_text_frame
 from rtm.protocol.errors import NotFound, TooManyRequests
 from rtm.settings import Limits
 from tests.gateway.peer import Notes, Peer, more, text
@@ -117,6 +117,7 @@ async def test_a_malformed_handshake_is_refused(header: str, value: str) -> None
 
 async def test_messages_arrive_whole_and_in_order_however_the_bytes_are_cut() -> None:
     peer = Peer()
+    peer.wire.trust()
     stream = b"".join(text(message).serialize(mask=True) for message in ("one", "zwölf", "x" * 70_000))
     for start in range(0, len(stream), 999):
         peer.give(stream[start : start + 999])
@@ -178,6 +179,7 @@ async def test_a_client_that_sends_less_never_waits() -> None:
 
 async def test_a_large_message_is_not_held_up() -> None:
     peer = Peer(limits=Limits(messages_per_second=1))
+    peer.wire.trust()
     peer.give(text("x" * 1_000_000))
     async with asyncio.timeout(10):
         while not peer.session.messages:
@@ -245,10 +247,22 @@ async def test_a_violation_has_its_close_code_and_is_the_end(sent: bytes | Frame
 
 async def test_a_limit_of_zero_is_none() -> None:
     peer = Peer(limits=Limits(message_size_bytes=0))
+    peer.wire.trust()
     peer.give(text("x" * (2 << 20)))
     while not peer.transport.reading:
         await asyncio.sleep(0)
     assert [len(message) for message in peer.session.messages] == [2 << 20]
+
+
+@pytest.mark.parametrize("message_size_bytes", [0, 1 << 20])
+async def test_who_is_not_trusted_yet_may_send_small_messages_only(message_size_bytes: int) -> None:
+    peer = Peer(limits=Limits(message_size_bytes=message_size_bytes))
+    peer.give(text("x" * (1 << 16)))
+    while not peer.transport.reading:
+        await asyncio.sleep(0)
+    assert [len(message) for message in peer.session.messages] == [1 << 16]
+    peer.give(b"\x81\xff" + ((1 << 16) + 1).to_bytes(8))
+    assert (await peer.closing()).code == 1009
 
 
 # What is sent
@@ -533,6 +547,10 @@ async def test_a_bug_in_the_end_of_a_session_does_not_spread(logged: list[EventD
 
 class Echo(Notes):
     """Answers each message with itself, `big <n>` with n bytes, `flood` with more than anybody takes."""
+
+    def opened(self, wire: Wire, path: str, query: str, address: str | None) -> None:
+        super().opened(wire, path, query, address)
+        wire.trust()
 
     def received(self, message: bytes) -> None:
         command, _, size = message.partition(b" ")

@@ -18,7 +18,8 @@ TEXT, CONT, BINARY, CLOSE, PING, PONG = (
     Opcode.PONG,
 )
 PROTOCOL_ERROR, UNSUPPORTED, NOT_UTF_8, TOO_BIG = 1002, 1003, 1007, 1009
-MEBIBYTE = 1 << 20
+MOST = 1 << 16
+"""What a message may have before the log-in."""
 ASK = b'{"action":"ping","request_id":"1"}'
 
 
@@ -74,11 +75,11 @@ VIOLATIONS: dict[str, tuple[bytes, int]] = {
     "text beyond Unicode": (frame(TEXT, b"\xf4\x90\x80\x80"), NOT_UTF_8),
     "fragments not UTF-8 together": (frame(TEXT, b"\xc3", fin=False) + frame(CONT, b"x"), NOT_UTF_8),
     # 10.4: limits
-    "message over the limit": (frame(TEXT, bytes(MEBIBYTE + 1)), TOO_BIG),
-    "head of a message over the limit": (frame(TEXT, size=MEBIBYTE + 1), TOO_BIG),
+    "message over the limit": (frame(TEXT, bytes(MOST + 1)), TOO_BIG),
+    "head of a message over the limit": (frame(TEXT, size=MOST + 1), TOO_BIG),
     "head of a message of 4 EiB": (frame(TEXT, size=1 << 62), TOO_BIG),
     "fragments over the limit": (
-        frame(TEXT, bytes(MEBIBYTE // 2), fin=False) + frame(CONT, bytes(MEBIBYTE // 2 + 1)),
+        frame(TEXT, bytes(MOST // 2), fin=False) + frame(CONT, bytes(MOST // 2 + 1)),
         TOO_BIG,
     ),
 }
@@ -96,7 +97,7 @@ def test_a_violation_has_its_close_code(target: Target, sent: bytes, code: int) 
 COMPRESSED_VIOLATIONS: dict[str, tuple[bytes, int]] = {
     "not deflated": (frame(TEXT, b"\xff\xff\xff", reserved=4), PROTOCOL_ERROR),
     "deflated, not UTF-8": (frame(TEXT, deflated(b"\xff"), reserved=4), NOT_UTF_8),
-    "1 KB that becomes 1 MiB and a byte": (frame(TEXT, deflated(bytes(MEBIBYTE + 1)), reserved=4), TOO_BIG),
+    "a few bytes that become one too many": (frame(TEXT, deflated(bytes(MOST + 1)), reserved=4), TOO_BIG),
     "compressed continuation": (
         frame(TEXT, deflated(b"{"), fin=False, reserved=4) + frame(CONT, deflated(b"}"), reserved=4),
         PROTOCOL_ERROR,
@@ -123,7 +124,7 @@ ODD_BUT_RIGHT: dict[str, bytes] = {
     "pings within a message": frame(TEXT, ASK[:5], fin=False) + frame(PING, b"?") * 9 + frame(CONT, ASK[5:]),
     "a thousand pongs unasked": frame(PONG, b"!") * 1000 + frame(TEXT, ASK),
     "a thousand pings": frame(PING, b"?" * 125) * 1000 + frame(TEXT, ASK),
-    "1 MiB of blanks": frame(TEXT, ASK.ljust(MEBIBYTE)),
+    "64 KiB of blanks": frame(TEXT, ASK.ljust(MOST)),
 }
 
 
