@@ -6,7 +6,8 @@ everybody: first a command's requester, then the audience of its pushes. Alone, 
 
 A command that is refused changes nothing and harms nobody: if it had changed a chat already, the batch starts again
 without it, and what its license asked after it is left to the next batch: others wait once, however many such commands
-a license sends. A batch that cannot be stored is refused as a whole, and its chats are forgotten.
+a license sends. A batch that cannot be stored is refused as a whole, and its chats are forgotten. What goes wrong after
+the commit, in telling of it, is in the log: everybody is answered that it is stored.
 """
 
 import asyncio
@@ -233,10 +234,10 @@ class Writer:
         self.batch_sizes.observe(len(works))
         for command, work, outcome in works:
             if work.events:
-                self._said(command.license_id, work.events)
+                self._tell(command, self._said, command.license_id, work.events)
             self._finish(command, outcome)
             if work.pushes:
-                self._deliver(work.pushes)
+                self._tell(command, self._deliver, work.pushes)
         self._forget_answered()
 
     def _refuse(self, batch: Iterable[Command], error: ApiError) -> None:
@@ -244,13 +245,16 @@ class Writer:
             self._finish(command, error)
 
     def _finish(self, command: Command, outcome: Any) -> None:
-        if command.answered:
-            return
-        command.answered = True
+        if not command.answered:
+            command.answered = True
+            self._tell(command, command.done, outcome)
+
+    def _tell(self, command: Command, hear: Callable[..., None], *told: Any) -> None:
+        """What goes wrong here changes nothing of what is stored, and harms nobody else."""
         try:
-            command.done(outcome)
+            hear(*told)
         except Exception:
-            log.exception("answer_failed", license_id=command.license_id)
+            log.exception("telling_failed", license_id=command.license_id)
 
     def _sweep(self) -> None:
         """Answer what is overdue, to the second; one timer serves all."""

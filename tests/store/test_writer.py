@@ -626,7 +626,30 @@ async def test_an_answer_that_nobody_takes_harms_nobody(process: Process, data: 
     with capture_logs() as logs:
         process.writer.submit(Command(data.license_id, Needs((chat_id,)), say(chat_id), fail))
         assert (await process.submit(say(chat_id), chat=chat_id)).endswith("_2")
-    assert [line["event"] for line in logs] == ["answer_failed"]
+    assert [line["event"] for line in logs] == ["telling_failed"]
+
+
+@pytest.mark.parametrize("failing_part", ["_said", "_deliver"])
+async def test_what_is_stored_is_answered_whatever_goes_wrong_in_telling_of_it(
+    process: Process, data: Data, monkeypatch: pytest.MonkeyPatch, failing_part: str
+) -> None:
+    chat_id = await process.start_chat()
+    tell = getattr(process.writer, failing_part)
+    failures = iter([RuntimeError("a bug")])
+
+    def fail_once(*told: Any) -> None:
+        for error in failures:
+            raise error
+        tell(*told)
+
+    monkeypatch.setattr(process.writer, failing_part, fail_once)
+    with capture_logs() as logs:
+        answers = await asyncio.gather(*(process.submit(say(chat_id, str(n)), chat=chat_id) for n in range(2)))
+
+    assert [each.rpartition("_")[2] for each in answers] == ["1", "2"]
+    assert await data.texts(chat_id) == ["0", "1"]
+    assert process.sequences == ([1, 3] if failing_part == "_deliver" else [1, 2, 3])
+    assert [(line["event"], line["license_id"]) for line in logs] == [("telling_failed", data.license_id)]
 
 
 # Outages
