@@ -236,6 +236,7 @@ class PostgresqlStore:
 
     async def rollback(self) -> None:
         self._forget()
+        self._kept.make_room()
         if self._in_transaction and self._connection is not None:
             self._in_transaction = False
             try:

@@ -139,26 +139,27 @@ class SqliteStore:
             statements = _statements(changes)
             await self._run(lambda: self._write(statements))
         except StoreUnavailable:
-            self._forget()
+            await self.rollback()
             raise
         for chat in (*changes.new_chats, *changes.changed_chats):
             chat.saved()
             self._chats[chat.id] = chat
         self._sequences.update(changes.sequences)
-        while len(self._chats) > KEPT_CHATS:
-            del self._chats[next(iter(self._chats))]
+        self._make_room()
 
     async def rollback(self) -> None:
-        self._forget()
+        for chat_id, chat in self._batch.chats.items():
+            if chat.revision:
+                self._chats.pop(chat_id, None)
+        self._make_room()
 
     async def between_batches(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run this in the writer's thread, where nobody else writes meanwhile. Raises StoreUnavailable."""
         return await self._run(lambda: work(self._db))
 
-    def _forget(self) -> None:
-        for chat_id, chat in self._batch.chats.items():
-            if chat.revision:
-                self._chats.pop(chat_id, None)
+    def _make_room(self) -> None:
+        while len(self._chats) > KEPT_CHATS:
+            del self._chats[next(iter(self._chats))]
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:

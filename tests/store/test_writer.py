@@ -170,6 +170,16 @@ def say_once(chat_id: str, custom_id: str) -> Callable[[Work], str]:
     return apply
 
 
+def type_in(chat_id: str) -> Callable[[Work], None]:
+    """Tell that somebody types in the chat, which is not stored."""
+
+    def apply(work: Work) -> None:
+        work.chat(chat_id)
+        work.push("incoming_typing_indicator", {}, Audience(everyone=True), stored=False)
+
+    return apply
+
+
 def mark(chat_id: str, event_id: str, name: str, error: Exception | None = None) -> Callable[[Work], None]:
     """Give an event and its thread a property more, and then fail if there is an error."""
 
@@ -384,17 +394,12 @@ async def test_times_never_repeat(process: Process) -> None:
 
 async def test_what_is_not_stored_takes_no_place(process: Process, data: Data) -> None:
     chat_id = await process.start_chat()
-
-    def type_(work: Work) -> None:
-        work.chat(chat_id)
-        work.push("incoming_typing_indicator", {}, Audience(everyone=True), stored=False)
-
     await asyncio.gather(
-        process.submit(type_, chat=chat_id, stores=False),
+        process.submit(type_in(chat_id), chat=chat_id, stores=False),
         process.submit(say(chat_id), chat=chat_id),
-        process.submit(type_, chat=chat_id, stores=False),
+        process.submit(type_in(chat_id), chat=chat_id, stores=False),
     )
-    await process.submit(type_, chat=chat_id, stores=False)
+    await process.submit(type_in(chat_id), chat=chat_id, stores=False)
 
     assert process.sequences == [1, 0, 2, 0, 0]
     assert await data.sequences() == [1, 2]
@@ -435,6 +440,15 @@ async def test_chats_that_are_no_longer_kept_are_read_again(
             await process.submit(say(chat_id, text), chat=chat_id)
     for chat_id in chat_ids:
         assert await data.texts(chat_id) == ["one", "two"]
+
+
+async def test_no_more_chats_are_kept_where_nothing_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with migrated(Settings(data_dir=tmp_path)) as opened, running(await Data.of(*opened)) as process:
+        chat_ids = [await process.start_chat() for _ in range(3)]
+        monkeypatch.setattr(sqlite, "KEPT_CHATS", 2)
+        for chat_id in chat_ids:
+            await process.submit(type_in(chat_id), chat=chat_id, stores=False)
+        assert len(process.writer._store._chats) == 2  # type: ignore[attr-defined]
 
 
 # Refused
