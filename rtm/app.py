@@ -90,7 +90,9 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     database = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
     # Apart, so that neither a revocation nor a look at the health waits for a connection of the pool.
     watched = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
-    queries = Queries(database)
+    # Apart from what handlers read, which may take seconds: who comes in, and what rooms have missed.
+    prompt = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
+    queries, missed = Queries(database), Queries(prompt)
     bus, presence, tally = _among_processes(
         settings,
         lambda *too_many: hub.evict(*too_many),  # noqa: PLW0108 - there is no hub yet
@@ -100,8 +102,8 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     flusher, outcomes, indexer = Flusher(), Outcomes(), Indexer(database, store)
     hub = Hub(
         bus,
-        lambda *place: _settled(writer, queries.pushes_after(*place)),
-        queries.sequences,
+        lambda *place: _settled(writer, missed.pushes_after(*place)),
+        missed.sequences,
         lambda license_id: _statuses(directories, presence, license_id),
         flusher,
     )
@@ -112,9 +114,9 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         indexer.said,
     )
     trimmer = _trimmer(settings, store, watched, hub)
-    authenticator = Authenticator(database, _attempts(settings.limits, tally), region=settings.region)
+    authenticator = Authenticator(prompt, _attempts(settings.limits, tally), region=settings.region)
     directories = Directories(
-        database,
+        prompt,
         lambda *replaced: _tell(
             (hub.directory_replaced, router.directory_replaced, timers.directory_replaced), *replaced
         ),
@@ -158,8 +160,8 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         """Start each part after those it needs, and stop them in the opposite order."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(database)
-            await stack.enter_async_context(watched)
+            for pool in (database, prompt, watched):
+                await stack.enter_async_context(pool)
             await _start(stack, store, bus, presence)
             stack.push_async_callback(router.stop)
             await services.page_ids.start()

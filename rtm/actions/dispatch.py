@@ -8,6 +8,7 @@ under the limit on time. Commands need no task of their own: the writer calls ba
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -25,6 +26,7 @@ from rtm.actions import registry
 from rtm.actions.context import Context, Services, SocketSession
 from rtm.actions.lane import Lane
 from rtm.actions.registry import Action, Kind
+from rtm.actions.shares import Shares
 from rtm.model.payload import Payload
 from rtm.protocol.envelope import Request
 from rtm.protocol.errors import (
@@ -81,6 +83,7 @@ class Dispatcher:
         self.quota = quota
         """What a license may ask in a minute."""
         self._timeout_s = services.settings.limits.request_timeout_s or math.inf
+        self._shares = Shares()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def dispatch(self, caller: Caller, request: Request, reply: Reply) -> None:
@@ -152,10 +155,10 @@ class Dispatcher:
             self._command(action, context, payload, lane, reply)
         elif action.kind is Kind.IMMEDIATE:
             self._finish(action, context, reply, action.handler(context, payload))
+        elif action.kind is Kind.QUERY and not action.takes_form:  # uploads have their own limits
+            self._spawn(self._query(action, context, payload, lane, reply))
         elif lane is None:
             self._spawn(self._run(action, context, payload, None, reply, self._timeout_s))
-        elif action.kind is Kind.QUERY:
-            self._spawn(self._query(action, context, payload, lane, reply))
         else:
             self._change(action, context, payload, lane, reply)
 
@@ -211,9 +214,10 @@ class Dispatcher:
 
         self._spawn(read_and_submit())
 
-    async def _query(self, action: Action, context: Context, payload: Payload, lane: Lane, reply: Reply) -> None:
+    async def _query(self, action: Action, context: Context, payload: Payload, lane: Lane | None, reply: Reply) -> None:
         expires_at = monotonic() + self._timeout_s
-        async with lane.queries:
+        of_connection = nullcontext() if lane is None else lane.queries
+        async with of_connection, self._shares.of(context.identity.license_id):
             await self._run(action, context, payload, None, reply, expires_at - monotonic())
 
     async def _run_alone(
