@@ -5,8 +5,8 @@
     access            -                 yes                yes                 yes
     my                -                  -                 yes                 yes
 
-Access is a group in common with the chat; everybody is in group 0. Conversation data, which has scopes of its own, are
-events and all properties ("Accessing parts of chat").
+Access is a group in common with the chat, or with the thread that is asked for, which keeps those it had; everybody is
+in group 0. Conversation data, which has scopes of its own, are events and all properties ("Accessing parts of chat").
 """
 
 from collections.abc import Collection
@@ -47,16 +47,29 @@ def reaches_thread(
     groups_of_thread: Collection[int],
     group_ids: Collection[int],
 ) -> bool:
-    """The same for one of the threads of a chat that is reached: an earlier one keeps the groups it had."""
+    """The same for one of the chat's threads, of which an earlier one keeps the groups it had."""
     if reaches(identity, resource, right, chat, ()):  # by `all`, or as a user of the chat
         return True
-    return not set(group_ids).isdisjoint(groups_of_thread)
+    return f"{resource}--access:{right}" in identity.scopes and not set(group_ids).isdisjoint(groups_of_thread)
 
 
 def check_reach(identity: Identity, resource: Resource, right: Right, chat: Chat, group_ids: Collection[int]) -> None:
     """Raises MissingAccess."""
     if not reaches(identity, resource, right, chat, group_ids):
         raise MissingAccess("Requester has no access to the chat")
+
+
+def check_reach_of_thread(
+    identity: Identity,
+    resource: Resource,
+    right: Right,
+    chat: Chat,
+    groups_of_thread: Collection[int],
+    group_ids: Collection[int],
+) -> None:
+    """Raises MissingAccess."""
+    if not reaches_thread(identity, resource, right, chat, groups_of_thread, group_ids):
+        raise MissingAccess("Requester has no access to the thread")
 
 
 def check_present(identity: Identity, chat: Chat) -> None:

@@ -218,6 +218,12 @@ class Queries:
             )
             return Page(await with_events(connection, page.rows), page.next, page.previous, page.found)
 
+    async def has_thread_of(self, chat_id: str, group_ids: Collection[int]) -> bool:
+        """Whether a thread of the chat is one of these groups'."""
+        found = exists().where(threads.c.chat_id == chat_id, self._thread_in_groups(group_ids))
+        async with self._engine.connect() as connection:
+            return bool((await connection.execute(select(found))).scalar_one())
+
     async def snapshot(self, license_id: int, agent_id: str) -> Snapshot:
         """The open chats that the agent takes part in or follows, read in one statement with the sequence."""
         async with self._engine.connect() as connection:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from rtm import versions
 from rtm.store import tables
 from tests.actions.conftest import Enter
 from tests.actions.shapes import ID, THREAD_PROPERTIES, TIME, archived_by, message, older_ada, summary_with_ada
@@ -219,9 +220,9 @@ async def test_a_list_ends_where_the_token_reaches(either_world: World, scopes: 
         if name in seen:
             await alice.call("get_chat", chat_id=chat_id)
         else:
-            no_access = Refused("missing_access", "Requester has no access to the chat")
-            assert await alice.refused("get_chat", chat_id=chat_id) == no_access
-            assert await alice.refused("list_threads", chat_id=chat_id) == no_access
+            for action, what in (("get_chat", "thread"), ("list_threads", "chat")):
+                no_access = Refused("missing_access", f"Requester has no access to the {what}")
+                assert await alice.refused(action, chat_id=chat_id) == no_access
 
 
 @pytest.mark.parametrize("action", ["list_chats", "list_threads", "get_chat"])
@@ -372,6 +373,31 @@ async def test_an_earlier_thread_keeps_its_groups(world: World, enter: Enter) ->
     for reader in (olivia, carol):  # by `all`, and as a user of the chat
         read = await reader.call("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
         assert read["thread"]["access"] == {"group_ids": [SUPPORT]}
+
+
+@pytest.mark.parametrize("version", versions.SERVED)
+async def test_an_earlier_thread_is_read_by_its_own_groups(either_world: World, version: str) -> None:
+    world = either_world
+    carol = await world.agent("carol")
+    chat = await world.chat(carol, group=SALES, texts=["among us"])
+    await carol.call("deactivate_chat", id=chat.id)
+    resumed = await carol.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SUPPORT]}})
+    no_access = Refused("missing_access", "Requester has no access to the thread")
+
+    for enter in (world.agent, world.web):
+        bob: Any = await enter("bob", version=version, scopes=["chats--access:ro"])
+        read = await bob.call("get_chat", chat_id=chat.id, thread_id=chat.thread_id)
+        assert read["thread"]["access"] == {"group_ids": [SALES]}
+        for wanted in ({}, {"thread_id": resumed["thread_id"]}):
+            assert await bob.refused("get_chat", chat_id=chat.id, **wanted) == no_access
+        for wanted in ({}, {"min_events_count": 9}):
+            listed = await bob.call("list_threads", chat_id=chat.id, **wanted)
+            assert (ids(listed["threads"]), listed["found_threads"]) == ([chat.thread_id], 1)
+        none = await bob.call("list_threads", chat_id=chat.id, filters={"to": "2020-01-01T00:00:00+02:00"})
+        assert none["threads"] == []
+        mine: Any = await enter("bob", version=version, scopes=["chats--my:ro"])
+        assert (await mine.refused("get_chat", chat_id=chat.id, thread_id=chat.thread_id)) == no_access
+        assert (await mine.refused("list_threads", chat_id=chat.id)).type == "missing_access"
 
 
 async def test_the_last_events_of_threads_without_access_are_not_shown(either_world: World) -> None:

@@ -5,13 +5,18 @@ from typing import Any
 import orjson
 import pytest
 
+from rtm import versions
 from tests.actions.conftest import Enter
 from tests.world import SALES, SUPPORT, Chat, Client, Refused, Web, World
 
 GIVEN = {"rating": {"score": 1, "comment": "Well done!"}, "crm": {"paid": True}}
-NO_ACCESS = Refused("missing_access", "Requester has no access to the chat")
 
 PLACES = ["chat", "thread", "event"]
+
+
+def no_access(of: str) -> Refused:
+    """What is told of a chat, or of a thread and its events, out of reach."""
+    return Refused("missing_access", f"Requester has no access to the {'chat' if of == 'chat' else 'thread'}")
 
 
 def place(of: str, chat: Chat) -> dict[str, str]:
@@ -190,9 +195,9 @@ async def test_who_may_write_in_a_conversation_may_change_its_properties_but_no_
     assert await reaching.call(f"delete_{of}_properties", **request(of, chat), properties={"crm": ["paid"]}) == {}
 
     refusal = await stranger.refused(f"update_{of}_properties", **request(of, chat), properties=GIVEN)
-    assert refusal == NO_ACCESS
+    assert refusal == no_access(of)
     place = {"chat_id": chat.id, "thread_id": chat.thread_id}
-    assert await reaching.refused("tag_thread", **place, tag="refund") == NO_ACCESS
+    assert await reaching.refused("tag_thread", **place, tag="refund") == no_access("thread")
     refusal = await stranger.refused("tag_thread", **place, tag="refund")
     assert refusal.type == "authorization"
 
@@ -228,7 +233,7 @@ async def test_what_is_not_there_or_out_of_reach(world: World, enter: Enter, do:
     action, at = f"{do}_{of}_properties", request(of, chat)
     properties: Any = GIVEN if do == "update" else {"rating": ["score"]}
 
-    assert await carol.refused(action, **at, properties=properties) == NO_ACCESS
+    assert await carol.refused(action, **at, properties=properties) == no_access(of)
     no_chat = {**at, ("id" if of == "chat" else "chat_id"): "nowhere"}
     assert await alice.refused(action, **no_chat, properties=properties) == Refused("not_found", "Chat not found")
     if of != "chat":
@@ -246,17 +251,28 @@ async def test_what_is_not_there_or_out_of_reach(world: World, enter: Enter, do:
     assert (await reader.refused(action, **at, properties=properties)).type == "authorization"
 
 
-async def test_an_earlier_thread_is_changed_by_its_own_groups(either_world: World) -> None:
+@pytest.mark.parametrize("version", versions.SERVED)
+async def test_an_earlier_thread_is_changed_by_its_own_groups(either_world: World, version: str) -> None:
     world = either_world
-    alice, carol = await world.agent("alice"), await world.agent("carol", scopes=["chats--access:rw"])
-    chat = await world.chat(alice, group=SALES)
+    alice = await world.agent("alice")
+    chat = await world.chat(alice, group=SALES, texts=["hello"])
     await alice.call("deactivate_chat", id=chat.id)
-    later = await alice.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SUPPORT]}})
+    thread = {"events": [{"type": "message", "text": "again"}]}
+    support = {"id": chat.id, "access": {"group_ids": [SUPPORT]}, "thread": thread}
+    later = Chat(chat.id, (await alice.call("resume_chat", chat=support))["thread_id"])
 
-    thread = {"chat_id": chat.id, "thread_id": chat.thread_id}
-    refusal = await carol.refused("update_thread_properties", **thread, properties=GIVEN)
-    assert refusal == Refused("missing_access", "Requester has no access to the thread")
-    await carol.call("update_thread_properties", chat_id=chat.id, **later, properties=GIVEN)
+    for enter in (world.agent, world.web):
+        bob: Any = await enter("bob", version=version, scopes=["chats--access:rw"])
+        carol: Any = await enter("carol", version=version, scopes=["chats--access:rw"])
+        for mine, other, client in ((chat, later, bob), (later, chat, carol)):
+            for of in ("thread", "event"):
+                action, at = f"update_{of}_properties", request(of, other)
+                assert await client.refused(action, **at, properties=GIVEN) == no_access(of)
+                await client.call(action, **request(of, mine), properties=GIVEN)
+                assert await stored(alice, of, mine) == GIVEN
+            await client.call("tag_thread", **request("thread", mine), tag="refund")
+            await client.call("untag_thread", **request("thread", mine), tag="refund")
+        assert await bob.refused("update_chat_properties", id=chat.id, properties=GIVEN) == no_access("chat")
 
 
 async def test_an_earlier_thread_is_not_shown_to_followers_who_may_not_read_it(either_world: World) -> None:

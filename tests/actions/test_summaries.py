@@ -208,7 +208,7 @@ async def test_what_is_refused(world: World, enter: Enter) -> None:
     for wrong, refusal in (
         (place | {"chat_id": "X"}, Refused("not_found", "Chat not found")),
         (place | {"thread_id": elsewhere.thread_id}, Refused("not_found", "Thread not found")),
-        (of_support, Refused("missing_access", "Requester has no access to the chat")),
+        (of_support, Refused("missing_access", "Requester has no access to the thread")),
     ):
         assert await asker.refused("request_thread_summary", **wrong) == refusal
     mine = await enter("alice", scopes=["chats--my:rw"])

@@ -81,7 +81,7 @@ async def test_what_is_not_there_or_out_of_reach(world: World, enter: Enter, act
         assert refusal == Refused("not_found", missing)
     thread = {"chat_id": chat.id, "thread_id": chat.thread_id}
     refusal = await carol.refused(action, **thread, tag="refund")
-    assert refusal == Refused("missing_access", "Requester has no access to the chat")
+    assert refusal == Refused("missing_access", "Requester has no access to the thread")
     assert await alice.refused(action, **thread) == Refused("validation", "`tag` is required")
     reader = await enter("alice", scopes=["chats--all:ro"])
     assert (await reader.refused(action, **thread, tag="order")).type == "authorization"

@@ -32,11 +32,15 @@ class Person:
     reads: Reach | None
     writes: Reach | None
     talks: Reach | None
+    administers: bool
+    """Whether some token of theirs may reach all chats."""
 
 
-def _person(scopes: tuple[str, ...] | None, *reaches: Reach | None, groups: tuple[int, ...] = ()) -> Person:
+def _person(
+    scopes: tuple[str, ...] | None, *reaches: Reach | None, groups: tuple[int, ...] = (), administers: bool = True
+) -> Person:
     reads, writes, talks = reaches
-    return Person(frozenset({0, *groups}), scopes, reads, writes, talks)
+    return Person(frozenset({0, *groups}), scopes, reads, writes, talks, administers)
 
 
 _OF_GROUPS = ("chats--access:rw",)
@@ -46,8 +50,8 @@ PEOPLE = {
     "alice": _person(None, "all", "all", "all", groups=(SALES,)),
     "bob": _person(_OF_GROUPS, "access", "access", "access", groups=(SALES,)),
     "carol": _person(_OF_GROUPS, "access", "access", "access", groups=(SUPPORT,)),
-    "dave": _person(_TALKER, "access", None, "my", groups=(SALES,)),
-    "erin": _person(("chats--my:rw",), "my", "my", "my"),
+    "dave": _person(_TALKER, "access", None, "my", groups=(SALES,), administers=False),
+    "erin": _person(("chats--my:rw",), "my", "my", "my", administers=False),
     "robin": _person(None, "all", "all", "all"),
     "rosie": _person(None, "all", "all", "all"),
 }

@@ -503,7 +503,7 @@ class Protocol:
         chat, thread = self._thread(asker, "talks", payload)
         thread.properties = _merged(thread.properties, payload["properties"])
         shown = {"chat_id": chat.id, "thread_id": thread.id, "properties": payload["properties"]}
-        self._tell_change(asker, chat, "thread_properties_updated", shown)
+        self._tell_change(asker, chat, "thread_properties_updated", shown, thread)
         return {}
 
     def delete_thread_properties(self, asker: Asker, payload: Payload) -> Any:
@@ -511,7 +511,7 @@ class Protocol:
         thread.properties, deleted = _without(thread.properties, payload["properties"])
         if deleted:
             shown = {"chat_id": chat.id, "thread_id": thread.id, "properties": deleted}
-            self._tell_change(asker, chat, "thread_properties_deleted", shown)
+            self._tell_change(asker, chat, "thread_properties_deleted", shown, thread)
         return {}
 
     def update_event_properties(self, asker: Asker, payload: Payload) -> Any:
@@ -519,7 +519,7 @@ class Protocol:
         event["properties"] = _merged(event.get("properties", {}), payload["properties"])
         of_event = {"chat_id": chat.id, "thread_id": thread.id, "event_id": event["id"]}
         shown = of_event | {"properties": payload["properties"]}
-        self._tell_change(asker, chat, "event_properties_updated", shown)
+        self._tell_change(asker, chat, "event_properties_updated", shown, thread)
         return {}
 
     def delete_event_properties(self, asker: Asker, payload: Payload) -> Any:
@@ -529,7 +529,7 @@ class Protocol:
             event["properties"] = left
         if deleted:
             of_event = {"chat_id": chat.id, "thread_id": thread.id, "event_id": event["id"]}
-            self._tell_change(asker, chat, "event_properties_deleted", of_event | {"properties": deleted})
+            self._tell_change(asker, chat, "event_properties_deleted", of_event | {"properties": deleted}, thread)
         return {}
 
     # Tags
@@ -543,7 +543,8 @@ class Protocol:
             raise Refused("validation")
         if tag not in thread.tags:
             thread.tags.append(tag)
-            self._tell_change(asker, chat, "thread_tagged", {"chat_id": chat.id, "thread_id": thread.id, "tag": tag})
+            shown = {"chat_id": chat.id, "thread_id": thread.id, "tag": tag}
+            self._tell_change(asker, chat, "thread_tagged", shown, thread)
         return {}
 
     def untag_thread(self, asker: Asker, payload: Payload) -> Any:
@@ -551,21 +552,24 @@ class Protocol:
         tag = payload["tag"]
         if tag in thread.tags:
             thread.tags.remove(tag)
-            self._tell_change(asker, chat, "thread_untagged", {"chat_id": chat.id, "thread_id": thread.id, "tag": tag})
+            shown = {"chat_id": chat.id, "thread_id": thread.id, "tag": tag}
+            self._tell_change(asker, chat, "thread_untagged", shown, thread)
         return {}
 
     # Reading
 
     def get_chat(self, asker: Asker, payload: Payload) -> Any:
-        chat = self._chat(asker, "reads", payload["chat_id"])
+        chat = self._find(payload["chat_id"])
         thread = self._find_thread(chat, payload["thread_id"]) if "thread_id" in payload else chat.last
         self._check_thread(asker, "reads", chat, thread)
         return self._shown(chat, thread) | {"is_followed": asker.agent_id in chat.listeners()}
 
     def list_threads(self, asker: Asker, payload: Payload) -> Any:
         """All of them, the newest first."""
-        chat = self._chat(asker, "reads", payload["chat_id"])
+        chat = self._find(payload["chat_id"])
         threads = [thread for thread in chat.threads if self._reaches_thread(asker, "reads", chat, thread)]
+        if not threads:
+            raise Refused("missing_access")
         shown = [_shown_thread(chat, thread) for thread in reversed(threads)]
         return {"threads": shown, "found_threads": Given("number")}
 
@@ -623,10 +627,11 @@ class Protocol:
         return reach == "all" or (reach is not None and chat.member(asker.agent_id) is not None)
 
     def _reaches_thread(self, asker: Asker, right: Right, chat: Chat, thread: Thread) -> bool:
-        """An earlier thread keeps the groups that it had."""
-        if getattr(asker.person, right) == "all" or chat.member(asker.agent_id) is not None:
+        """An earlier thread keeps the groups that it had, and they decide."""
+        reach: Reach | None = getattr(asker.person, right)
+        if reach == "access" and not asker.person.groups.isdisjoint(thread.groups):
             return True
-        return not asker.person.groups.isdisjoint(thread.groups)
+        return reach == "all" or (reach is not None and chat.member(asker.agent_id) is not None)
 
     def _check_thread(self, asker: Asker, right: Right, chat: Chat, thread: Thread) -> None:
         if not self._reaches_thread(asker, right, chat, thread):
@@ -639,7 +644,7 @@ class Protocol:
         raise Refused("not_found")
 
     def _thread(self, asker: Asker, right: Right, payload: Payload) -> tuple[Chat, Thread]:
-        chat = self._chat(asker, right, payload["chat_id"])
+        chat = self._find(payload["chat_id"])
         thread = self._find_thread(chat, payload["thread_id"])
         self._check_thread(asker, right, chat, thread)
         return chat, thread
@@ -664,8 +669,16 @@ class Protocol:
     def _tell_key_change(self, asker: Asker, chat: Chat, push: str, payload: Payload, also: Iterable[str] = ()) -> None:
         self._tell(asker, chat.listeners() | set(also), push, payload, groups=chat.groups)
 
-    def _tell_change(self, asker: Asker, chat: Chat, push: str, payload: Payload) -> None:
-        self._tell(asker, chat.listeners() | {asker.agent_id}, push, payload)
+    def _tell_change(self, asker: Asker, chat: Chat, push: str, payload: Payload, of: Thread | None = None) -> None:
+        """Of an earlier thread those followers hear who may read it, by a token of theirs or another."""
+        hearers = chat.listeners()
+        if of is not None and of is not chat.last:
+            hearers = {each for each in hearers if chat.member(each) or self._may_be_let_in(each, of)}
+        self._tell(asker, hearers | {asker.agent_id}, push, payload)
+
+    def _may_be_let_in(self, agent_id: str, thread: Thread) -> bool:
+        person = PEOPLE[self.names[agent_id]]
+        return person.administers or not person.groups.isdisjoint(thread.groups)
 
     def _tell(
         self,

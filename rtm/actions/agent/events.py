@@ -85,6 +85,7 @@ def send_event(context: Context, work: Work, payload: SendEvent) -> EventSent:
 @action(AGENT, scopes=CONVERSATION_SCOPES, pushes=("incoming_rich_message_postback",), needs=of_event)
 def send_rich_message_postback(context: Context, work: Work, payload: SendRichMessagePostback) -> Done:
     """Press or release a button of a rich message; told only while its thread is open."""
+    _reachable(context, work, payload.chat_id)
     chat, thread, event = changeable_event(context, work, payload)
     if event["type"] != "rich_message":
         raise ValidationError("`event_id` must be the id of a rich message")

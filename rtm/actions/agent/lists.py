@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rtm.access.chats import check_reach, reaches, reaches_thread, readable, scopes_for
+from rtm.access.chats import check_reach_of_thread, reaches, readable, scopes_for
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
@@ -66,13 +66,14 @@ def _filter(wanted: ChatsFilters) -> ChatFilter:
 async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     """Threads of a chat with their events, those of the requester's reach only."""
     chat = await _chat(context, payload.chat_id)
+    groups = await _readable_groups(context, chat)
     if payload.min_events_count is not None:
-        return await _latest_threads(context, chat, payload.min_events_count)
+        return await _latest_threads(context, chat, groups, payload.min_events_count)
     asked, cursor = asked_for(context, "list_threads", payload)
     wanted = ListThreads.model_validate({**asked, "chat_id": payload.chat_id})
     page = await context.services.queries.list_threads(
         payload.chat_id,
-        _readable_groups(context, chat),
+        groups,
         wanted.filters.from_ if wanted.filters else None,
         wanted.filters.to if wanted.filters else None,
         wanted.sort_order,
@@ -86,12 +87,13 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     }
 
 
-async def _latest_threads(context: Context, chat: Chat, min_events_count: int) -> ThreadsPage:
+async def _latest_threads(
+    context: Context, chat: Chat, groups: frozenset[int] | None, min_events_count: int
+) -> ThreadsPage:
     """As many of the latest threads as it takes to show that many events."""
     threads: list[shown.Thread] = []
     cursor: Cursor | None = None
     events = 0
-    groups = _readable_groups(context, chat)
     while True:
         page = await context.services.queries.list_threads(chat.id, groups, None, None, "desc", 10, cursor)
         for found in page.rows:
@@ -143,10 +145,8 @@ async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     found = await context.services.queries.thread(chat.id, thread_id) if thread_id else None
     if found is None and payload.thread_id is not None:
         raise NotFound("Thread not found")
-    if found is not None and not reaches_thread(
-        context.identity, "chats", "ro", chat, found.thread.group_ids, context.group_ids
-    ):
-        raise MissingAccess("Requester has no access to the thread")
+    groups_of_thread = found.thread.group_ids if found else chat.group_ids
+    check_reach_of_thread(context.identity, "chats", "ro", chat, groups_of_thread, context.group_ids)
     customers = await context.services.queries.customers(context.identity.license_id, [chat])
     thread = structures.thread(found.thread, found.events) if found else None
     return {
@@ -159,13 +159,18 @@ async def _chat(context: Context, chat_id: str) -> Chat:
     chat = await context.services.queries.chat(context.identity.license_id, chat_id)
     if chat is None:
         raise NotFound("Chat not found")
-    check_reach(context.identity, "chats", "ro", chat, context.group_ids)
     return chat
 
 
-def _readable_groups(context: Context, chat: Chat) -> frozenset[int] | None:
-    """The groups whose threads the requester may read in a chat that is reached; None for all threads."""
-    return None if reaches(context.identity, "chats", "ro", chat, ()) else context.group_ids
+async def _readable_groups(context: Context, chat: Chat) -> frozenset[int] | None:
+    """The groups whose threads of the chat the requester may read; None for all threads. Raises MissingAccess."""
+    identity = context.identity
+    if reaches(identity, "chats", "ro", chat, ()):  # by `all`, or as a user of the chat
+        return None
+    groups = context.group_ids if "chats--access:ro" in identity.scopes else frozenset[int]()
+    if groups.isdisjoint(chat.group_ids) and not await context.services.queries.has_thread_of(chat.id, groups):
+        raise MissingAccess("Requester has no access to the chat")
+    return groups
 
 
 def asked_for(

@@ -1,6 +1,6 @@
 """Threads of any age and their events, as commands change them; tags and summaries of threads."""
 
-from rtm.access.chats import Resource, check_reach, reaches_thread, scopes_for
+from rtm.access.chats import Resource, check_reach_of_thread, scopes_for
 from rtm.actions.agent.chats import listeners
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
@@ -8,7 +8,7 @@ from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.pushes import ThreadTagged, ThreadUntagged
 from rtm.model.requests.properties import OfEvent, OfThread, RequestThreadSummary, TagThread, UntagThread
 from rtm.model.responses import Done
-from rtm.protocol.errors import MissingAccess, NotFound, ValidationError
+from rtm.protocol.errors import NotFound, ValidationError
 from rtm.store.work import Needs, Work
 from rtm.summaries.summaries import Wanted, is_final
 
@@ -26,10 +26,8 @@ def of_event(payload: OfEvent) -> Needs:
 def changeable(context: Context, work: Work, payload: OfThread, resource: Resource = "chats") -> tuple[Chat, Thread]:
     """The thread, if the requester may change it. Raises NotFound, MissingAccess."""
     chat = work.chat(payload.chat_id)
-    check_reach(context.identity, resource, "rw", chat, context.group_ids)
     thread = work.thread(chat, payload.thread_id)
-    if not reaches_thread(context.identity, resource, "rw", chat, thread.group_ids, context.group_ids):
-        raise MissingAccess("Requester has no access to the thread")
+    check_reach_of_thread(context.identity, resource, "rw", chat, thread.group_ids, context.group_ids)
     return chat, thread
 
 
