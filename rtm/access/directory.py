@@ -132,6 +132,10 @@ class Directories:
         # A caller that gives up does not take the others' answer away.
         return await asyncio.shield(task)
 
+    def find(self, license_id: int) -> Directory | None:
+        """The license's directory if it is in use, as it is by whoever changes a chat."""
+        return self._in_use.get(license_id)
+
     async def refresh(self, connection: AsyncConnection) -> None:
         """Read every directory anew whose license has another version by now."""
         known = [(directory.id, directory.version) for directory in self._in_use.values()]

@@ -5,7 +5,7 @@ no summary, and it can be asked for again. Source: the public reference, "Reques
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,9 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 8
 MAX_UNDERWAY = 1000
 MAX_OF_LICENSE = 100
-"""With those that wait for their turn; past either a summary fails at once."""
+"""With those that wait for their turn; past either what an agent asks for fails at once."""
+MAX_WAITING = 10_000
+"""Of all licenses: for chats that have ended, until half of the places above are free; some 300 bytes each."""
 MAX_ASKING = 100
 """For one summary."""
 PATIENCE_S = 300.0
@@ -116,9 +118,12 @@ class Summaries:
         self._tasks: set[asyncio.Task[None]] = set()
         self._of_license: Counter[int] = Counter()
         """How many of them there are."""
+        self._waiting: dict[int, deque[Wanted]] = {}
+        """By license, whose turn is next first: those that nobody asks for."""
 
     async def stop(self) -> None:
         """Make no more of them."""
+        self._waiting.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -131,14 +136,38 @@ class Summaries:
             if not underway.join(wanted):
                 self._fail(wanted, [wanted], "too many ask for it")
             return
-        if len(self._underway) >= MAX_UNDERWAY or self._of_license[wanted.license_id] >= MAX_OF_LICENSE:
+        if self._has_room(wanted):
+            self._begin(wanted)
+        elif wanted.requester_id is not None:
             self._fail(wanted, [wanted], "too many underway")
-            return
+        elif sum(map(len, self._waiting.values())) < MAX_WAITING:
+            self._waiting.setdefault(wanted.license_id, deque()).append(wanted)
+        else:
+            self._fail(wanted, (), "too many wait")
+
+    def _has_room(self, wanted: Wanted) -> bool:
+        """What nobody asks for leaves half of the places to agents."""
+        share = 1 if wanted.requester_id is not None else 2
+        of_license = self._of_license[wanted.license_id]
+        return len(self._underway) * share < MAX_UNDERWAY and of_license * share < MAX_OF_LICENSE
+
+    def _begin(self, wanted: Wanted) -> None:
         underway = self._underway[wanted.thread_id] = _Underway(wanted)
         self._of_license[wanted.license_id] += 1
         task = asyncio.get_running_loop().create_task(self._make(underway))
         self._tasks.add(task)
         task.add_done_callback(partial(self._made, underway))
+
+    def _begin_waiting(self) -> None:
+        """There may be room for one of them."""
+        for license_id, waiting in self._waiting.items():
+            if self._has_room(waiting[0]):
+                wanted = waiting.popleft()
+                del self._waiting[license_id]
+                if waiting:  # others are next
+                    self._waiting[license_id] = waiting
+                self.request(wanted)
+                return
 
     def _made(self, underway: _Underway, task: asyncio.Task[None]) -> None:
         license_id = underway.wanted.license_id
@@ -151,11 +180,12 @@ class Summaries:
             for wanted in underway.again.values():
                 if wanted.requester_id is not None or not underway.final:
                     self.request(wanted)
+            self._begin_waiting()
 
     def heard(self, pushes: Sequence[Envelope]) -> None:
         """Begin one for each chat that ends, for licenses that want it (`chats.auto_summary_enabled`)."""
         for push in pushes:
-            if push.name == "chat_deactivated":
+            if push.name == "chat_deactivated" and self._of_every_chat(push.license_id):
                 ended = orjson.loads(push.payload)
                 self.request(Wanted(push.license_id, ended["chat_id"], ended["thread_id"]))
 
@@ -163,8 +193,6 @@ class Summaries:
         wanted = underway.wanted
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if not (underway.asking or await self._of_every_chat(wanted.license_id) or underway.asking):
-                    return
                 async with self._turns:
                     said = await self._said(underway)
                     if not said and not underway.asking:
@@ -178,9 +206,9 @@ class Summaries:
         finally:
             underway.told = True
 
-    async def _of_every_chat(self, license_id: int) -> bool:
-        properties = (await self._directories.get(license_id)).properties
-        return properties.get("chats", {}).get("auto_summary_enabled") is True
+    def _of_every_chat(self, license_id: int) -> bool:
+        directory = self._directories.find(license_id)
+        return directory is not None and directory.properties.get("chats", {}).get("auto_summary_enabled") is True
 
     async def _said(self, underway: _Underway) -> list[Said]:
         wanted = underway.wanted

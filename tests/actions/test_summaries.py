@@ -5,8 +5,10 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from rtm.store.queries import Queries
+from rtm.summaries import summaries
 from tests.actions.conftest import Enter
 from tests.actions.shapes import EVENT_ID, TIME
 from tests.actions.test_contract import contract, differences
@@ -161,14 +163,17 @@ async def test_every_chat_that_ends_if_the_license_wants_it(either_world: World)
     assert {event["type"] for event in thread["events"]} == {"message", "system_message"}
 
 
-async def test_no_chat_unless_it_does(world: World) -> None:
+async def test_no_chat_unless_it_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "MAX_OF_LICENSE", 0)
     alice = await world.agent("alice")
     chat = await conversation(world, alice)
-    await alice.call("deactivate_chat", id=chat.id)
-    await alice.next_push("incoming_event")
-    await alice.next_push("chat_deactivated")
-    await asyncio.sleep(0.1)
-    await alice.hears_nothing_more()
+    with capture_logs() as logs:
+        await alice.call("deactivate_chat", id=chat.id)
+        await alice.next_push("incoming_event")
+        await alice.next_push("chat_deactivated")
+        await asyncio.sleep(0.1)
+        await alice.hears_nothing_more()
+    assert "summary_failed" not in {line["event"] for line in logs}
     assert "summary" not in await shown(alice, chat)
 
 

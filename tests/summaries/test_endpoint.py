@@ -160,6 +160,28 @@ async def test_one_license_leaves_place_for_others(
     assert (await alice.next_push("thread_summary_set"))["thread_id"] == other.thread_id
 
 
+async def test_every_chat_that_ends_waits_for_its_own_and_keeps_nobody_from_asking(
+    world_with: StartWorld, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summaries, "MAX_OF_LICENSE", 2)
+    monkeypatch.setattr(summaries, "MAX_WAITING", 2)
+    world = await world_with(summary=settings(model))
+    await world.change_license(properties={"chats": {"auto_summary_enabled": True}})
+    alice = await world.agent("alice", pushes={"3.6": ["thread_summary_set", "incoming_error"]})
+    chats = [await world.chat(alice, texts=["hello"]) for _ in range(5)]
+    model.answering.clear()
+    with capture_logs() as logs:
+        for chat in chats[:4]:
+            await alice.call("deactivate_chat", id=chat.id)
+        await alice.call("request_thread_summary", chat_id=chats[4].id, thread_id=chats[4].thread_id)
+        model.answering.set()
+        summarized = {(await alice.next_push("thread_summary_set"))["chat_id"] for _ in range(4)}
+
+    assert summarized == {chat.id for chat in (*chats[:3], chats[4])}
+    failed = [(line["thread_id"], line["reason"]) for line in logs if line["event"] == "summary_failed"]
+    assert failed == [(chats[3].thread_id, "too many wait")]
+
+
 async def test_a_summary_that_lacks_the_end_of_its_thread_is_not_the_last(world_with: StartWorld, model: Model) -> None:
     world = await world_with(summary=settings(model))
     await world.change_license(properties={"chats": {"auto_summary_enabled": True}})
