@@ -106,6 +106,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         missed.sequences,
         lambda license_id: _statuses(directories, presence, license_id),
         flusher,
+        settings.heartbeat_limit_s,
     )
     writer = Writer(
         store,

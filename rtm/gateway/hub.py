@@ -39,7 +39,9 @@ class Hub:
         read_sequences: ReadSequences,
         read_statuses: ReadStatuses,
         flusher: Flusher,
+        settled_s: float,
     ) -> None:
+        """`settled_s` after an outage of the bus the statuses that are read are everybody's again."""
         self._bus = bus
         bus.listen(self._take)
         self._may_miss = asyncio.Event()
@@ -47,6 +49,7 @@ class Hub:
         self._read_sequences = read_sequences
         self._read_statuses = read_statuses
         self._flusher = flusher
+        self._settled_s = settled_s
         self.fanout = Fanout()
         self._rooms: dict[int, Room] = {}
         self._repaired_before = 0
@@ -66,6 +69,7 @@ class Hub:
             return
         if isinstance(received, Lost):
             self._may_miss.set()
+            room.groups_status.missed(self._settled_s)
             return
         try:
             if received.name == DISCONNECT:
@@ -155,6 +159,7 @@ class Hub:
         self.forget_token(session)
         if not room.sessions:
             room.feed.stop()
+            room.groups_status.stop()
             self._repaired_before += room.feed.gaps_repaired
             del self._rooms[session.license_id]
             self._follow_room(session.license_id)

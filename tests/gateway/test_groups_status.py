@@ -3,6 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
+import pytest
+import redis.asyncio
+
+from rtm.protocol.errors import ServiceUnavailable
+from rtm.routing.presence import MemoryPresence
 from tests.world import SALES, SUPPORT, Client, World
 
 
@@ -66,3 +72,29 @@ async def test_only_versions_that_know_the_push_are_told(world: World) -> None:
     await newer.call("set_routing_status", status="not_accepting_chats")
     assert await newer.next_push("groups_status_updated") == told("not_accepting_chats", SALES)
     await older.hears_nothing_more()
+
+
+async def test_a_group_is_told_of_though_statuses_could_not_be_read_at_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = MemoryPresence.statuses
+
+    async def fail_once(*_: Any) -> Any:
+        monkeypatch.setattr(MemoryPresence, "statuses", statuses)
+        raise ServiceUnavailable("Presence is not available")
+
+    monkeypatch.setattr(MemoryPresence, "statuses", fail_once)
+    carol = listening(await world.socket())
+    await carol.call("login", token=await world.token("carol"))
+    assert await carol.next_push("groups_status_updated") == told("accepting_chats", 0, SUPPORT)
+
+
+async def test_what_the_bus_has_lost_is_made_good(world_with: Callable[..., Awaitable[World]], redis_url: str) -> None:
+    world = await world_with(redis_url=redis_url, heartbeat_limit_s=0.5)
+    carol = listening(await world.agent("carol"))
+    states = f"rtm:presence:{{{world.license_id}}}:states"
+    async with redis.asyncio.Redis.from_url(redis_url) as elsewhere:
+        state = orjson.loads(await elsewhere.hget(states, carol.id) or b"")
+        await elsewhere.hset(states, carol.id, orjson.dumps(state | {"chosen": "not_accepting_chats"}))
+        await elsewhere.client_kill_filter(_type="pubsub")
+    assert await carol.next_push("groups_status_updated") == told("not_accepting_chats", SUPPORT)
