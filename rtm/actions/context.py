@@ -1,7 +1,7 @@
 """What a handler is given besides its payload."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,8 +58,8 @@ class SocketSession(Protocol):
     def renew(self, identity: Identity) -> None:
         """Live as long as this token from now on."""
 
-    def track(self, view_id: str, view: View) -> None:
-        """Tell the client of these customers as well. Raises LimitReached."""
+    def track(self, view_id: str, group_ids: Collection[int] | None, limit: int) -> View:
+        """Tell the client of the customers of these groups as well; the view is to be read. Raises LimitReached."""
 
     def untrack(self, view_id: str) -> bool:
         """Tell of them no longer; False for an id that is not there."""

@@ -194,7 +194,7 @@ class Room:
             del self._by_agent[session.agent_id]
         self._set_groups(session, frozenset())
         self._forget_interest(session)
-        self.trackers.pop(session, None)
+        self.trackers.forget(session)
         del self.sessions[session]
 
     def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum, auto
 from functools import partial
 from time import perf_counter
@@ -40,7 +40,7 @@ from rtm.gateway.wire import Wire
 from rtm.model.audience import Audience
 from rtm.model.chat import Absence
 from rtm.model.requests.sessions import Login, MonitoringLevel
-from rtm.model.tracking import LEVEL, MAX_SUBSCRIPTIONS, View
+from rtm.model.tracking import View, Whereabouts
 from rtm.protocol.envelope import (
     MalformedRequest,
     Request,
@@ -54,7 +54,6 @@ from rtm.protocol.errors import (
     ApiError,
     AuthenticationError,
     InternalError,
-    LimitReached,
     PendingRequestsLimitReached,
     ServiceUnavailable,
 )
@@ -351,23 +350,17 @@ class Session:
 
     # What it hears of customers
 
-    def track(self, view_id: str, view: View) -> None:
-        """Tell the client of these customers as well. Raises LimitReached."""
+    def track(self, view_id: str, group_ids: Collection[int] | None, limit: int) -> View:
+        """Tell the client of the customers of these groups as well; the view is to be read. Raises LimitReached."""
         room = self._room()
-        if room is not None and self in room.sessions:
-            views = room.trackers.setdefault(self, {})
-            if len(views.keys() - {LEVEL}) >= MAX_SUBSCRIPTIONS:
-                raise LimitReached(f"A connection has at most {MAX_SUBSCRIPTIONS} subscriptions")
-            views[view_id] = view
+        if room is None or self not in room.sessions:
+            return View(Whereabouts(), group_ids, limit)  # for nobody
+        return room.trackers.track(self, view_id, group_ids, limit)
 
     def untrack(self, view_id: str) -> bool:
         """Tell of them no longer; False for an id that is not there."""
         room = self._room()
-        views = room.trackers.get(self, {}) if room is not None else {}
-        is_there = views.pop(view_id, None) is not None
-        if room is not None and not views:
-            room.trackers.pop(self, None)
-        return is_there
+        return room is not None and room.trackers.untrack(self, view_id)
 
     def tell(self, push: str, payload: Any) -> None:
         """Send a push on this connection alone, if it is wanted."""

@@ -16,8 +16,9 @@ import structlog
 from rtm.actions.agent import structures
 from rtm.bus.base import Envelope
 from rtm.model.pushes import CustomerLeft, CustomerTransferred
-from rtm.model.tracking import LEVEL, View
+from rtm.model.tracking import LEVEL, MAX_SUBSCRIPTIONS, View, Whereabouts
 from rtm.protocol import timestamps
+from rtm.protocol.errors import LimitReached
 from rtm.store.customers import Here
 from rtm.store.outage import Outage
 
@@ -44,6 +45,32 @@ class Trackers(dict[S, dict[str, View]]):
     def __init__(self, tell: Tell[S]) -> None:
         super().__init__()
         self._tell = tell
+        self._whereabouts = Whereabouts()
+
+    def track(self, session: S, view_id: str, group_ids: Collection[int] | None, limit: int) -> View:
+        """A new view of the session's. Raises LimitReached."""
+        views = self.setdefault(session, {})
+        if len(views.keys() - {LEVEL}) >= MAX_SUBSCRIPTIONS:
+            raise LimitReached(f"A connection has at most {MAX_SUBSCRIPTIONS} subscriptions")
+        view = views[view_id] = View(self._whereabouts, group_ids, limit)
+        return view
+
+    def untrack(self, session: S, view_id: str) -> bool:
+        """End a view; False for an id that is not there."""
+        view = self.get(session, {}).pop(view_id, None)
+        if view is None:
+            return False
+        view.end()
+        if not self[session]:
+            self.forget(session)
+        return True
+
+    def forget(self, session: S) -> None:
+        """End all of the session's views."""
+        for view in self.pop(session, {}).values():
+            view.end()
+        if not self:
+            self._whereabouts = Whereabouts()  # nothing is heard until there are others
 
     def of(self, push: Envelope) -> list[S]:
         """Who tracks the customer that a push is about."""
@@ -79,12 +106,16 @@ class Trackers(dict[S, dict[str, View]]):
             self._tell("incoming_customer", customer, told)
 
     def _closed(self, chat_id: str) -> None:
-        for customer_id, sessions in self._by_customer(lambda view: view.closed(chat_id)).items():
+        lost = self._by_customer(lambda view: view.closed(chat_id))
+        self._whereabouts.closed(chat_id)
+        for customer_id, sessions in lost.items():
             left: CustomerLeft = {"id": customer_id, "left_at": timestamps.from_microseconds(time_ns() // 1000)}
             self._tell("customer_left", left, sessions)
 
     def _moved(self, chat_id: str, group_ids: list[int]) -> None:
-        for customer_id, sessions in self._by_customer(lambda view: view.moved(chat_id, group_ids)).items():
+        lost = self._by_customer(lambda view: view.moved(chat_id, group_ids))
+        self._whereabouts.moved(chat_id, group_ids)
+        for customer_id, sessions in lost.items():
             transferred: CustomerTransferred = {
                 "id": customer_id,
                 "transferred_to": {"group_ids": group_ids},

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, Subquery, Text, cast, exists,
 
 from rtm.model.customer import Customer
 from rtm.model.requests.customers import SortedBy
+from rtm.model.tracking import OpenChat
 from rtm.store.chat_rows import AFTER_STATE
 from rtm.store.database import Database
 from rtm.store.queries import Cursor, Order, Page, read_page, reading
@@ -36,8 +37,7 @@ class Here:
 
     customers: dict[str, Customer]
     """By id, who came last first."""
-    open_chats: list[tuple[str, str]]
-    """customer_id, chat_id"""
+    open_chats: list[OpenChat]
     total: int
 
 
@@ -107,8 +107,13 @@ class CustomerQueries:
             ids = [row.id for row in rows]
             # Of the text put together SQLite looks up no index, which it would for each id in each chat.
             theirs = found.c.customer_id.concat("").in_(ids)
-            chats_of = select(found.c.customer_id, found.c.chat_id).where(theirs)
-            open_chats = [(each.customer_id, each.chat_id) for each in await connection.execute(chats_of)]
+            ids_of_groups = select(func.aggregate_strings(cast(chat_groups.c.group_id, Text), " "))
+            in_groups = ids_of_groups.where(chat_groups.c.chat_id == found.c.chat_id).scalar_subquery()
+            chats_of = select(found.c.customer_id, found.c.chat_id, in_groups).where(theirs)
+            open_chats = [
+                (customer_id, chat_id, frozenset(map(int, group_ids.split())))
+                for customer_id, chat_id, group_ids in await connection.execute(chats_of)
+            ]
         return Here({row.id: _customer(row) for row in rows}, open_chats, rows[0].total if rows else 0)
 
 

@@ -24,7 +24,6 @@ from rtm.model.requests.customers import (
 from rtm.model.responses import CustomerCreated, CustomersSubscribed, Done
 from rtm.model.shown import CustomerWithChats
 from rtm.model.system_messages import customer_updated, system_message
-from rtm.model.tracking import View
 from rtm.protocol.errors import NotFound, ValidationError
 from rtm.protocol.timestamps import days_after
 from rtm.routing.upkeep import archive
@@ -145,9 +144,9 @@ async def subscribe_customers(context: Context, payload: SubscribeCustomers) -> 
         if group_id not in context.directory.groups:
             raise ValidationError(f"`group_ids` must name existing groups; there is no group {group_id}")
     group_ids = frozenset(payload.group_ids) if payload.group_ids else None
-    subscription_id, view = uuid4().hex, View(group_ids, payload.limit)
+    subscription_id = uuid4().hex
+    view = session.track(subscription_id, group_ids, payload.limit)
     view.expect()
-    session.track(subscription_id, view)
     try:
         here = await context.services.customers.here(license_id, group_ids, payload.limit)
     except BaseException:

@@ -14,7 +14,7 @@ from rtm.model.pushes import IncomingCustomers
 from rtm.model.requests.sessions import ChangePushNotifications, GetLicenseInfo, Login, Logout, Ping, UpdateSession
 from rtm.model.responses import Done, LicenseInfo, LoggedIn
 from rtm.model.shown import License
-from rtm.model.tracking import LEVEL, MAX_CUSTOMERS, View
+from rtm.model.tracking import LEVEL, MAX_CUSTOMERS
 from rtm.protocol import timestamps
 from rtm.protocol.errors import AuthenticationError, MisdirectedRequest, ValidationError
 from rtm.routing.followers import may_see
@@ -82,9 +82,8 @@ async def _customers(context: Context, snapshot: Snapshot) -> Iterable[Customer]
         ids = dict.fromkeys(customer_id for chat in mine for customer_id in chat.present_ids("customer"))
         return [snapshot.customers[each] for each in ids if each in snapshot.customers]
     # Who has no open chat is nowhere yet: invited and online customers come with the Customer Chat API.
-    view = View(context.group_ids, MAX_CUSTOMERS)
+    view = session.track(LEVEL, context.group_ids, MAX_CUSTOMERS)
     view.expect()
-    session.track(LEVEL, view)
     here = await context.services.customers.here(context.identity.license_id, context.group_ids, MAX_CUSTOMERS)
     view.fill(here.open_chats, here.total)
     return [customer for customer in here.customers.values() if customer.id in view]
