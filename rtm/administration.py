@@ -1,6 +1,7 @@
-"""What `rtm init` and `rtm token` do, beside a server or without one."""
+"""What `rtm migrate`, `rtm init` and `rtm token` do, beside a server or without one."""
 
 from base64 import b64encode
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ from rtm.access.scopes import SCOPES, condense, of_role
 from rtm.access.tokens import NewToken, TokenKind, mint
 from rtm.access.tokens import revoke as revoke_token
 from rtm.settings import Settings
-from rtm.store.database import check_schema, make_ready, transaction
+from rtm.store import database
+from rtm.store.database import Schema, check_schema, make_ready, schema, transaction
+from rtm.store.lock import serving
 from rtm.store.tables import agents, tokens
 
 
@@ -32,9 +35,16 @@ class Wanted:
     lifetime_s: float | None
 
 
+async def migrate(settings: Settings) -> None:
+    """Create the tables or bring them up to date. Raises DatabaseError, also where a server uses an SQLite file."""
+    with await _without_server(settings):
+        await database.migrate(settings)
+
+
 async def init(settings: Settings, *, owner: str, name: str, groups: list[str]) -> dict[str, Any]:
     """Create a license; what to tell its owner. Raises DatabaseError."""
-    await make_ready(settings, create=True)
+    with await _without_server(settings):
+        await make_ready(settings, create=True)
     async with transaction(settings) as connection:
         license_, agent = await found(connection, owner=owner, name=name, group_names=groups)
         new = mint(
@@ -83,6 +93,12 @@ async def revoke(settings: Settings, token_or_id: str) -> None:
     async with transaction(settings) as connection:
         if not await revoke_token(connection, token_or_id):
             raise Refused("there is no such token, or it is revoked already")
+
+
+async def _without_server(settings: Settings) -> AbstractContextManager[None]:
+    """Lets no server use an SQLite file whose tables are to be changed. Raises DatabaseError."""
+    needs_change = await schema(settings) in (Schema.EMPTY, Schema.OLDER)
+    return serving(settings) if needs_change else nullcontext()
 
 
 async def _agent(connection: AsyncConnection, wanted: Wanted) -> Any:

@@ -178,10 +178,10 @@ def serve(settings: Settings) -> None:
 @app.command()
 @takes_settings("data_dir", "database_url")
 def migrate(settings: Settings) -> None:
-    """Create the tables of the database, or bring them up to date."""
-    from rtm.store import database
+    """Create the tables of the database, or bring them up to date; those of an SQLite file while no server uses it."""
+    from rtm import administration
 
-    _run(database.migrate(settings))
+    _run(administration.migrate(settings))
     typer.echo("The database is up to date.")
 
 

@@ -18,6 +18,7 @@ import trustme
 
 import rtm
 from rtm.settings import Limits, Settings, SummaryEndpoint
+from rtm.store import lock
 from rtm.store.database import connect, migrate
 from tests.running import PATIENCE_S, run, serving
 
@@ -154,16 +155,25 @@ def test_a_redis_that_does_not_answer(tmp_path: Path, url: str) -> None:
     assert line.startswith("rtm: Redis does not answer: ")
 
 
-def test_a_database_of_a_newer_schema(tmp_path: Path) -> None:
-    async def make_newer() -> None:
-        settings = Settings(data_dir=tmp_path)
-        await migrate(settings)
-        async with connect(settings) as database, database.engine.begin() as connection:
-            await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+async def make_another_version(settings: Settings, revision: str) -> None:
+    await migrate(settings)
+    async with connect(settings) as database, database.engine.begin() as connection:
+        await connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
 
-    asyncio.run(make_newer())
+
+def test_a_database_of_a_newer_schema(tmp_path: Path) -> None:
+    asyncio.run(make_another_version(Settings(data_dir=tmp_path), "9999"))
     for name in ("serve", "migrate"):
         assert "newer version of rtm" in refusal(name, "--data-dir", tmp_path, RTM_PORT="0")
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["init", "boss@example.org"]], ids=["migrate", "init"])
+def test_tables_are_not_changed_under_a_server(tmp_path: Path, command: list[str]) -> None:
+    settings = Settings(data_dir=tmp_path)
+    asyncio.run(make_another_version(settings, "0001"))
+    with lock.serving(settings):
+        line = refusal(*command, "--data-dir", tmp_path)
+    assert line.startswith(f"rtm: another process serves {tmp_path / 'rtm.sqlite3'}")
 
 
 def test_a_postgresql_that_does_not_answer(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def serving(settings: Settings) -> Iterator[None]:
     """Hold the SQLite file for this process; the system lets go of it however the process ends.
 
     Raises DatabaseError when another process serves the file. PostgreSQL needs no such thing, and short commands may
-    write to the file beside the server: they do not take this lock.
+    write to the file beside the server: they take this lock only to change its tables.
     """
     if settings.database.get_backend_name() != "sqlite":
         yield
