@@ -75,6 +75,14 @@ def answer_to(error: Exception, **context: Any) -> ApiError:
     return InternalError()
 
 
+def _outcome(action: Action, context: Context, step: Callable[..., Any], *arguments: Any) -> Any:
+    """What a step on the way to the answer gives, or the ApiError that it comes to."""
+    try:
+        return step(*arguments)
+    except Exception as error:  # noqa: BLE001 - whatever it is, who asked is answered
+        return answer_to(error, action=action.name, **context.ids())
+
+
 class Dispatcher:
     """Runs requests; `services` is what handlers work with."""
 
@@ -91,8 +99,8 @@ class Dispatcher:
         try:
             version = self._version(caller, request)
             action = self.admit(caller, request.action, version)
-        except ApiError as error:
-            reply(error)
+        except Exception as error:  # noqa: BLE001 - answered like those of actions
+            reply(answer_to(error))
         else:
             self.execute(action, caller, request, version, reply)
 
@@ -101,8 +109,8 @@ class Dispatcher:
         try:
             payload = action.payload.parse(versions.request_from(version, action.payload, request.payload))
             context = self._context(caller, version, request)
-        except ApiError as error:
-            reply(error)
+        except Exception as error:  # noqa: BLE001 - the same
+            reply(answer_to(error, action=action.name))
             return
         self._start(action, context, payload, caller.lane, reply)
 
@@ -154,7 +162,7 @@ class Dispatcher:
         if action.kind is Kind.COMMAND:
             self._command(action, context, payload, lane, reply)
         elif action.kind is Kind.IMMEDIATE:
-            self._finish(action, context, reply, action.handler(context, payload))
+            self._finish(action, context, reply, _outcome(action, context, action.handler, context, payload))
         elif action.kind is Kind.QUERY and not action.takes_form:  # uploads have their own limits
             self._spawn(self._query(action, context, payload, lane, reply))
         elif lane is None:
@@ -183,9 +191,13 @@ class Dispatcher:
         def apply(work: Work) -> Any:
             return action.handler(context, work, payload)
 
+        needs = _outcome(action, context, action.needs, payload)
+        if isinstance(needs, ApiError):
+            self._finish(action, context, reply, needs)
+            return
         command = Command(
             license_id=context.identity.license_id,
-            needs=action.needs(payload),
+            needs=needs,
             apply=apply,
             done=done,
             stores=action.stores,
@@ -243,7 +255,7 @@ class Dispatcher:
         try:
             with anyio.fail_after(timeout_s):
                 outcome = await action.handler(context, payload)
-        except Exception as error:  # noqa: BLE001 - the one place that answers any of them
+        except Exception as error:  # noqa: BLE001 - answered, whatever it is
             outcome = answer_to(error, action=action.name, **context.ids())
         finally:
             if lane is not None:
@@ -252,7 +264,7 @@ class Dispatcher:
 
     def _finish(self, action: Action, context: Context, reply: Reply, outcome: Any) -> None:
         if not isinstance(outcome, ApiError):
-            outcome = versions.response_for(context.version, action.response, outcome)
+            outcome = _outcome(action, context, versions.response_for, context.version, action.response, outcome)
         reply(outcome)
         if not isinstance(outcome, ApiError):
             for follow_up in context.after_reply:

@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from rtm import versions
 from rtm.access.quota import Key, end_of_minute
+from rtm.actions import registry
 from rtm.actions.lane import QUERIES_AT_ONCE
+from rtm.actions.registry import AGENT
 from rtm.store.queries import Queries
 from tests.actions.conftest import Enter
 from tests.world import Refused, World
@@ -277,6 +281,44 @@ async def test_an_error_of_ours_is_told_in_one_bland_sentence(
     with capture_logs() as logs:
         assert await alice.refused("get_chat", chat_id="A") == Refused("internal", "Internal server error")
     assert [line["log_level"] for line in logs if line["log_level"] != "warning"] == ["error"]
+
+
+def broken(*_: Any) -> Any:
+    raise RuntimeError("secret")
+
+
+@pytest.mark.parametrize("step", ["request_from", "response_for"])
+@pytest.mark.parametrize(
+    ("action", "payload"),
+    [("start_chat", {}), ("list_chats", {}), ("set_routing_status", {"status": "accepting_chats"})],
+)
+async def test_a_version_that_fails_is_told_as_an_error_of_ours(
+    world: World, enter: Enter, step: str, action: str, payload: dict[str, Any]
+) -> None:
+    alice = await enter("alice")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(versions, step, broken)
+        assert await alice.refused(action, **payload) == Refused("internal", "Internal server error")
+    await alice.call(action, **payload)
+
+
+async def test_so_is_a_command_that_cannot_say_what_it_needs(
+    world: World, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await enter("alice")
+    start_chat = registry._catalogue[AGENT, "start_chat"]
+    monkeypatch.setitem(registry._catalogue, (AGENT, "start_chat"), replace(start_chat, needs=broken))
+    assert await alice.refused("start_chat") == Refused("internal", "Internal server error")
+    await alice.call("list_chats")
+
+
+async def test_so_is_an_answer_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = await world.agent("alice")
+    ping = registry._catalogue[AGENT, "ping"]
+    monkeypatch.setitem(registry._catalogue, (AGENT, "ping"), replace(ping, handler=broken))
+    assert await alice.refused("ping") == Refused("internal", "Internal server error")
+    await alice.call("list_chats")
+    monkeypatch.undo()  # before those who look whether all was heard
 
 
 # The order of one connection's changes
