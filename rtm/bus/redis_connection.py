@@ -26,7 +26,8 @@ def _pack(*command: bytes | str) -> bytes:
     return packed
 
 
-_PING = _pack("PING")
+_FENCE = _pack("HELLO", "3")
+"""A question that changes nothing, and that a server answers also while it loads its data or misses its master."""
 
 
 class Owner(Protocol):
@@ -108,9 +109,9 @@ class RedisConnection(asyncio.Protocol):
         self._transport.write(_pack(*command))
 
     def subscribe(self, answered: Answered, *command: bytes) -> None:
-        """Send a command that is answered only if it is refused: a PING after it, its fence, tells either way."""
+        """Send a command that is answered only if it is refused: a HELLO after it, its fence, tells either way."""
         self._asked.append((answered, True))
-        self._transport.write(_pack(*command) + _PING)
+        self._transport.write(_pack(*command) + _FENCE)
 
     def abort(self, reason: str) -> None:
         """End at once."""
@@ -151,8 +152,8 @@ class RedisConnection(asyncio.Protocol):
 
     def _take_answer(self, answer: Any) -> None:
         answered, is_fence = self._asked[0]
-        if is_fence and isinstance(answer, ReplyError):
-            self._refusal = answer  # the fence itself is never refused
+        if is_fence and self._refusal is None and isinstance(answer, ReplyError):
+            self._refusal = answer  # the fence itself is not refused
             return
         self._asked.popleft()
         if is_fence:

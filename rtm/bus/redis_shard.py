@@ -33,6 +33,8 @@ OUTGOING_BYTES = 8 << 20
 _BACKOFF = EqualJitterBackoff(cap=1.0, base=0.02)
 _NOT_THE_PLACE = ("MOVED", "READONLY")
 """How a server refuses that has lost a slot, or has become a replica."""
+_NOT_YET = "LOADING"
+"""How a server refuses that reads its data."""
 _CUT_OFF = ("CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
 """How a server refuses that misses others of its Cluster, its master or its replicas: they may go on without it."""
 
@@ -349,7 +351,7 @@ async def _can_write(connection: RedisConnection, key: bytes) -> None:
     try:
         await connection.answer("DEL", key)
     except ReplyError as refusal:
-        if _refused(refusal, _NOT_THE_PLACE):
+        if _refused(refusal, (*_NOT_THE_PLACE, _NOT_YET)):
             raise ConnectionError(str(refusal)) from refusal
 
 

@@ -1,20 +1,24 @@
 """What is particular to the Redis bus: a Redis that dies, freezes, comes back empty or carries rubbish."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import redis.asyncio
 import structlog
+from hiredis import ReplyError
 from redis.backoff import ConstantBackoff
 
 import rtm.bus.redis
 import rtm.bus.redis_shard
 from rtm.bus.base import BusUnavailable, Lost
 from rtm.bus.redis import RedisBus
+from rtm.bus.redis_connection import RedisConnection, connect
 from rtm.bus.redis_shard import OUTGOING_BYTES
-from tests.bus.hearing import Hearing, envelope, hearing, until
+from rtm.redis_client import RedisUrl
+from tests.bus.hearing import PATIENCE_S, Hearing, envelope, hearing, until
 from tests.faults.proxy import Proxy
 from tests.servers import RedisServer, free_port
 
@@ -126,6 +130,41 @@ async def test_a_replica_refuses_the_start(redis_server: RedisServer) -> None:
         await RedisBus(redis_server.url).start()
 
 
+@pytest.fixture
+async def loading() -> AsyncIterator[RedisServer]:
+    """A server that reads its data, for half a second and more."""
+    slowly = "key-load-delay 5000", "loading-process-events-interval-bytes 1024"
+    with RedisServer("enable-debug-command yes", *slowly) as server:
+        for number in range(100):
+            server.ask("SET", number, random.randbytes(300))
+        reloading = asyncio.create_task(asyncio.to_thread(server.ask, "DEBUG", "RELOAD"))
+        async with redis.asyncio.Redis.from_url(server.url) as client, asyncio.timeout(10):
+            while not (await client.info("persistence"))["loading"]:
+                pass
+        yield server
+        await reloading
+
+
+async def test_a_redis_that_still_loads_its_data_answers_each_question_with_its_own_answer(
+    loading: RedisServer,
+) -> None:
+    connection = await connect(RedisUrl.parse(loading.url), ("127.0.0.1", loading.port), Deaf())
+    for command in (b"SUBSCRIBE", b"UNSUBSCRIBE"):
+        confirmed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        connection.subscribe(confirmed.set_result, command, b"channel")
+        async with asyncio.timeout(PATIENCE_S):
+            assert not isinstance(await confirmed, Exception)
+    with pytest.raises(ReplyError, match="LOADING"):
+        await connection.answer("DEL", "channel")
+    assert await connection.answer("PUBLISH", "channel", "x") == 0
+    connection.abort("it is answered")
+
+
+async def test_a_redis_that_still_loads_its_data_is_not_the_place_yet(loading: RedisServer) -> None:
+    with pytest.raises(BusUnavailable, match="LOADING"):
+        await RedisBus(loading.url).start()
+
+
 async def test_a_silent_redis_is_noticed_within_10_s(
     here: RedisBus, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +236,15 @@ async def test_a_frozen_redis_does_not_hold_up_the_stop(redis_server: RedisServe
     async with asyncio.timeout(10), hearing(redis_server.url) as process:
         redis_server.freeze()
         process.bus.publish([envelope(7)])
+
+
+class Deaf:
+    """Opens a connection, and is told nothing."""
+
+    def heard(self, channel: bytes, message: bytes) -> None: ...
+    def unsubscribed(self, channel: bytes) -> None: ...
+    def writable(self) -> None: ...
+    def closed(self, connection: RedisConnection, reason: str) -> None: ...
 
 
 async def acl(client: Any, user: str, *rules: str) -> None:
