@@ -79,6 +79,7 @@ class Envelope:
                 tuple(audience["groups"]),
                 tuple(audience["customers"]),
                 audience["everyone"],
+                tuple(audience.get("newcomers", ())),
             ),
             document["sequence"],
             Origin(**origin) if origin else None,

@@ -268,7 +268,8 @@ class Room:
         return recipients
 
     def _remember(self, audience: Audience, recipients: Recipients, found: int) -> None:
-        self._remembered += len(audience.agents) + len(audience.groups) + len(audience.customers) + found
+        named = audience.agents, audience.groups, audience.customers, audience.newcomers
+        self._remembered += sum(map(len, named)) + found
         if self._remembered > MAX_REMEMBERED_RECIPIENTS:
             self._forget_recipients()
         else:
@@ -279,7 +280,7 @@ class Room:
         self._remembered = 0
 
     def _look_up(self, audience: Audience) -> Iterable[Subscriber]:
-        for agent_id in audience.agents:
+        for agent_id in (*audience.agents, *audience.newcomers):
             yield from self._by_agent.get(agent_id, ())
         for group_id in audience.groups:
             yield from self._by_group.get(group_id, ())

@@ -20,24 +20,25 @@ class Audience:
     customers: tuple[str, ...] = ()
     everyone: bool = False
     """Every agent of the license."""
+    newcomers: tuple[str, ...] = ()
+    """Ids of agents who are told as some of a group are: not where they hear of their own chats only."""
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.agents, self.groups, self.customers, self.everyone))
+        return hash((self.agents, self.groups, self.customers, self.everyone, self.newcomers))
 
     @cached_property
     def encoded(self) -> orjson.Fragment:
-        """An object with the four fields."""
-        return orjson.Fragment(
-            orjson.dumps(
-                {
-                    "agents": self.agents,
-                    "groups": self.groups,
-                    "customers": self.customers,
-                    "everyone": self.everyone,
-                }
-            )
-        )
+        """An object with the fields, the last one if there are any."""
+        fields: dict[str, object] = {
+            "agents": self.agents,
+            "groups": self.groups,
+            "customers": self.customers,
+            "everyone": self.everyone,
+        }
+        if self.newcomers:
+            fields["newcomers"] = self.newcomers
+        return orjson.Fragment(orjson.dumps(fields))

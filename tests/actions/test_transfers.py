@@ -265,6 +265,25 @@ async def test_so_does_who_had_access_before_it_came_into_another_group(world: W
     assert (await erin.next_push("user_added_to_chat"))["user"]["id"] == erin.id
 
 
+async def test_nor_are_they_shown_what_comes_into_their_group_for_others(world: World) -> None:
+    await world.set_groups("erin", SUPPORT)
+    alice, carol = await world.agents("alice", "carol")
+    erin = await world.agent("erin", scopes=["chats--my:rw"], away=True)
+    chats = [await world.chat(alice, group=SALES) for _ in range(2)]
+
+    await alice.call("transfer_chat", id=chats[0].id, target=to_group(SUPPORT))
+
+    assert (await carol.next_push("incoming_chat"))["chat"]["id"] == chats[0].id
+    await erin.hears_nothing_more()
+    await world.change_agent("carol", suspended=True)
+    await carol.ended()
+    erin = await world.agent("erin", scopes=["chats--my:rw"])
+
+    await alice.call("transfer_chat", id=chats[1].id, target=to_group(SUPPORT))
+
+    assert (await erin.next_push("incoming_chat"))["chat"]["id"] == chats[1].id
+
+
 async def test_a_bot_that_may_see_all_chats_follows_still(world: World) -> None:
     carol, robin = await world.agents("carol", "robin")
     chat = await world.chat(await world.web("alice"), group=SUPPORT, users=["carol"])

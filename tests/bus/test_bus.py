@@ -46,7 +46,7 @@ async def test_what_one_publishes_another_hears(here: Bus, there: Hearing) -> No
         license_id=7,
         name="incoming_event",
         payload=b'{"text":"line\\nbreak \xc3\xa9"}',
-        audience=Audience(agents=("smith@example.com",), groups=(0, 2), customers=("c1",), everyone=True),
+        audience=Audience(("smith@example.com",), (0, 2), ("c1",), everyone=True, newcomers=("jones@example.com",)),
         sequence=41,
         origin=Origin("connection", "request"),
     )

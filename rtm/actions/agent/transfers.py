@@ -61,7 +61,7 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
     newcomers = _newcomers(context.directory, chat, group_ids)
     handover.transfer(
-        chat, "manual", agent_id, group_ids, introduce=lambda: _show(context, work, chat, left, newcomers)
+        chat, "manual", agent_id, group_ids, introduce=lambda: _show(context, work, chat, left, newcomers, agent_id)
     )
     unfollow_strangers(context.directory, work, chat)
     initiator, targets = context.directory.name_of(context.identity.agent_id), _names(context.directory, chat, payload)
@@ -102,7 +102,15 @@ def _newcomers(directory: Directory, chat: Chat, group_ids: Iterable[int]) -> tu
     )
 
 
-def _show(context: Context, work: Work, chat: Chat, left: TransferredFrom, newcomers: tuple[str, ...]) -> None:
+def _show(
+    context: Context,
+    work: Work,
+    chat: Chat,
+    left: TransferredFrom,
+    newcomers: tuple[str, ...],
+    agent_id: str | None,
+) -> None:
+    """To those who have access only now; who is given it, on all of their connections."""
     if newcomers:
         thread = structures.thread(chat.active_thread(), work.events_of(chat.active_thread().id))
         told: IncomingChat = {
@@ -110,7 +118,8 @@ def _show(context: Context, work: Work, chat: Chat, left: TransferredFrom, newco
             "chat": structures.chat(chat, thread, context.directory, work.find_customer),
             "transferred_from": left,
         }
-        work.push("incoming_chat", told, Audience(agents=newcomers))
+        given_it = tuple(each for each in newcomers if each == agent_id)
+        work.push("incoming_chat", told, Audience(agents=given_it, newcomers=newcomers))
 
 
 def _names(directory: Directory, chat: Chat, payload: TransferChat) -> str:
