@@ -2,16 +2,16 @@
 
     name    groups     scopes of the token                              reads    writes   talks
     olivia             all of an owner                                  all      all      all
-    alice   Sales      all of an administrator                          all      all      all
+    alice   both       all of an administrator                          all      all      all
     bob     Sales      chats--access:rw                                 access   access   access
     carol   Support    chats--access:rw                                 access   access   access
     dave    Sales      chats--access:ro, chats.conversation--my:rw      access   -        my
     erin               chats--my:rw                                     my       my       my
-    robin              all (a bot)                                      all      all      all
+    robin   Sales      all (a bot)                                      all      all      all
     rosie              all (a bot)                                      all      all      all
 
 `all`, `access` (chats of the agent's groups, and their own) and `my` (their own) are the reference's ("Scopes",
-"Accessing chat"). Everybody is in group 0.
+"Accessing chat"). Everybody is in group 0. What each is given by the router is in `routing_model`.
 """
 
 from dataclasses import dataclass
@@ -47,14 +47,15 @@ _OF_GROUPS = ("chats--access:rw",)
 _TALKER = ("chats--access:ro", "chats.conversation--my:rw")
 PEOPLE = {
     "olivia": _person(None, "all", "all", "all"),
-    "alice": _person(None, "all", "all", "all", groups=(SALES,)),
+    "alice": _person(None, "all", "all", "all", groups=(SALES, SUPPORT)),
     "bob": _person(_OF_GROUPS, "access", "access", "access", groups=(SALES,)),
     "carol": _person(_OF_GROUPS, "access", "access", "access", groups=(SUPPORT,)),
     "dave": _person(_TALKER, "access", None, "my", groups=(SALES,), administers=False),
     "erin": _person(("chats--my:rw",), "my", "my", "my", administers=False),
-    "robin": _person(None, "all", "all", "all"),
+    "robin": _person(None, "all", "all", "all", groups=(SALES,)),
     "rosie": _person(None, "all", "all", "all"),
 }
+BOTS = ("robin", "rosie")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ order, that of the license's changes; `Push.stored` says which are.
 **Who may do what**: `Person.reads`, `writes`, `talks`; properties are conversation data as events are, so who may talk
 may set them. To change who takes part, or to end a chat, one must be a member, unless the request says
 `ignore_requester_presence`. To write or to type one must be a member in any case.
+
+Who is given a chat, and who waits for an agent, is told in `routing_model`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,6 +61,27 @@ class User:
 
 
 @dataclass(eq=False)
+class Wait:
+    """A place in the queue, as it was told last; `number` counts those who came into it."""
+
+    number: int
+    since: Given = field(default_factory=lambda: Given("time"))
+    position: int = 0
+    time: Given = field(default_factory=lambda: Given("number"))
+    """Approximated, in seconds."""
+
+    def moves_to(self, position: int) -> bool:
+        """False for where it is."""
+        if position == self.position:
+            return False
+        self.position, self.time = position, Given("number")
+        return True
+
+    def shown(self) -> Payload:
+        return {"position": self.position, "wait_time": self.time}
+
+
+@dataclass(eq=False)
 class Thread:
     """One conversation of a chat."""
 
@@ -74,6 +97,16 @@ class Thread:
     tags: list[str] = field(default_factory=list)
     visit: Payload = field(default_factory=dict)
     """From where its customer came."""
+    wait: Wait | None = None
+    """For an agent."""
+    waited: Given | None = None
+    """Seconds in the queue before, if it was there for one."""
+    declined: set[str] = field(default_factory=set)
+    """Agents whom somebody has taken out of it, and nobody added again."""
+
+    def waits_no_more(self) -> None:
+        if self.wait is not None:
+            self.wait, self.waited = None, Given("number", may_lack=True)
 
 
 @dataclass(eq=False)
@@ -98,12 +131,21 @@ class Chat:
     @property
     def attended(self) -> bool:
         """Whether an agent has it."""
-        return any(user.present and user.type == "agent" for user in self.users.values())
+        return bool(self.agent_ids())
 
     @property
-    def among_agents(self) -> bool:
-        """Whether it is open and has no customer, so that nobody routes it."""
-        return self.active and all(user.type == "agent" for user in self.users.values())
+    def of_customer(self) -> bool:
+        """Whether it is open and has a customer, whom somebody should look after."""
+        return self.active and any(user.present and user.type == "customer" for user in self.users.values())
+
+    @property
+    def unassigned(self) -> bool:
+        """Whether its properties, or its thread's, say that no agent has it."""
+        return any(of.properties.get("routing", {}).get("unassigned") is True for of in (self, self.last))
+
+    def agent_ids(self) -> list[str]:
+        """The agents who have it."""
+        return [user.id for user in self.users.values() if user.present and user.type == "agent"]
 
     def member(self, user_id: str) -> User | None:
         """The user, if present."""
@@ -112,7 +154,7 @@ class Chat:
 
     def listeners(self) -> set[str]:
         """Who hears every change of it."""
-        return {user.id for user in self.users.values() if user.present and user.type == "agent"} | self.followers
+        return {*self.agent_ids(), *self.followers}
 
 
 @dataclass(frozen=True)
@@ -121,7 +163,7 @@ class Push:
 
     version: str
     name: str
-    payload: Payload
+    payload: Any
     stored: bool
     request_id: str | None
     """Only of what the socket itself has asked for."""
@@ -153,6 +195,10 @@ class Asker:
     @property
     def person(self) -> Person:
         return PEOPLE[self.seat.name]
+
+
+THE_SERVER = Asker(Seat("", ""), "", None)
+"""What happens by itself."""
 
 
 class Protocol:
@@ -223,9 +269,9 @@ class Protocol:
                 user.seen_up_to = chat.users[user.id].seen_up_to
         chat.users |= users
         chat.followers.clear()
-        chat.properties = _with_routing(chat.properties, continuous=False, unassigned=False)
+        chat.properties = with_routing(chat.properties, continuous=False, unassigned=False)
         properties = _with_source(wanted.get("properties", {}))
-        properties = _with_routing(properties, continuous=False, idle=False, unassigned=False)
+        properties = with_routing(properties, continuous=False, idle=False, unassigned=False)
         thread = Thread(list(chat.groups), list(users), properties, active)
         thread.visit = self._visit(chat)
         chat.threads.append(thread)
@@ -275,15 +321,19 @@ class Protocol:
         self._check_active(chat)
         self._check_presence(asker, chat, payload)
         self._say(asker, chat, "manual_archived_agent", "{agent} archived the chat", agent=self._name(asker.agent_id))
-        shown = {"chat_id": chat.id, "thread_id": chat.last.id, "user_id": asker.agent_id}
-        self._tell_key_change(asker, chat, "chat_deactivated", shown)
+        if chat.properties["routing"].get("pinned"):
+            chat.properties = with_routing(chat.properties, pinned=False, was_pinned=True)
+        self._close(asker, chat, {"user_id": asker.agent_id})
+        return {}
+
+    def _close(self, asker: Asker, chat: Chat, by: Payload) -> None:
+        self._tell_key_change(asker, chat, "chat_deactivated", {"chat_id": chat.id, "thread_id": chat.last.id} | by)
+        if chat.of_customer and not any(self.names.get(author_id) in PEOPLE for author_id in chat.last.authors):
+            chat.last.properties = with_routing(chat.last.properties, unreplied=True)
         chat.last.active = False
-        has_customer = any(user.present and user.type == "customer" for user in chat.users.values())
-        if has_customer and not any(self.names.get(author_id) in PEOPLE for author_id in chat.last.authors):
-            chat.last.properties = _with_routing(chat.last.properties, unreplied=True)
+        chat.last.waits_no_more()
         for user in chat.users.values():
             user.present = user.type == "customer" and user.present
-        return {}
 
     # Following
 
@@ -321,6 +371,7 @@ class Protocol:
         chat.users[user.id] = user
         if user.id not in chat.last.user_ids:
             chat.last.user_ids.append(user.id)
+        chat.last.declined.discard(user.id)
         shown = {
             "chat_id": chat.id,
             "thread_id": chat.last.id,
@@ -329,6 +380,10 @@ class Protocol:
             "requester_id": asker.agent_id,
         }
         self._tell_key_change(asker, chat, "user_added_to_chat", shown)
+        if user.type == "agent":
+            chat.last.waits_no_more()
+            for push, told in self._set_unassigned(chat, unassigned=False):
+                self._tell(asker, chat.listeners(), push, told)
         initiator, added = self._name(asker.agent_id), self._name(user.id)
         if user.type == "customer":
             chat.last.visit = self._visit(chat)
@@ -357,6 +412,7 @@ class Protocol:
         }
         self._tell_key_change(asker, chat, "user_removed_from_chat", shown)
         user.present = False
+        chat.last.declined.add(user.id)
         initiator, removed = self._name(asker.agent_id), self._name(user.id)
         if user.id == asker.agent_id:
             self._say(asker, chat, "agent_left", "{agent} left the chat", user.visibility, agent=removed)
@@ -365,39 +421,20 @@ class Protocol:
             self._say(asker, chat, "agent_removed", text, user.visibility, initiator=initiator, agent=removed)
         return {}
 
-    def transfer_chat(self, asker: Asker, payload: Payload) -> Any:
-        """To one agent, who is here: nobody accepts chats, so that any other target has nobody to give it to."""
-        chat = self._chat(asker, "writes", payload["id"])
-        self._check_active(chat)
-        self._check_presence(asker, chat, payload)
-        target = payload.get("target", {"type": "group", "ids": chat.groups})
-        if target["type"] == "group":
-            raise Refused("agent_offline")
-        [agent_id] = target["ids"]
-        self._check_user(agent_id, "agent", chat.groups)
-        moved = {"chat_id": chat.id, "thread_id": chat.last.id, "reason": "manual", "requester_id": asker.agent_id}
-        told = {"transferred_to": {"group_ids": list(chat.groups), "agent_ids": [agent_id]}}
-        before = chat.listeners()
-        self._tell(asker, before | {agent_id}, "chat_transferred", moved | told, groups=chat.groups)
-        for user in list(chat.users.values()):
-            if user.present and user.type == "agent" and (user.id, user.visibility) != (agent_id, "all"):
-                user.present = False
-                self._tell(asker, before, "user_removed_from_chat", moved | {"user_id": user.id}, groups=chat.groups)
-        if chat.member(agent_id) is None:
-            seen_up_to = chat.users[agent_id].seen_up_to if agent_id in chat.users else None
-            added = chat.users[agent_id] = User(agent_id, "agent", seen_up_to=seen_up_to)
-            if agent_id not in chat.last.user_ids:
-                chat.last.user_ids.append(agent_id)
-            shown = moved | {"user": self._shown_user(added)}
-            self._tell(asker, before | {agent_id}, "user_added_to_chat", shown, groups=chat.groups)
-        at = Given("number")
-        chat.last.properties = _with_routing(chat.last.properties, last_transfer_timestamp=at)
-        properties = {"routing": {"last_transfer_timestamp": at}}
-        of_thread = {"chat_id": chat.id, "thread_id": chat.last.id, "properties": properties}
-        self._tell(asker, chat.listeners(), "thread_properties_updated", of_thread)
-        names = {"initiator": self._name(asker.agent_id), "targets": self._name(agent_id)}
-        self._say(asker, chat, "chat_transferred", "{initiator} transferred the chat to {targets}", **names)
-        return {}
+    def _set_unassigned(self, chat: Chat, *, unassigned: bool, **of_thread: Any) -> list[tuple[str, Payload]]:
+        """Let properties tell whether an agent has the chat (the reference, "Default properties"); what is new."""
+        told: list[tuple[str, Payload]] = []
+        changed = {"unassigned": unassigned} if chat.unassigned != unassigned else {}
+        if changed or of_thread:
+            values = of_thread | changed
+            chat.last.properties = with_routing(chat.last.properties, **values)
+            shown = {"chat_id": chat.id, "thread_id": chat.last.id, "properties": {"routing": values}}
+            told.append(("thread_properties_updated", shown))
+        if changed:
+            values = changed | ({"pinned": True} if unassigned else {})
+            chat.properties = with_routing(chat.properties, **values)
+            told.append(("chat_properties_updated", {"chat_id": chat.id, "properties": {"routing": values}}))
+        return told
 
     # What is said, typed, thought and seen
 
@@ -418,13 +455,14 @@ class Protocol:
         self, asker: Asker, chat: Chat, message_type: str, text: str, visibility: str = "all", **text_vars: str
     ) -> None:
         """The server tells in the chat what has happened (the reference, "System activities")."""
-        message = {
+        message: Payload = {
             "type": "system_message",
             "system_message_type": message_type,
             "text": text.format(**text_vars),
-            "text_vars": text_vars,
             "visibility": visibility,
         }
+        if text_vars:
+            message["text_vars"] = text_vars
         body = self._append(chat, message, "")
         shown = {"chat_id": chat.id, "thread_id": chat.last.id, "event": dict(body)}
         self._tell(asker, chat.listeners(), "incoming_event", shown)
@@ -685,7 +723,7 @@ class Protocol:
         asker: Asker,
         agent_ids: Iterable[str],
         push: str,
-        payload: Payload,
+        payload: Any,
         *,
         groups: Iterable[int] = (),
         stored: bool = True,
@@ -762,6 +800,8 @@ def _shown_thread(chat: Chat, thread: Thread) -> Payload:
         shown["previous_thread_id"] = chat.threads[place - 1].id
     if thread.visit:
         shown["customer_visit"] = thread.visit
+    if thread.waited is not None:
+        shown["queues_duration"] = thread.waited
     if thread is not chat.last:
         shown["next_thread_id"] = chat.threads[place + 1].id
     return shown
@@ -776,6 +816,8 @@ def _shown_in_brief(thread: Thread) -> Payload:
         "properties": thread.properties,
         "access": {"group_ids": list(thread.groups)},
     }
+    if thread.wait is not None:
+        shown["queue"] = thread.wait.shown() | {"queued_at": thread.wait.since}
     return shown | ({"tags": list(thread.tags)} if thread.tags else {})
 
 
@@ -784,7 +826,7 @@ def _with_source(properties: Payload) -> Payload:
     return properties | {"source": {"client_id": CLIENT_ID}}
 
 
-def _with_routing(properties: Payload, **values: Any) -> Payload:
+def with_routing(properties: Payload, **values: Any) -> Payload:
     """The reference, "Default properties"."""
     return properties | {"routing": properties.get("routing", {}) | values}
 
@@ -833,4 +875,5 @@ _RIGHTS: dict[str, Right | None] = {
     "list_chats": "reads",
     "list_threads": "reads",
     "login": None,
+    "set_routing_status": None,
 }

@@ -1,23 +1,29 @@
-"""A license with everybody at their doors, and the comparison of what they see with `Protocol`.
+"""A license with everybody at their doors, and the comparison of what they see with the protocol.
 
 After every step a bell is rung: a change that is stored, and an indicator on each process. A socket is told them after
-all that was done before, so nothing has to be waited for and nothing unexpected is missed.
+all that was done before, so nothing has to be waited for and nothing unexpected is missed. What the router is to do by
+itself comes a moment later: as long as only that is missing the bell is rung again, for `PATIENCE_S`.
 """
 
 import asyncio
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import orjson
+from sqlalchemy import Table, and_, delete, insert, update
 
+from rtm.store import tables
 from tests.lifecycle import forms
 from tests.lifecycle.given import differences, known
 from tests.lifecycle.people import BELLS, PEOPLE, SEATS, SOCKETS, Seat
-from tests.lifecycle.protocol import Payload, Protocol, Push, Refused
+from tests.lifecycle.protocol import Payload, Push, Refused, Socket
+from tests.lifecycle.routing_model import GROUP_PROPERTIES, LIMITS, PRIORITIES, Routed
 from tests.world import VISIT, Client, Server, Web, World
+
+PATIENCE_S = 10
 
 CUSTOMERS: dict[str, Payload] = {
     "ada": {
@@ -64,6 +70,28 @@ class Answer(NamedTuple):
     refused: str | None = None
 
 
+@dataclass
+class Outcome:
+    """What there should be after some requests."""
+
+    protocol: Routed
+    """Its sockets have what they are to be pushed."""
+    wrongs: list[str] = field(default_factory=list)
+    """Where the answers are others."""
+    routed: bool = False
+    """Whether the router had something to do."""
+
+    def routes(self) -> "Iterator[Outcome]":
+        """What there may be after the router has come, too."""
+        if self.protocol.is_settled():
+            return
+        for way in self.protocol.ways():
+            after = copy.deepcopy(self)
+            after.protocol.route(way)
+            after.routed = True
+            yield after
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Servers that are one system: the way to its database, and the port of each process."""
@@ -84,12 +112,14 @@ class Scene:
         self._webs: dict[Seat, Web] = {}
         self._request_ids = map(str, itertools.count(1))
         self._rung = 0
-        self.protocol = Protocol({name: world.id(name) for name in (*PEOPLE, *CUSTOMERS)}, CUSTOMERS)
+        self.protocol = Routed({name: world.id(name) for name in (*PEOPLE, *CUSTOMERS)}, CUSTOMERS)
 
     @classmethod
     async def open(cls, stage: Stage) -> Self:
         """A new license, with everybody logged in and in reach of the bell."""
-        scene = cls(stage, await stage.server.world())
+        world = await stage.server.world()
+        await _employ(world)
+        scene = cls(stage, world)
         try:
             await scene._enter()
         except BaseException:
@@ -112,10 +142,12 @@ class Scene:
         start = Request(self._bells[0], "start_chat", {"chat": {"users": [erin]}})
         answer = await self._ask(start)
         self._agree(self.protocol, start, answer)
+        busy = {"status": "not_accepting_chats"}
         follow = {seat.name: seat for seat in SOCKETS if seat.name != "erin"}.values()
         await self.perform(
             *(Request(seat, "login", {}) for seat in SOCKETS),
             *(Request(seat, "follow_chat", {"id": self.bell_id}) for seat in follow),
+            *(Request(SOCKETS[0], "set_routing_status", {"agent_id": self._world.id(name), **busy}) for name in LIMITS),
         )
 
     def _port(self, seat: Seat) -> int:
@@ -147,47 +179,73 @@ class Scene:
         await self._compare(list(map(list, itertools.permutations(zip(requests, answers, strict=True)))))
 
     async def _compare(self, orders: Sequence[Sequence[tuple[Request, Answer]]]) -> None:
+        """Raises AssertionError unless all is as after the requests in one of these orders."""
+        may_be = [outcome for order in orders for outcome in self._outcomes(order, alone=len(orders) == 1)]
         heard = await self._hear()
-        told: list[str] = []
-        for order in orders:
-            protocol = copy.deepcopy(self.protocol) if len(orders) > 1 else self.protocol
-            wrongs = list(self._wrongs(protocol, order, heard, in_order=len(orders) == 1))
-            if not wrongs:
-                self.protocol = protocol
-                return
-            told += [f"as {', '.join(f'{request.seat} {request.action}' for request, _ in order)}:", *wrongs]
-        raise AssertionError("\n".join(told))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE_S
+        while True:
+            told: list[str] = []
+            for outcome in may_be:
+                wrongs = list(self._wrongs(outcome, heard, in_order=len(orders) == 1))
+                if not wrongs:
+                    self._accept(outcome.protocol)
+                    return
+                told += [*wrongs, ""]
+            if loop.time() > until or not any(self._is_late(outcome, heard) for outcome in may_be):
+                raise AssertionError("\n".join(told))
+            for seat, frames in (await self._hear()).items():
+                heard[seat] += frames
 
-    def _wrongs(
-        self,
-        protocol: Protocol,
-        order: Sequence[tuple[Request, Answer]],
-        heard: dict[Seat, list[Frame]],
-        *,
-        in_order: bool,
-    ) -> Iterator[str]:
-        """Where answers and pushes differ from those of this order."""
-        for request, answer in order:
-            yield from self._agree(protocol, request, answer)
-        for request in self._ringing():
-            protocol.perform(protocol.asker(request.seat, None), request.action, request.payload)
+    def _accept(self, protocol: Routed) -> None:
+        bell = {"bell": {"rung": self._rung}}
+        protocol.chats[0].properties = protocol.chats[0].properties | bell
         for socket in protocol.sockets:
-            expected, frames = socket.expected, heard[socket.seat]
             socket.expected = []
+        self.protocol = protocol
+
+    def _outcomes(self, order: Sequence[tuple[Request, Answer]], *, alone: bool) -> list[Outcome]:
+        """What may come of requests in this order: the router comes in between, or does not, and comes in the end."""
+        outcomes = [Outcome(self.protocol if alone else copy.deepcopy(self.protocol))]
+        for place, (request, answer) in enumerate(order):
+            if place > 0:
+                outcomes += [after for outcome in outcomes for after in outcome.routes()]
+            for outcome in outcomes:
+                outcome.wrongs += self._agree(outcome.protocol, request, answer)
+        return [after for outcome in outcomes for after in list(outcome.routes()) or [outcome]]
+
+    def _wrongs(self, outcome: Outcome, heard: dict[Seat, list[Frame]], *, in_order: bool) -> Iterator[str]:
+        """Where answers and pushes differ from those of the outcome."""
+        yield from outcome.wrongs
+        for socket in outcome.protocol.sockets:
+            expected, frames = self._expected(socket), heard[socket.seat]
             should, came = [_frame(push) for push in expected if push.stored], list(filter(_is_stored, frames))
             yield from _compared(socket.seat, should, came)
             should = [_frame(push) for push in expected if not push.stored]
             came = list(itertools.filterfalse(_is_stored, frames))
-            # What is not stored has an order only if it comes from one process.
-            by_road = self._bell_and_process if in_order else _subject
-            yield from _compared(socket.seat, sorted(should, key=by_road), sorted(came, key=by_road))
-        yield from protocol.contradictions()
+            if not in_order:  # what is not stored has an order only if it comes from one process
+                should, came = sorted(should, key=_subject), sorted(came, key=_subject)
+            yield from _compared(socket.seat, should, came)
+        yield from outcome.protocol.contradictions()
 
-    def _bell_and_process(self, frame: Frame) -> str:
-        """The steps that have an order are of one process; the bells are of all of them."""
-        return _subject(frame) if known(frame["payload"].get("chat_id")) == self.bell_id else ""
+    def _is_late(self, outcome: Outcome, heard: dict[Seat, list[Frame]]) -> bool:
+        """Whether what has come so far is how the outcome begins, and the router may be about to do the rest."""
+        if outcome.wrongs or not outcome.routed:
+            return False
+        missing = 0
+        for socket in outcome.protocol.sockets:
+            should = [push.name for push in self._expected(socket) if push.stored]
+            came = [frame["action"] for frame in heard[socket.seat] if _is_stored(frame)]
+            if came != should[: len(came)]:
+                return False
+            missing += len(should) - len(came)
+        return missing > 0
 
-    def _agree(self, protocol: Protocol, request: Request, answer: Answer) -> list[str]:
+    def _expected(self, socket: Socket) -> list[Push]:
+        """All but what is told of the bell's chat."""
+        return [push for push in socket.expected if _chat_id(push.payload) != self.bell_id]
+
+    def _agree(self, protocol: Routed, request: Request, answer: Answer) -> list[str]:
         """Perform it on the model; where the answer differs."""
         about = f"{request.seat} {request.action} {request.payload}"
         try:
@@ -232,7 +290,7 @@ class Scene:
         client = self._sockets[seat] = await Client.open(self._port(seat), seat.version)
         client.noise = _NOISE
         pushes = {"pushes": dict(seat.pushes)} if seat.pushes is not None else {}
-        greeting = await client.call("login", token=self._tokens[seat.name], away=True, **pushes)
+        greeting = await client.call("login", token=self._tokens[seat.name], reconnect=True, **pushes)
         shown = ("chats_summary", "chats_info")
         return Answer(None, {name: value for name, value in greeting.items() if name in shown})
 
@@ -247,22 +305,48 @@ class Scene:
         ]
 
     async def _hear(self) -> dict[Seat, list[Frame]]:
-        """What each socket has been told since the bell was last heard, the bell included."""
+        """What each socket has been told since the bell was last heard, but for the bell."""
         self._rung += 1
-        ringing = self._ringing()
-        for answer in await asyncio.gather(*(self._ask(request) for request in ringing)):
+        for answer in await asyncio.gather(*(self._ask(request) for request in self._ringing())):
             assert answer.refused is None, answer
-        heard = await asyncio.gather(*(self._until_rung(seat, len(ringing)) for seat in self._sockets))
+        heard = await asyncio.gather(*(self._until_rung(seat) for seat in self._sockets))
         return dict(zip(self._sockets, heard, strict=True))
 
-    async def _until_rung(self, seat: Seat, times: int) -> list[Frame]:
+    async def _until_rung(self, seat: Seat) -> list[Frame]:
         frames: list[Frame] = []
-        while sum(frame["payload"].get("chat_id") == self.bell_id for frame in frames) < times:
+        unheard: set[Any] = {("rung", self._rung), *(bell.process for bell in self._bells)}
+        while unheard:
             try:
-                frames.append(await self._sockets[seat].next())
+                frame = await self._sockets[seat].next()
             except TimeoutError:
                 raise AssertionError(f"{seat} does not hear the bell; it has heard {frames}") from None
+            if _chat_id(frame["payload"]) != self.bell_id:
+                frames.append(frame)
+            elif frame["action"] == "chat_properties_updated":
+                unheard.discard(("rung", frame["payload"]["properties"]["bell"]["rung"]))
+            elif frame["action"] == "incoming_typing_indicator":
+                unheard.discard(int(not frame["payload"]["typing_indicator"]["is_typing"]))
         return frames
+
+
+async def _employ(world: World) -> None:
+    """Everybody may have as many chats, in the order, as `routing_model` says, before anybody has logged in."""
+    of_license = {"license_id": world.license_id}
+
+    def of(table: Table, **key: Any) -> Any:
+        return and_(*(table.c[name] == value for name, value in (of_license | key).items()))
+
+    async with world.server.database.engine.begin() as connection:
+        for name, limit in LIMITS.items():
+            change = update(tables.agents).where(of(tables.agents, id=world.id(name)))
+            await connection.execute(change.values(max_chats_count=limit))
+        for (name, group_id), priority in PRIORITIES.items():
+            place = {"group_id": group_id, "agent_id": world.id(name)}
+            await connection.execute(delete(tables.group_agents).where(of(tables.group_agents, **place)))
+            await connection.execute(insert(tables.group_agents), of_license | place | {"priority": priority})
+        for group_id, properties in GROUP_PROPERTIES.items():
+            change = update(tables.groups).where(of(tables.groups, id=group_id))
+            await connection.execute(change.values(properties={"chats": properties}))
 
 
 def _is_stored(frame: Frame) -> bool:
@@ -282,10 +366,17 @@ def _frame(push: Push) -> Frame:
     return frame if push.request_id is None else frame | {"request_id": push.request_id}
 
 
+def _chat_id(payload: Any) -> Any:
+    """Of what chat a push tells, or of what chat first."""
+    if isinstance(payload, list):
+        payload = payload[0]
+    return known(payload.get("chat_id") or payload.get("id") or payload["chat"]["id"])
+
+
 def _subject(frame: Frame) -> str:
     payload = frame["payload"]
-    chat_id = known(payload.get("chat_id") or payload["chat"]["id"])
-    return f"{frame['version']} {frame['action']} {chat_id} {payload.get('typing_indicator', {}).get('is_typing')}"
+    is_typing = payload.get("typing_indicator", {}).get("is_typing")
+    return f"{frame['version']} {frame['action']} {_chat_id(payload)} {is_typing}"
 
 
 def _compared(seat: Seat, expected: list[Frame], came: list[Frame]) -> Iterator[str]:

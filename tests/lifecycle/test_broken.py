@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import settings
@@ -18,6 +18,8 @@ from rtm.gateway.room import Room
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, Visibility
 from rtm.protocol.envelope import encode_push
+from rtm.routing import handover, queue
+from rtm.routing.assignment import Candidate, choose
 from rtm.store.queries import Queries, Snapshot
 from tests.lifecycle.machine import machine_on
 from tests.lifecycle.scene import Stage
@@ -112,6 +114,26 @@ def names_no_request(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def favours_the_first_of_equals(patch: pytest.MonkeyPatch) -> None:
+    def spoilt(candidates: Iterable[Candidate], preferred: str | None = None) -> str | None:
+        return choose((replace(each, given_at="") for each in candidates), preferred)
+
+    patch.setattr(handover, "choose", spoilt)
+
+
+def gives_chats_to_supervisors(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Candidate, "rank", 0)
+
+
+def serves_last_who_came_first(patch: pytest.MonkeyPatch) -> None:
+    in_order = queue.in_order
+    patch.setattr(queue, "in_order", lambda *of: in_order(*of)[::-1])
+
+
+def keeps_positions_to_itself(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(handover.Handover, "tell_positions", lambda self: None)
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("spoil", "expected"),
@@ -122,8 +144,8 @@ def names_no_request(patch: pytest.MonkeyPatch) -> None:
             tells_the_end_before_the_reason,
             r"'incoming_event', 'chat_deactivated'.*came \['chat_deactivated', 'incoming_",
         ),
-        (tells_everybody, r"expected to be pushed \['chat_properties_updated'\], came \['(incoming_chat|chat_|user_)"),
-        (forgets_followers, r"expected to be pushed \[.*came \['chat_properties_updated'\]"),
+        (tells_everybody, r"expected to be pushed \[\], came \['(incoming_chat|chat_|user_)"),
+        (forgets_followers, r"expected to be pushed \['.*came \[\]"),
         (lets_anybody_in, r"expected to be refused with missing_access, came Answer"),
         (lets_who_is_absent_write, r"expected to be refused with (authorization|chat_inactive), came Answer"),
         (shows_too_little_at_log_in, r"login \{\}.chats_(summary|info): expected"),
@@ -139,6 +161,36 @@ def test_a_broken_server_is_noticed(
     spoil: Callable[[pytest.MonkeyPatch], None],
     expected: str,
 ) -> None:
+    spoil(monkeypatch)
+    told = what_is_told_of("life", one_process, runner)
+    assert re.search(expected, told), told[:2000]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (favours_the_first_of_equals, r"transferred_to.agent_ids\[0\]: expected"),
+        (gives_chats_to_supervisors, r"transferred_to.agent_ids\[0\]: expected|expected to be refused with agent_off"),
+        (serves_last_who_came_first, r"queue.position: expected|chat_transferred"),
+        (keeps_positions_to_itself, r"expected to be pushed \[.*'queue_positions_updated'\], came"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_broken_routing_is_noticed(
+    one_process: Stage,
+    runner: asyncio.Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[pytest.MonkeyPatch], None],
+    expected: str,
+) -> None:
+    spoil(monkeypatch)
+    told = what_is_told_of("routing", one_process, runner)
+    assert re.search(expected, told), told[:2000]
+
+
+def what_is_told_of(kind: Literal["life", "routing"], stage: Stage, runner: asyncio.Runner) -> str:
+    """What the machine says first."""
     told: list[str] = []
 
     def run(step: Coroutine[Any, Any, Any]) -> Any:
@@ -148,8 +200,7 @@ def test_a_broken_server_is_noticed(
             told.append(str(error))
             raise
 
-    spoil(monkeypatch)
     steps = settings(SHORT, max_examples=30, report_multiple_bugs=False)
     with pytest.raises((AssertionError, FlakyFailure)):
-        run_state_machine_as_test(machine_on(one_process, run), settings=steps)
-    assert re.search(expected, told[0]), told[0][:2000]
+        run_state_machine_as_test(machine_on(stage, run, kind), settings=steps)
+    return told[0]

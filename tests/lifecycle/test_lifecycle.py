@@ -1,6 +1,7 @@
 """Whatever agents do to chats, all of them see what the protocol says, in its order: on one process, and on two."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -31,8 +32,23 @@ def test_it_is_the_same_on_two_processes(two_processes: Stage, runner: asyncio.R
     run_state_machine_as_test(machine_on(two_processes, runner.run), settings=settings(SHORT, max_examples=8))
 
 
+@pytest.mark.timeout(300)
+def test_chats_are_given_to_whom_the_protocol_says(one_process: Stage, runner: asyncio.Runner) -> None:
+    steps = settings(SHORT, max_examples=10)
+    run_state_machine_as_test(machine_on(one_process, runner.run, "routing"), settings=steps)
+
+
+@pytest.mark.timeout(300)
+def test_they_are_on_two_processes(two_processes: Stage, runner: asyncio.Runner) -> None:
+    steps = settings(SHORT, max_examples=5)
+    run_state_machine_as_test(machine_on(two_processes, runner.run, "routing"), settings=steps)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("stage", ["one_process", "two_processes"])
-def test_for_long(stage: str, runner: asyncio.Runner, request: pytest.FixtureRequest) -> None:
-    run_state_machine_as_test(machine_on(request.getfixturevalue(stage), runner.run), settings=LONG)
+@pytest.mark.parametrize("kind", ["life", "routing"])
+def test_for_long(
+    stage: str, kind: Literal["life", "routing"], runner: asyncio.Runner, request: pytest.FixtureRequest
+) -> None:
+    run_state_machine_as_test(machine_on(request.getfixturevalue(stage), runner.run, kind), settings=LONG)

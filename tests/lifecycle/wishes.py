@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.lifecycle import forms
 from tests.lifecycle.given import known
-from tests.lifecycle.people import BELLS, PEOPLE, SEATS, Seat
+from tests.lifecycle.people import BELLS, PEOPLE, SEATS, SOCKETS, Seat
 from tests.lifecycle.protocol import Chat, Payload, Protocol, Thread
+from tests.lifecycle.routing_model import LIMITS, Routed
 from tests.lifecycle.scene import CUSTOMERS, Request
 from tests.world import SALES, SUPPORT, TAGS
 
@@ -30,11 +31,12 @@ _PROPERTY_NAMES = st.dictionaries(
 
 
 class Draw:
-    """Draws from a license as it is."""
+    """Draws from a license as it is; what is `sure` will hardly be refused."""
 
-    def __init__(self, draw: st.DrawFn, protocol: Protocol) -> None:
+    def __init__(self, draw: st.DrawFn, protocol: Routed, *, sure: bool = False) -> None:
         self._draw = draw
         self._protocol = protocol
+        self._sure = sure
         self.chats = protocol.chats[1:]
         """All but the bell's."""
 
@@ -45,16 +47,18 @@ class Draw:
         return self.of(st.sampled_from(values))
 
     def seldom(self) -> bool:
-        return self.one(False, False, False, False, True)
+        return not self._sure and self.one(False, False, False, False, True)
 
     def chat(self, *, active: bool | None = None) -> Chat:
         """One of the last that began; if there is one, in that state."""
         wanted = [chat for chat in self.chats if active in (None, chat.active)]
         return self.one(*(wanted or self.chats)[::-1][:4])
 
-    def chat_among_agents(self) -> Chat:
-        """One that is not routed when its last agent leaves."""
-        return self.one(*(chat for chat in self.chats[::-1] if chat.among_agents))
+    def attended_chat(self) -> Chat:
+        """One that an agent has; to be sure that somebody misses the agent, a customer's."""
+        attended = [chat for chat in self.chats[::-1] if chat.attended]
+        customers = [chat for chat in attended if chat.of_customer] if self._sure else []
+        return self.one(*(customers or attended))
 
     def thread(self, chat: Chat) -> Thread:
         return self.one(*chat.threads[::-1])
@@ -64,10 +68,15 @@ class Draw:
         able = [seat for seat in SEATS if forms.has_action(seat.version, action)]
         allowed = [seat for seat in able if self._protocol.allows(seat, action, chat)]
         members = [seat for seat in allowed if chat is not None and chat.member(self.id_of(seat))]
+        if self._sure and allowed:
+            return self.one(*(members or allowed))
         return self.one(*self.one(members or allowed, members or allowed, allowed or able, able))
 
     def id_of(self, seat: Seat) -> str:
-        return self._protocol.ids[seat.name]
+        return self.id_named(seat.name)
+
+    def id_named(self, name: str) -> str:
+        return self._protocol.ids[name]
 
     def agent_id(self, chat: Chat | None = None) -> str:
         """Mostly one who may come into the chat."""
@@ -76,6 +85,9 @@ class Draw:
             fitting = [name for name in absent if not PEOPLE[name].groups.isdisjoint(chat.groups)]
             return self._protocol.ids[self.one(*(fitting or _AGENTS))]
         return self._protocol.ids[self.one(*_AGENTS)]
+
+    def accepts_chats(self, seat: Seat) -> bool:
+        return seat.name in self._protocol.accepting
 
     def customer_id(self) -> str:
         return self._protocol.ids[self.one(*CUSTOMERS)]
@@ -140,6 +152,18 @@ def start(draw: Draw) -> Request:
     return Request(seat, "start_chat", payload)
 
 
+def start_for_customer(draw: Draw) -> Request:
+    """A chat that will want an agent."""
+    seat = draw.seat("start_chat")
+    groups = draw.one([SALES], [SUPPORT], [SALES, SUPPORT], [SALES], [SUPPORT], [0])
+    customer_id = draw.customer_id()
+    chat: Payload = {"access": {"group_ids": groups}, "users": [{"id": customer_id, "type": "customer"}]}
+    authors = draw.one([], [], [draw.id_of(seat)], [draw.id_of(seat), customer_id])
+    if authors:
+        chat["thread"] = {"events": [draw.message() | {"author_id": author_id} for author_id in authors]}
+    return Request(seat, "start_chat", {"chat": chat})
+
+
 def resume(draw: Draw) -> Request:
     chat = draw.chat(active=False)
     seat = draw.seat("resume_chat", chat)
@@ -184,7 +208,7 @@ def add(draw: Draw) -> Request:
 
 
 def add_customer(draw: Draw) -> Request:
-    chat = draw.one(*(chat for chat in draw.chats[::-1] if chat.attended))
+    chat = draw.attended_chat()
     seat = draw.seat("add_user_to_chat", chat)
     payload = _of_user(draw, seat, chat, draw.customer_id(), "customer")
     return Request(seat, "add_user_to_chat", payload | {"visibility": "all"})
@@ -192,26 +216,48 @@ def add_customer(draw: Draw) -> Request:
 
 def leave(draw: Draw) -> Request:
     """Remove oneself."""
-    chat = draw.chat_among_agents()
+    chat = draw.attended_chat()
     seat = draw.seat("remove_user_from_chat", chat)
     return Request(seat, "remove_user_from_chat", _of_user(draw, seat, chat, draw.id_of(seat)))
 
 
 def remove(draw: Draw) -> Request:
-    chat = draw.chat_among_agents()
+    chat = draw.attended_chat()
     seat = draw.seat("remove_user_from_chat", chat)
-    members = [user.id for user in chat.users.values() if user.present and user.type == "agent"]
-    user_id = draw.agent_id() if draw.seldom() or not members else draw.one(*members)
+    user_id = draw.agent_id() if draw.seldom() else draw.one(*chat.agent_ids())
     return Request(seat, "remove_user_from_chat", _of_user(draw, seat, chat, user_id))
 
 
 def transfer(draw: Draw) -> Request:
+    """To one agent."""
     chat = draw.chat(active=True)
-    seat = draw.seat("transfer_chat", chat)
-    target: Payload = {"target": {"type": "agent", "ids": [draw.agent_id(chat)]}}
+    return _transfer(draw, chat, {"target": {"type": "agent", "ids": [draw.agent_id(chat)]}})
+
+
+def transfer_to_groups(draw: Draw) -> Request:
+    """To whoever of them can be given it, or into the queue."""
+    chat = draw.chat(active=True)
+    target = draw.one([SALES], [SUPPORT], [SALES, SUPPORT], [0], None)
+    payload: Payload = {} if target is None else {"target": {"type": "group", "ids": target}}
     if draw.seldom():
-        target = draw.one({}, {"target": {"type": "group", "ids": [draw.one(0, SALES, SUPPORT)]}})
-    return Request(seat, "transfer_chat", {"id": known(chat.id), **target, **draw.presence(chat, seat)})
+        payload = {"target": {"type": "group", "ids": [SALES, 7]}}
+    if draw.one(True, False):
+        payload["ignore_agents_availability"] = True
+    return _transfer(draw, chat, payload)
+
+
+def _transfer(draw: Draw, chat: Chat, payload: Payload) -> Request:
+    seat = draw.seat("transfer_chat", chat)
+    return Request(seat, "transfer_chat", {"id": known(chat.id), **payload, **draw.presence(chat, seat)})
+
+
+def set_status(draw: Draw) -> Request:
+    """Somebody accepts chats from now on, or does so no longer."""
+    able = [seat for seat in SEATS if PEOPLE[seat.name].scopes is None]
+    agent_id = draw.id_of(draw.one(*SEATS))
+    status = draw.one("accepting_chats", "not_accepting_chats", "not_accepting_chats")
+    seat = draw.one(*(SEATS if draw.seldom() else able))
+    return Request(seat, "set_routing_status", {"agent_id": agent_id, "status": status})
 
 
 def send(draw: Draw) -> Request:
@@ -316,7 +362,14 @@ def list_chats(draw: Draw) -> Request:
 
 def come_back(draw: Draw) -> Request:
     """Log in on a new connection, in place of the one there was."""
-    return Request(draw.one(*(seat for seat in SEATS if seat.transport == "rtm")), "login", {})
+    return Request(draw.one(*SOCKETS), "login", {})
+
+
+def come_back_meanwhile(draw: Draw) -> Request:
+    """The same, but of nobody whom the router might miss."""
+    names = [seat.name for seat in SOCKETS]
+    seats = [seat for seat in SOCKETS if names.count(seat.name) > 1 or not draw.accepts_chats(seat)]
+    return Request(draw.one(*seats), "login", {})
 
 
 CHANGES: Sequence[Wish] = (
@@ -336,6 +389,18 @@ CHANGES: Sequence[Wish] = (
     untag,
 )
 """What may be asked for before the answers to others are known: nothing whose answer depends on a time chosen there."""
+ROUTING_CHANGES: Sequence[Wish] = (start_for_customer, deactivate, join, add, send)
+"""Of these, what lets chats change hands."""
+
+
+def beginning(draw: Draw) -> list[Request]:
+    """Some accept chats, and customers have come."""
+    names = draw.of(st.sets(st.sampled_from(sorted(LIMITS)), max_size=2))
+    statuses = [
+        Request(SOCKETS[0], "set_routing_status", {"agent_id": draw.id_named(name), "status": "accepting_chats"})
+        for name in sorted(names)
+    ]
+    return statuses + [start_for_customer(draw) for _ in range(draw.one(3, 4, 5))]
 
 
 def look_around(protocol: Protocol) -> Iterator[Request]:
