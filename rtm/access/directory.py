@@ -8,18 +8,17 @@ from types import MappingProxyType
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, Select, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model import shown
 from rtm.model.chat import ChatUser
 from rtm.protocol.errors import LicenseNotFound
 from rtm.store.database import Database
-from rtm.store.tables import agents, group_agents, groups, licenses, tags
+from rtm.store.tables import Json, agents, group_agents, groups, licenses, tags
 
 # A directory of 10 agents takes about 10 KB, one of 10,000 agents about 5 MB.
 _MAX_RECENT = 5000
-_MAX_COMPARED = 5000  # ids in one statement; both databases take some 32,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +137,21 @@ class Directories:
 
     async def refresh(self, connection: AsyncConnection) -> None:
         """Read every directory anew whose license has another version by now."""
-        known = [(directory.id, directory.version) for directory in self._in_use.values()]
-        for start in range(0, len(known), _MAX_COMPARED):
-            part = dict(known[start : start + _MAX_COMPARED])
-            statement = select(licenses.c.id, licenses.c.directory_version).where(licenses.c.id.in_(part))
-            current = {row.id: row.directory_version for row in await connection.execute(statement)}
-            for license_id, version in part.items():
-                if current.get(license_id) != version:
-                    self._replace(license_id, await _read(connection, license_id))
+        known = {str(directory.id): directory.version for directory in self._in_use.values()}
+        if known:
+            for license_id in (await connection.scalars(self._changed(known))).all():
+                self._replace(license_id, await _read(connection, license_id))
+
+    def _changed(self, known: Mapping[str, int]) -> Select[int]:
+        """Ids of the licenses that have another version, or are gone.
+
+        Of 5,000 that are the same 1.5 ms: they are one parameter, and nothing is read of them.
+        """
+        unfold = func.jsonb_each_text if self._database.dialect == "postgresql" else func.json_each
+        each = unfold(literal(known, Json)).table_valued("key", "value")
+        license_id, version = cast(each.c.key, BigInteger), cast(each.c.value, BigInteger)
+        compared = each.outerjoin(licenses, licenses.c.id == license_id)
+        return select(license_id).select_from(compared).where(licenses.c.directory_version.is_distinct_from(version))
 
     async def _load(self, license_id: int) -> Directory:
         async with self._database.engine.connect() as connection:

@@ -1,9 +1,11 @@
 """What a process knows of a license, and that it does not stay behind."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, event
+from sqlalchemy import delete, event, update
 
 from rtm.access import directory as directory_module
 from rtm.access.directory import Directories, Directory
@@ -94,6 +96,29 @@ async def test_what_has_changed_is_reloaded_and_told(world: World) -> None:
     assert told == [(before, after)]
 
 
+async def test_of_thousands_only_those_are_asked_for_that_have_changed(world: World) -> None:
+    async with world.database.engine.begin() as connection:
+        await connection.execute(licenses.insert(), [license_row(1000 + number) for number in range(5000)])
+    directories = Directories(world.database)
+    unchanged = await directories.get(LICENSE_ID)
+    held = [replace(unchanged, id=1000 + number) for number in range(5000)]
+    directories._in_use.update({each.id: each for each in held})
+    asked: list[Any] = []
+    engine = world.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *args: asked.append(args[3]))
+
+    await refresh(world, directories)
+
+    [parameters] = asked
+    assert len(parameters) == 1
+    async with world.database.engine.begin() as connection:
+        await connection.execute(update(licenses).where(licenses.c.id == 1234).values(directory_version=9))
+    await refresh(world, directories)
+    assert directories.find(1235) is held[235]
+    changed = await directories.get(1234)
+    assert changed.version == 9
+
+
 @pytest.mark.parametrize("column", ["suspended", "awaiting_approval"])
 async def test_who_may_not_work_is_not_in_good_standing(world: World, column: str) -> None:
     await world.change_agent(AGENT, **{column: True})
@@ -122,7 +147,6 @@ async def test_the_last_few_are_kept_and_those_that_somebody_holds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory_module, "_MAX_RECENT", 2)
-    monkeypatch.setattr(directory_module, "_MAX_COMPARED", 2)
     async with world.database.engine.begin() as connection:
         for license_id in (1, 2, 3, 4):
             await connection.execute(licenses.insert(), license_row(license_id))
