@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rtm.access import tokens
 from tests.actions.shapes import TIME, agent, message, older_ada, summary_with_ada
 from tests.world import SALES, SUPPORT, Refused, World, basic
 
@@ -193,6 +194,24 @@ async def test_a_login_that_overtakes_another_is_refused_like_any_other(world: W
     assert (await client.answer(first))["success"]
     assert Refused.read((await client.answer(second))["payload"]) == Refused("validation", "Already logged in")
     await client.call("list_chats")
+
+
+async def test_who_has_lost_a_role_has_it_no_longer_at_the_next_log_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_CACHE_AGE_S", 60)
+    carol, alice = await world.agents("carol", "alice")
+    theirs = {"chat_id": (await world.chat(carol, group=SUPPORT)).id}
+    web, known = await world.web("alice"), [await world.token("alice") for _ in range(2)]
+    for token in known:
+        assert (await web.post("get_chat", theirs, authorization=token)).status_code == 200
+    await world.change_agent("alice", role="normal")
+    assert (await alice.ended())[0] == {"reason": "role_permissions_changed"}
+
+    alice = await world.agent("alice", token=known[0])
+    assert (await alice.refused("get_chat", **theirs)).type == "missing_access"
+    await alice.call("update_session", token=known[1])
+    assert (await alice.refused("get_chat", **theirs)).type == "missing_access"
 
 
 async def test_the_organization_may_be_named_and_must_be_right(world: World) -> None:

@@ -97,6 +97,10 @@ async def _authenticate(context: Context, token: str) -> Identity:
     except MisdirectedRequest as error:
         session.disconnect("misdirected_connection", error.data)
         raise
+    agent = (await context.services.directories.get(identity.license_id)).agents.get(identity.agent_id)
+    if agent is not None and agent.role != identity.role:  # one of the two was read before the other role was given
+        context.services.authenticator.forget(identity.token_id)
+        identity = await context.services.authenticator.authenticate(token, session.address, login=True)
     if session.organization_id not in (None, identity.organization_id):
         raise AuthenticationError("`organization_id` of the connection is not that of the token")
     return identity
