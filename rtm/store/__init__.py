@@ -12,6 +12,7 @@ outage.py      a database that is away, in the log
 outbox.py      the outbox is kept short
 kept_chats.py  chats that others change, too, in memory
 rows.py        the rows that both of them write
+chat_rows.py   how the row of a chat is read
 queries.py     what is read of chats
 customers.py   what is read of customers
 files.py       files that were uploaded, in parts

@@ -12,7 +12,7 @@ from rtm.model.requests.customers import SortedBy
 from rtm.model.tracking import OpenChat
 from rtm.store.chat_rows import AFTER_STATE
 from rtm.store.database import Database
-from rtm.store.queries import Cursor, Order, Page, read_page, reading
+from rtm.store.queries import Cursor, Order, Page, as_customer, read_page, reading
 from rtm.store.tables import chat_groups, chat_users, chats, customers, events, threads
 
 MAX_CHAT_IDS = 100
@@ -114,7 +114,7 @@ class CustomerQueries:
                 (customer_id, chat_id, frozenset(map(int, group_ids.split())))
                 for customer_id, chat_id, group_ids in await connection.execute(chats_of)
             ]
-        return Here({row.id: _customer(row) for row in rows}, open_chats, rows[0].total if rows else 0)
+        return Here({row.id: as_customer(row) for row in rows}, open_chats, rows[0].total if rows else 0)
 
 
 def _open_chats(license_id: int, group_ids: Collection[int] | None) -> Subquery:
@@ -134,13 +134,9 @@ def _open_chats(license_id: int, group_ids: Collection[int] | None) -> Subquery:
     return statement.subquery()
 
 
-def _customer(row: Row[Any]) -> Customer:
-    return Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
-
-
 def _shown(row: Row[Any], chat_ids: Sequence[str] = ()) -> CustomerWithChats:
     return CustomerWithChats(
-        _customer(row),
+        as_customer(row),
         list(chat_ids),
         row.chats_count,
         row.threads_count,

@@ -304,7 +304,7 @@ class Queries:
         if not ids:
             return {}
         statement = select(customers).where(customers.c.license_id == license_id, customers.c.id.in_(ids))
-        return {row.id: _customer(row) for row in await connection.execute(statement)}
+        return {row.id: as_customer(row) for row in await connection.execute(statement)}
 
     def _within(self, reach: Reach) -> ColumnElement[bool]:
         if reach.group_ids is None:
@@ -388,7 +388,8 @@ _SNAPSHOT = _snapshot()
 _DUE_CHATS = _due_chats()
 
 
-def _customer(row: Row[Any]) -> Customer:
+def as_customer(row: Row[Any]) -> Customer:
+    """A customer as stored."""
     return Customer(row.id, row.license_id, row.name, row.email, row.created_at, row.state)
 
 
