@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rtm import versions
 from tests.actions.conftest import Enter
 from tests.actions.shapes import (
     CHAT_PROPERTIES,
@@ -609,6 +610,23 @@ async def test_who_cannot_be_added(world: World, enter: Enter) -> None:
     )
     await alice.call("deactivate_chat", id=chat.id)
     assert await refusal("bob") == Refused("chat_inactive", "Chat is inactive")
+
+
+@pytest.mark.parametrize("version", versions.SERVED)
+async def test_who_reaches_all_chats_joins_one_of_any_group(world: World, version: str) -> None:
+    alice = await world.agent("alice")
+    for enter in (world.agent, world.web):
+        chat = await world.chat(alice, users=["ada"])
+        carol: Any = await enter("carol", version=version)
+        joining = {"chat_id": chat.id, "user_type": "agent", "visibility": "all", "ignore_requester_presence": True}
+        refusal = await carol.refused("add_user_to_chat", **joining, user_id=world.id("erin"))
+        assert refusal == Refused("missing_access", "Agent has no access to the chat")
+
+        await carol.call("add_user_to_chat", **joining, user_id=carol.id)
+
+        assert (await alice.next_push("user_added_to_chat"))["user"]["id"] == carol.id
+        await carol.call("send_event", chat_id=chat.id, event={"type": "message", "text": "here I am"})
+        await alice.forget()
 
 
 async def test_who_cannot_be_removed(world: World, enter: Enter) -> None:

@@ -361,7 +361,8 @@ class Protocol:
         self._check_active(chat)
         self._check_presence(asker, chat, payload)
         user = User(payload["user_id"], payload["user_type"], payload["visibility"])
-        self._check_user(user.id, user.type, chat.groups)
+        joins_any = user.id == asker.agent_id and asker.person.writes == "all"
+        self._check_user(user.id, user.type, [EVERYBODY] if joins_any else chat.groups)
         if chat.member(user.id):
             raise Refused("validation")
         if user.type == "customer" and any(each.type == "customer" for each in chat.users.values()):

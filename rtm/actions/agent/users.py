@@ -1,8 +1,9 @@
 """Who takes part in a chat."""
 
 from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.access.identity import Identity
 from rtm.actions.agent import structures
-from rtm.actions.agent.chats import check_agent
+from rtm.actions.agent.chats import EVERYBODY, check_agent
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
@@ -27,14 +28,14 @@ def _needs_of_adding(payload: AddUserToChat) -> Needs:
 def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Done:
     """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it.
 
-    The chat is told in words as well, but for its first agent.
+    Who reaches all chats may join one of any group. The chat is told in words as well, but for its first agent.
     """
     chat = _changeable(context, work, payload)
     first = payload.user_type == "agent" and not any(user.type == "agent" for user in chat.users.values())
     if payload.user_type == "customer":
         work.customer(payload.user_id)
     else:
-        check_agent(context, payload.user_id, chat.group_ids)
+        check_agent(context, payload.user_id, _groups_to_share(context.identity, payload.user_id, chat))
     user = ChatUser(payload.user_id, payload.user_type, payload.visibility)
     chat.add_user(user, work.now())
     told: UserAddedToChat = {
@@ -52,6 +53,12 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
     if not first:
         work.post(chat, _arrival(context, work, user))
     return {}
+
+
+def _groups_to_share(identity: Identity, agent_id: str, chat: Chat) -> list[int]:
+    """Of which an agent who is to be added must be in one; who reaches all chats may join any."""
+    joins = agent_id == identity.agent_id
+    return [EVERYBODY] if joins and "chats--all:rw" in identity.scopes else chat.group_ids
 
 
 def _arrival(context: Context, work: Work, user: ChatUser) -> EventBody:
