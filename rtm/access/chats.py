@@ -72,6 +72,13 @@ def check_reach_of_thread(
         raise MissingAccess("Requester has no access to the thread")
 
 
+def check_access(identity: Identity, chat: Chat, group_ids: Collection[int]) -> None:
+    """What takes no scope is still for those whom the chat concerns, or who may read all. Raises MissingAccess."""
+    concerns = chat.member(identity.agent_id) is not None or not set(group_ids).isdisjoint(chat.group_ids)
+    if not concerns and "chats--all:ro" not in identity.scopes:
+        raise MissingAccess("Requester has no access to the chat")
+
+
 def check_present(identity: Identity, chat: Chat) -> None:
     """Raises AuthorizationError unless the requester is a user of the chat."""
     if chat.member(identity.agent_id) is None:

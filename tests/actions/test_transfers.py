@@ -206,8 +206,25 @@ async def test_agents_for_a_transfer_are_those_who_are_here_the_least_busy_first
         {"agent_id": alice.id, "total_active_chats": 2},
     ]
     assert (await carol.refused("list_agents_for_transfer", chat_id="nowhere")).type == "not_found"
-    erin = await world.agent("erin")
-    assert (await erin.refused("list_agents_for_transfer", chat_id=chat.id)).type == "missing_access"
+
+
+@pytest.mark.parametrize("version", versions.SERVED)
+async def test_agents_for_a_transfer_are_told_without_any_scope(world: World, version: str) -> None:
+    alice = await world.agent("alice")
+    chat = await world.chat(alice, users=["ada"])
+    await world.chat(await world.agent("carol"), group=SUPPORT, users=["grace"])
+    for enter in (world.agent, world.web):
+        for scopes in (["agents--my:ro"], ["chats--my:ro"]):
+            bob: Any = await enter("bob", version=version, scopes=scopes)  # of the chat's group
+            assert [each["agent_id"] for each in await bob.call("list_agents_for_transfer", chat_id=chat.id)]
+            for name in ("erin", "carol"):
+                stranger: Any = await enter(name, version=version, scopes=scopes)
+                refusal = await stranger.refused("list_agents_for_transfer", chat_id=chat.id)
+                assert refusal == Refused("missing_access", "Requester has no access to the chat")
+    adding = {"chat_id": chat.id, "user_type": "agent", "visibility": "all", "ignore_requester_presence": True}
+    await (await world.web("olivia")).call("add_user_to_chat", **adding, user_id=world.id("olivia"))
+    olivia = await world.agent("olivia", version=version, scopes=["agents--my:ro"])
+    assert await olivia.call("list_agents_for_transfer", chat_id=chat.id)
 
 
 @pytest.mark.parametrize("version", versions.SERVED)

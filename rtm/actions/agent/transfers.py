@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.access.chats import check_access, check_present, check_reach, scopes_for
 from rtm.access.directory import Directory
 from rtm.actions.agent import structures
 from rtm.actions.agent.chats import check_agent
@@ -136,7 +136,7 @@ async def list_agents_for_transfer(context: Context, payload: ListAgentsForTrans
     chat = await services.queries.chat(license_id, payload.chat_id)
     if chat is None:
         raise NotFound("Chat not found")
-    check_reach(context.identity, "chats", "ro", chat, context.group_ids)
+    check_access(context.identity, chat, context.group_ids)
     agents = {
         agent.id: agent
         for agent in context.directory.agents.values()
