@@ -32,7 +32,7 @@ from websockets.exceptions import ConnectionClosed
 from rtm import app
 from rtm.access.founding import agent_row, bot_row, group_rows, license_row
 from rtm.access.scopes import of_role
-from rtm.access.tokens import NewToken, mint, revoke
+from rtm.access.tokens import NewToken, TokenKind, mint, revoke
 from rtm.settings import Settings
 from rtm.store import database, tables
 
@@ -211,12 +211,14 @@ class World:
         """The id of an agent, bot or customer."""
         return self.bots.get(name) or self.customers.get(name) or _email(name)
 
-    async def mint(self, name: str, *, scopes: Iterable[str] | None = None, **options: Any) -> NewToken:
+    async def mint(
+        self, name: str, *, scopes: Iterable[str] | None = None, kind: TokenKind | None = None, **options: Any
+    ) -> NewToken:
         """A new token, stored; it has every scope of the holder's role unless some are named."""
         role = _PEOPLE[name][0] if name in _PEOPLE else "administrator"
         defaults: dict[str, Any] = {"region": "dal", "client_id": CLIENT_ID}
         new = mint(
-            "bot" if name in _BOTS else "access",
+            kind or ("bot" if name in _BOTS else "access"),
             license_id=self.license_id,
             agent_id=self.id(name),
             scopes=of_role(role) if scopes is None else scopes,
@@ -259,9 +261,11 @@ class World:
         """Several of them."""
         return [await self.agent(name) for name in names]
 
-    async def web(self, name: str, *, version: str = STABLE, scopes: Iterable[str] | None = None) -> "Web":
+    async def web(
+        self, name: str, *, version: str = STABLE, scopes: Iterable[str] | None = None, token: str | None = None
+    ) -> "Web":
         """An agent, or a bot, at the Web API."""
-        web = Web(self.server.port, version, await self.token(name, scopes=scopes))
+        web = Web(self.server.port, version, token or await self.token(name, scopes=scopes))
         web.id = self.id(name)
         self._open.append(web)
         return web

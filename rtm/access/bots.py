@@ -8,14 +8,16 @@ from rtm.protocol.errors import AuthorizationError, ValidationError
 
 
 def as_bot(identity: Identity, directory: Directory, bot_id: str) -> Identity:
-    """The same token, speaking as a bot that it may change. Raises ValidationError, AuthorizationError."""
+    """The same token, speaking as a bot: it must be of the bot's client, or a personal one.
+
+    The client of a bot is its organization's own, for all that is known here. Raises ValidationError, AuthorizationError.
+    """
     if bot_id == identity.agent_id:
         return identity
     bot = directory.agents.get(bot_id)
     if bot is None or bot.kind != "bot":
         raise ValidationError("`author_id` must be the id of a bot")
-    reach = "my" if bot.owner_client_id is not None and bot.owner_client_id == identity.client_id else "all"
-    scope = f"agents-bot--{reach}:rw"
-    if scope not in identity.scopes:
-        raise AuthorizationError(f"Token lacks the scope: {scope}")
+    of_its_client = bot.owner_client_id is not None and bot.owner_client_id == identity.client_id
+    if not (of_its_client or identity.personal):
+        raise AuthorizationError("Token must be personal, or of the client that the bot belongs to")
     return replace(identity, agent_id=bot.id, kind="bot")

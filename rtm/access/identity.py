@@ -17,5 +17,7 @@ class Identity:
     scopes: frozenset[str]
     """With everything they contain, and nothing that the agent's role may not hold."""
     token_id: str
+    personal: bool
+    """Whether it is a personal access token."""
     expires_at: float | None
     """Unix seconds; None for a token that lasts until it is revoked."""

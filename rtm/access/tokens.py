@@ -246,6 +246,7 @@ def _holder_of(row: Any, read_at: float) -> _Holder:
         client_id=row.client_id,
         scopes=_scopes(tuple(row.scopes), None if row.agent_kind == "bot" else row.role),
         token_id=row.id,
+        personal=row.kind == "personal",
         expires_at=_seconds(row.expires_at),
     )
     return _Holder(

@@ -16,7 +16,7 @@ from rtm.actions.lane import QUERIES_AT_ONCE
 from rtm.actions.registry import AGENT
 from rtm.store.queries import Queries
 from tests.actions.conftest import Enter
-from tests.world import Refused, World
+from tests.world import Refused, World, basic
 
 HELLO = {"type": "message", "text": "hello"}
 
@@ -125,12 +125,32 @@ async def test_an_older_version_lets_an_agent_speak_as_a_bot(world: World, versi
     assert (await alice.next_push("incoming_event"))["event"]["author_id"] == world.id("robin")
     refusal = await alice.refused("send_event", envelope={"author_id": "bob@example.com"}, chat_id=chat.id, event=HELLO)
     assert refusal == Refused("validation", "`author_id` must be the id of a bot")
-    limited = await world.agent("alice", version=version, scopes=["chats--all:rw", "agents-bot--my:rw"])
-    await limited.call("send_event", envelope=as_robin, chat_id=chat.id, event=HELLO)
-    refusal = await limited.refused(
-        "send_event", envelope={"author_id": world.id("rosie")}, chat_id=chat.id, event=HELLO
-    )
-    assert refusal == Refused("authorization", "Token lacks the scope: agents-bot--all:rw")
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+async def test_the_tokens_that_let_an_agent_speak_as_a_bot(world: World, version: str) -> None:
+    chat = await world.chat(await world.agent("alice"), group=0, users=["robin", "rosie"])
+    scopes = ["chats--access:rw"]
+    bearer = await world.token("bob", scopes=scopes)
+    personal = await world.mint("bob", scopes=scopes, kind="personal", client_id=None)
+    for token, refused in (
+        (bearer, ["rosie"]),  # of another client
+        (await world.token("bob", scopes=scopes, client_id=None), ["robin", "rosie"]),
+        (f"Bearer {personal.token}", []),
+        (basic("bob@example.com", personal.token), []),
+    ):
+        bob = await world.agent("bob", version=version, token=token)
+        web = await world.web("bob", version=version, token=token)
+        for name in ("robin", "rosie"):
+            author_id = world.id(name)
+            response = await web.post("send_event", {"chat_id": chat.id, "event": HELLO}, x_author_id=author_id)
+            if name in refused:
+                wanted = Refused("authorization", "Token must be personal, or of the client that the bot belongs to")
+                said = {"envelope": {"author_id": author_id}, "chat_id": chat.id, "event": HELLO}
+                assert await bob.refused("send_event", **said) == Refused.read(response.json()) == wanted
+            else:
+                assert response.status_code == 200
+                await bob.call("send_event", envelope={"author_id": author_id}, chat_id=chat.id, event=HELLO)
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.7"])
