@@ -10,7 +10,8 @@ from rtm.protocol.errors import AuthorizationError, ValidationError
 def as_bot(identity: Identity, directory: Directory, bot_id: str) -> Identity:
     """The same token, speaking as a bot: it must be of the bot's client, or a personal one.
 
-    The client of a bot is its organization's own, for all that is known here. Raises ValidationError, AuthorizationError.
+    For all that is known here, the client of a bot is its organization's own. Raises ValidationError or
+    AuthorizationError.
     """
     if bot_id == identity.agent_id:
         return identity
@@ -20,4 +21,4 @@ def as_bot(identity: Identity, directory: Directory, bot_id: str) -> Identity:
     of_its_client = bot.owner_client_id is not None and bot.owner_client_id == identity.client_id
     if not (of_its_client or identity.personal):
         raise AuthorizationError("Token must be personal, or of the client that the bot belongs to")
-    return replace(identity, agent_id=bot.id, kind="bot")
+    return replace(identity, agent_id=bot.id, kind="bot", holder=identity)

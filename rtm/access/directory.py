@@ -93,6 +93,11 @@ class Directory:
             agent["events_seen_up_to"] = of.events_seen_up_to
         return agent
 
+    def groups_of(self, agent_id: str) -> frozenset[int]:
+        """The agent's groups, none of one that is gone; everybody is in group 0."""
+        agent = self.agents.get(agent_id)
+        return agent.group_ids if agent is not None else frozenset()
+
     def name_of(self, agent_id: str) -> str:
         """What people call the agent; the id of one that is gone."""
         agent = self.agents.get(agent_id)

@@ -21,3 +21,5 @@ class Identity:
     """Whether it is a personal access token."""
     expires_at: float | None
     """Unix seconds; None for a token that lasts until it is revoked."""
+    holder: "Identity | None" = None
+    """Of a bot that somebody speaks as: whose token it is."""

@@ -153,8 +153,7 @@ class Context:
     @property
     def group_ids(self) -> frozenset[int]:
         """The requester's groups; everybody is in group 0."""
-        record = self.directory.agents.get(self.identity.agent_id)
-        return record.group_ids if record is not None else frozenset()
+        return self.directory.groups_of(self.identity.agent_id)
 
     def log_in(self, identity: Identity, directory: Directory) -> None:
         """Say who it is that asked to log in."""

@@ -16,7 +16,7 @@ from rtm.actions.lane import QUERIES_AT_ONCE
 from rtm.actions.registry import AGENT
 from rtm.store.queries import Queries
 from tests.actions.conftest import Enter
-from tests.world import Refused, World, basic
+from tests.world import SALES, Refused, World, basic
 
 HELLO = {"type": "message", "text": "hello"}
 
@@ -151,6 +151,39 @@ async def test_the_tokens_that_let_an_agent_speak_as_a_bot(world: World, version
             else:
                 assert response.status_code == 200
                 await bob.call("send_event", envelope={"author_id": author_id}, chat_id=chat.id, event=HELLO)
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+async def test_an_agent_adds_a_bot_of_no_group_by_speaking_as_it(world: World, version: str) -> None:
+    alice = await world.agent("alice", version=version, scopes=["chats--access:rw"])
+    web = await world.web("alice", version=version, scopes=["chats--access:rw"])
+    carol = await world.agent("carol", version=version, scopes=["chats--access:rw"])
+    robin = world.id("robin")
+    as_robin = {"author_id": robin}
+    as_agent = {"user_id": robin, "user_type": "agent", "visibility": "all"}
+    for over_http in (False, True):
+        chat = await world.chat(alice, group=SALES)
+        adding = {"chat_id": chat.id, **as_agent}
+        assert (await alice.refused("add_user_to_chat", **adding)).type == "missing_access"
+        adding_bob = {**adding, "user_id": "bob@example.com"}
+        assert (await alice.refused("add_user_to_chat", envelope=as_robin, **adding_bob)).type == "missing_access"
+        # Of the agent who holds the token access and presence are asked.
+        for ignoring in ({}, {"ignore_requester_presence": True}):
+            refusal = await carol.refused("add_user_to_chat", envelope=as_robin, **adding, **ignoring)
+            assert refusal == Refused("missing_access", "Requester has no access to the chat")
+
+        if over_http:
+            assert (await web.post("add_user_to_chat", adding, x_author_id=robin)).status_code == 200
+        else:
+            await alice.call("add_user_to_chat", envelope=as_robin, **adding)
+
+        assert (await alice.next_push("user_added_to_chat"))["user"]["id"] == robin
+        await alice.call("send_event", envelope=as_robin, chat_id=chat.id, event=HELLO)
+        await alice.forget()
+    bob = await world.agent("bob", version=version, scopes=["chats--access:rw"])
+    another = await world.chat(alice, group=SALES)
+    refusal = await bob.refused("add_user_to_chat", envelope=as_robin, chat_id=another.id, **as_agent)
+    assert refusal == Refused("authorization", "Requester is not a user of the chat")
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.7"])

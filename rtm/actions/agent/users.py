@@ -28,9 +28,10 @@ def _needs_of_adding(payload: AddUserToChat) -> Needs:
 def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Done:
     """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it.
 
-    Who reaches all chats may join one of any group. The chat is told in words as well, but for its first agent.
+    Who reaches all chats may join one of any group, and so may a bot that somebody speaks as. The chat is told in words
+    as well, but for its first agent.
     """
-    chat = _changeable(context, work, payload)
+    chat = _changeable(context, work, payload, _who_adds(context.identity, payload.user_id))
     first = payload.user_type == "agent" and not any(user.type == "agent" for user in chat.users.values())
     if payload.user_type == "customer":
         work.customer(payload.user_id)
@@ -55,10 +56,15 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
     return {}
 
 
+def _who_adds(identity: Identity, agent_id: str) -> Identity:
+    """Who must have access: for a bot that somebody adds by speaking as it (3.5 and 3.4) whose token it is."""
+    return identity.holder if identity.holder is not None and agent_id == identity.agent_id else identity
+
+
 def _groups_to_share(identity: Identity, agent_id: str, chat: Chat) -> list[int]:
-    """Of which an agent who is to be added must be in one; who reaches all chats may join any."""
+    """Of which an agent who is to be added must be in one; who reaches all chats may join any, as may such a bot."""
     joins = agent_id == identity.agent_id
-    return [EVERYBODY] if joins and "chats--all:rw" in identity.scopes else chat.group_ids
+    return [EVERYBODY] if joins and (identity.holder or "chats--all:rw" in identity.scopes) else chat.group_ids
 
 
 def _arrival(context: Context, work: Work, user: ChatUser) -> EventBody:
@@ -84,7 +90,7 @@ def _needs_of_removing(payload: RemoveUserFromChat) -> Needs:
 )
 def remove_user_from_chat(context: Context, work: Work, payload: RemoveUserFromChat) -> Done:
     """Let an agent go, who hears of it too; those who stay are told in words as well."""
-    chat = _changeable(context, work, payload)
+    chat = _changeable(context, work, payload, context.identity)
     user = chat.member(payload.user_id)
     visibility = user.visibility if user is not None else "all"
     audience = chat.key_audience(visibility)
@@ -109,11 +115,11 @@ def _departure(context: Context, work: Work, agent_id: str, visibility: Visibili
     return system_message("agent_removed", work.now(), visibility=visibility, initiator=requester, agent=agent)
 
 
-def _changeable(context: Context, work: Work, payload: AddUserToChat | RemoveUserFromChat) -> Chat:
+def _changeable(context: Context, work: Work, payload: AddUserToChat | RemoveUserFromChat, requester: Identity) -> Chat:
     """The chat, if it is active and the requester may change who takes part."""
     chat = work.chat(payload.chat_id)
-    check_reach(context.identity, "chats", "rw", chat, context.group_ids)
+    check_reach(requester, "chats", "rw", chat, context.directory.groups_of(requester.agent_id))
     chat.active_thread()
     if not payload.ignore_requester_presence:
-        check_present(context.identity, chat)
+        check_present(requester, chat)
     return chat
