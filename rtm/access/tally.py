@@ -8,6 +8,7 @@ news are as fast as Redis, and no faster. When it does not answer, it is asked a
 
 import asyncio
 import random
+from contextlib import aclosing
 from itertools import islice
 
 import structlog
@@ -43,7 +44,7 @@ class Tally:
 
     async def run(self) -> None:
         """Tell what is due, until cancelled."""
-        async with self._client:
+        async with aclosing(self._client):  # which connects when it is asked: that may fail, and is done again
             while True:
                 await self._something_due.wait()
                 if not all(await asyncio.gather(*(self._tell(*each) for each in self._next()))):

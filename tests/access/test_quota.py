@@ -9,9 +9,11 @@ import pytest
 import redis
 
 from rtm.access import quota as module
+from rtm.access import tally as module_of_tally
 from rtm.access.quota import Quota
 from rtm.access.tally import Tally
 from rtm.protocol.errors import TooManyRequests
+from rtm.redis_client import Cluster
 from tests.servers import RedisServer
 
 LIMIT = 1000
@@ -230,6 +232,22 @@ async def test_what_nobody_has_foreseen_does_not_end_the_telling(
         monkeypatch.setattr(tally._counters, "incr", fail)
         spent(quota, 2 * PORTION)
         await failed.wait()
+        await news(partial(is_told, quota, 2 * PORTION))
+
+
+async def test_a_cluster_that_is_away_at_the_start_is_asked_again(
+    redis_cluster_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_of_tally, "RETRY_S", 0.01)
+    whole = Cluster.initialize
+
+    async def fail_once(*_: object, **__: object) -> Cluster:
+        monkeypatch.setattr(Cluster, "initialize", whole)
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(Cluster, "initialize", fail_once)
+    async with processes(1, redis_cluster_url, clock) as ((quota, _),):
+        spent(quota, 2 * PORTION)
         await news(partial(is_told, quota, 2 * PORTION))
 
 
