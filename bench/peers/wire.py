@@ -1,6 +1,8 @@
 """rtm's own wire with nothing behind it: what the rest of rtm costs is the difference to this."""
 
 import socket
+from collections.abc import Mapping
+from typing import ClassVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -13,6 +15,8 @@ wires: set[Wire] = set()
 
 
 class Echo:
+    handshake_headers: ClassVar[Mapping[str, str]] = {}
+
     def opened(self, wire: Wire, path: str, query: str, address: str | None) -> None:
         self._wire = wire
 

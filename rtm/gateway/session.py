@@ -182,6 +182,11 @@ class Session:
 
     # For the wire
 
+    @property
+    def handshake_headers(self) -> Mapping[str, str]:
+        """Until when an ageing version is served."""
+        return versions.lifecycle(self._caller.version)
+
     def opened(self, wire: Wire, path: str, query: str, address: str | None) -> None:
         """Give the client its time to log in."""
         self._wire = wire
@@ -380,8 +385,10 @@ class Session:
             self._gateway.disconnected(self, "stopping" if self._stopping else reason)
         if reason in _SENT_AWAY:
             self._leaves_because = "remotely_signed_out"
-        self._wire.send(encode_disconnected(self._caller.version, reason, data))
-        self._wire.close(code, reason)
+        version = self._caller.version
+        shown = versions.push_for(version, "agent_disconnected", {"reason": reason})["reason"]
+        self._wire.send(encode_disconnected(version, shown, data))
+        self._wire.close(code, shown)
 
     # Its own affairs
 

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import orjson
@@ -69,6 +69,10 @@ _HEAD_64 = struct.Struct("!BBQ")
 
 class WireSession(Protocol):
     """What a connection is for. Nothing here may block; an exception closes the connection with 1011."""
+
+    @property
+    def handshake_headers(self) -> Mapping[str, str]:
+        """Headers for the answer to the handshake, besides the protocol's own."""
 
     def opened(self, wire: "Wire", path: str, query: str, address: str | None) -> None:
         """The handshake is done; `path` and `query` are as sent, `address` is the client's IP address, if known."""
@@ -230,12 +234,14 @@ class Wire(_Corked, asyncio.Protocol):
         path, _, query = request.path.partition("?")
         try:
             self._session = self._wires.route(path, query)
-            return handshake.accept(request)
+            response = handshake.accept(request)
+            response.headers.update(self._session.handshake_headers)
         except ApiError as error:
             return _refusal(handshake, error)
         except Exception:
             log.exception("route_failed", address=self._address, path=path)
             return _refusal(handshake, InternalError())
+        return response
 
     def _open(self, request: Request, handshake: ServerProtocol) -> None:
         # The protocol of the handshake would keep all its headers for as long as the connection lasts.

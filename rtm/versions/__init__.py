@@ -8,6 +8,7 @@ v3_5.py         3.5, against 3.6
 v3_4.py         3.4, against 3.5
 differences.py  how they say what is otherwise, and what follows from it
 
+LIFECYCLE                       a header of all answers that tells until when an ageing version is served here
 ABSENT_ACTIONS, ABSENT_PUSHES   what the neighbour has and the version has not
 OWN_ACTIONS, OWN_PUSHES         what the version has and the neighbour has not
 STRUCTURES                      by class: what is otherwise in requests, responses and pushes, wherever they have it
@@ -15,6 +16,7 @@ STRUCTURES                      by class: what is otherwise in requests, respons
 Payloads are never changed in place: what is turned may be shown to others too.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -51,6 +53,14 @@ def has_action(version: str, action: str) -> bool:
 def has_push(version: str, name: str) -> bool:
     """Whether connections of the version are sent this push."""
     return name not in _ABSENT_PUSHES[version]
+
+
+def lifecycle(version: str) -> Mapping[str, str]:
+    """The headers `Legacy` or `Deprecation` with the day that the version's present stage ends (YYYY-MM-DD), or none.
+
+    Source: the public reference, "Messaging API Overview", "API versioning"; the days are our own.
+    """
+    return _STEPS[version][0].LIFECYCLE if _STEPS[version] else {}
 
 
 def bots_by_author_id(version: str) -> bool:

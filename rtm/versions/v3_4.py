@@ -16,6 +16,7 @@ from rtm.model.requests.sessions import Login
 from rtm.model.shown import WorkScheduler
 from rtm.versions.differences import Differs, Object
 
+LIFECYCLE = {"Deprecation": "2027-06-30"}
 ABSENT_ACTIONS = frozenset({"get_license_info"})
 OWN_ACTIONS = frozenset({"change_push_notifications"})
 ABSENT_PUSHES = frozenset(

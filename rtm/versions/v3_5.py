@@ -7,6 +7,7 @@
 - Rich messages and postbacks know nothing of ecommerce.
 - What is told by system events is told by system messages; the last of them is in no list.
 - An agent may act as a bot by naming it.
+- No connection ends for the reason `role_permissions_changed`.
 
 Source: the public reference, "Changelog" of the Agent Chat API, and the tables of both versions.
 """
@@ -15,7 +16,7 @@ import json
 from typing import Literal
 
 from rtm.model.events import Postback, RichMessage
-from rtm.model.pushes import CustomerUpdated
+from rtm.model.pushes import AgentDisconnected, CustomerUpdated
 from rtm.model.requests.archives import ArchivesFilters
 from rtm.model.requests.chats import ChatsFilters
 from rtm.model.requests.customers import UpdateCustomer
@@ -33,6 +34,7 @@ from rtm.model.shown import (
 from rtm.protocol.errors import ValidationError
 from rtm.versions.differences import Differs, Object
 
+LIFECYCLE = {"Legacy": "2027-12-31"}
 ABSENT_ACTIONS = frozenset(
     {
         "request_thread_summary",
@@ -81,6 +83,12 @@ def _in_words(event: Object) -> Object:
     return older
 
 
+def _with_a_known_reason(disconnected: Object) -> Object:
+    """Of the reasons that the version has, one that asks to come back as the newer one does."""
+    is_newer = disconnected["reason"] == "role_permissions_changed"
+    return disconnected | {"reason": "internal_error"} if is_newer else disconnected
+
+
 def _without_system_events(chat: Object) -> Object:
     last_events = {kind: last for kind, last in chat["last_event_per_type"].items() if kind != "system"}
     return chat | {"last_event_per_type": last_events}
@@ -104,4 +112,5 @@ STRUCTURES = {
     RichMessageEvent: Differs(fields={"template_id": _TEMPLATES}, shown=_without_products),
     SystemEvent: Differs(absent=True, shown=_in_words),
     ChatSummary: Differs(shown=_without_system_events),
+    AgentDisconnected: Differs(shown=_with_a_known_reason),
 }

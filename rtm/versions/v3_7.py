@@ -16,6 +16,7 @@ from rtm.model.responses import ChatsPage, LoggedIn
 from rtm.model.shown import ChatSummary, Event, ThreadSummary
 from rtm.versions.differences import Differs, Object
 
+LIFECYCLE: dict[str, str] = {}
 ABSENT_ACTIONS: frozenset[str] = frozenset()
 OWN_ACTIONS: frozenset[str] = frozenset()
 ABSENT_PUSHES: frozenset[str] = frozenset()

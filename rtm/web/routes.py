@@ -88,7 +88,9 @@ class WebApi:
         except Exception as error:  # noqa: BLE001 - answered and logged like those of actions
             outcome = answer_to(error)
         self._outcomes.answered(caller, action, outcome, began, request_id=http.headers.get("x-request-id"))
-        headers = {} if caller.identity is None else self._dispatcher.quota.headers(caller.identity.license_id)
+        headers = {**versions.lifecycle(caller.version)}
+        if caller.identity is not None:
+            headers |= self._dispatcher.quota.headers(caller.identity.license_id)
         if isinstance(outcome, ApiError):
             return self._refusal(outcome, headers)
         return _json(outcome, 200, headers)

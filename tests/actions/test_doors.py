@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -192,6 +193,24 @@ async def test_newer_versions_do_not(world: World, version: str) -> None:
     chat = await world.chat(alice, group=0, users=["robin"])
     await alice.call("send_event", envelope={"author_id": world.id("robin")}, chat_id=chat.id, event=HELLO)
     assert (await alice.next_push("incoming_event"))["event"]["author_id"] == alice.id
+
+
+LIFECYCLE = {"Legacy", "Deprecation"}
+
+
+@pytest.mark.parametrize(
+    ("version", "header"), [("3.4", "Deprecation"), ("3.5", "Legacy"), ("3.6", None), ("3.7", None)]
+)
+async def test_an_ageing_version_tells_until_when_it_is_served(world: World, version: str, header: str | None) -> None:
+    alice = await world.web("alice", version=version)
+    done, refused = await alice.post("list_chats"), await alice.post("list_chats", authorization="Bearer dal:x")
+    assert (done.status_code, refused.status_code) == (200, 401)
+    socket = await world.agent("alice", version=version)
+    handshake = socket.connection.response
+    assert handshake is not None
+    for headers in (done.headers, refused.headers, handshake.headers):
+        told = {name: date.fromisoformat(headers[name]) for name in LIFECYCLE if name in headers}
+        assert set(told) == ({header} if header else set())
 
 
 async def test_an_action_that_is_not(world: World, enter: Enter) -> None:

@@ -1,6 +1,7 @@
 """A wire with nothing real at its other end: a transport in memory, a session that notes, a client that reads along."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -73,6 +74,7 @@ class Notes:
     shutdowns: int = 0
     place: tuple[str, str, str | None] | None = None
     wire: Wire = field(init=False)
+    handshake_headers: Mapping[str, str] = field(default_factory=dict)
 
     def opened(self, wire: Wire, path: str, query: str, address: str | None) -> None:
         self.wire = wire

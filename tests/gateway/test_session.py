@@ -281,8 +281,11 @@ async def test_tokens_that_cannot_renew_a_session(world: World) -> None:
 
 async def test_an_agent_with_another_role_is_told_to_log_in_again(world: World) -> None:
     dave, bob = await world.agents("dave", "bob")
+    older = [await world.agent("dave", version=version) for version in ("3.4", "3.5")]
     await world.change_agent("dave", role="administrator")
     assert await dave.ended() == ({"reason": "role_permissions_changed"}, 1000)
+    for each in older:  # which know no such reason
+        assert await each.ended() == ({"reason": "internal_error"}, 1000)
     await bob.call("list_chats")
 
 
