@@ -9,6 +9,10 @@ How fresh it is: a list of archives first lets the newest 100 changed threads of
 0.25 s (`catch_up`). The others follow in the background within some seconds, the newest first; an open thread once
 nothing has been said in it for a second. Of an open thread, what another process was told since it was last quiet is
 not found until it is quiet or closed. What is due survives a restart; open threads are looked at when a process starts.
+
+What a thread costs SQLite follows what is new in it: of a row that is there, the inverted index is told the tokens that
+come and go. (FTS5 keeps for each token the rows that have it, and does not mind which statement brought it.) What is
+left of a thread's length is its row in `archive`, which is written anew: 11 bytes for each of its tokens.
 """
 
 import asyncio
@@ -55,6 +59,9 @@ _UPSERT = """
     ON CONFLICT (thread_id) DO UPDATE
     SET events_count = excluded.events_count, labels = excluded.labels, words = excluded.words
 """
+_INDEX = "INSERT INTO archive_index (rowid, labels, words) VALUES (:number, :labels, :words)"
+_UNINDEX = "INSERT INTO archive_index (archive_index, rowid, labels, words) VALUES ('delete', :number, :labels, :words)"
+"""What comes and what goes; always both, for FTS5 counts them as rows."""
 _ADD_MOMENT = """
     INSERT INTO archive_moments (number, kind, at, license_id) VALUES (:number, :kind, :at, :license_id)
     ON CONFLICT DO NOTHING
@@ -82,11 +89,16 @@ class Source:
     events_count: int
     labels: str
     words: str
-    """Those that the index has, with spaces between them."""
+    """Those that the index has, with spaces between them; it has labels of any thread that it has."""
     new_events: Sequence[tuple[int, EventBody]]
     """Those after `events_count`, or the first of them."""
     afresh: bool = False
     """Whether what the index has of the thread's events is forgotten."""
+
+    @property
+    def kept_words(self) -> str:
+        """Those that it goes on to have."""
+        return "" if self.afresh else self.words
 
 
 def number(created_at: str, thread_id: str) -> int:
@@ -207,7 +219,7 @@ class Indexer:
 
     async def write(self, sources: Iterable[Source]) -> None:
         """Index threads of which all is known, as somebody does who brings many."""
-        await self._write(_statements(sources))
+        await self._write(_statements(sources, fts5=self._sqlite is not None))
 
     async def _write(self, statements: Sequence[Statement]) -> None:
         if self._sqlite is not None:
@@ -229,7 +241,7 @@ class Indexer:
         afresh = {row.thread_id for row in rows if row.afresh}
         sources, incomplete = await self._read(connection, [thread_id for _, thread_id in wanted], afresh)
         # In a thread: the words of long texts take some milliseconds.
-        transactions = await asyncio.to_thread(_transactions, sources)
+        transactions = await asyncio.to_thread(_transactions, sources, fts5=self._sqlite is not None)
         begun = afresh & incomplete & {source.thread_id for source in sources}
         begun_rows = [{"id": row.id} for row in rows if row.thread_id in begun]
         done_rows = [{"id": row.id} for row in rows if row.thread_id not in incomplete]
@@ -272,7 +284,7 @@ class Indexer:
                 number=numbers[row.id],
                 events_count=counts[row.id],
                 labels=row.labels or "",
-                words="" if row.id in afresh else row.words or "",
+                words=row.words or "",
                 new_events=new_events.get(row.id, ()),
                 afresh=row.id in afresh,
             )
@@ -351,7 +363,7 @@ def _facts(thread: Row[Any], countries: Mapping[tuple[int, str], str]) -> Facts:
     )
 
 
-def _transactions(sources: Iterable[Source]) -> list[list[Statement]]:
+def _transactions(sources: Iterable[Source], *, fts5: bool) -> list[list[Statement]]:
     """One at least; what is written of a thread is in one of them."""
     transactions: list[list[Statement]] = [[]]
     size = 0
@@ -359,15 +371,17 @@ def _transactions(sources: Iterable[Source]) -> list[list[Statement]]:
         if size >= WRITTEN_AT_ONCE:
             transactions.append([])
             size = 0
-        statements = _statements([source])
+        statements = _statements([source], fts5=fts5)
         transactions[-1] += statements
         size += sum(len(str(row["words"])) for written, rows in statements if written is _UPSERT for row in rows)
     return transactions
 
 
-def _statements(sources: Iterable[Source]) -> list[Statement]:
+def _statements(sources: Iterable[Source], *, fts5: bool) -> list[Statement]:
     """Those that have something to write."""
     rows: list[Mapping[str, object]] = []
+    gone: list[Mapping[str, object]] = []
+    new: list[Mapping[str, object]] = []
     forgotten: list[Mapping[str, object]] = []
     found: list[Mapping[str, object]] = []
     for source in sources:
@@ -375,18 +389,39 @@ def _statements(sources: Iterable[Source]) -> list[Statement]:
             row = _row(source)
             if source.new_events or (row["labels"], row["words"]) != (source.labels, source.words):
                 rows.append(row)
+                if fts5 and source.labels:  # else a trigger tells all of them
+                    before = {**row, "labels": source.labels, "words": source.words}
+                    gone.append(_without(before, row))
+                    new.append(_without(row, before))
                 found += _moments(source)
                 if source.afresh:
                     forgotten.append({"number": source.number})
         except Exception:  # it must not keep the others from being indexed
             log.exception("thread_not_indexed", thread_id=source.thread_id)
-    written: list[Statement] = [(_UPSERT, rows), (_FORGET_MOMENTS, forgotten), (_ADD_MOMENT, found)]
+    of_index, of_moments = [(_UNINDEX, gone), (_INDEX, new)], [(_FORGET_MOMENTS, forgotten), (_ADD_MOMENT, found)]
+    written: list[Statement] = [(_UPSERT, rows), *of_index, *of_moments]
     return [each for each in written if each[1]]
 
 
-def _row(source: Source) -> dict[str, object]:
+def _without(row: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, object]:
+    """The tokens of a row that another of the same thread has not."""
+    tokens = {column: _difference(row[column], other[column]) for column in ("labels", "words")}
+    return {"number": row["number"], **tokens}
+
+
+def _difference(tokens: str, others: str) -> str:
+    """Words are mostly added behind those there were, and need not be taken apart."""
+    if tokens.startswith(others):
+        return tokens.removeprefix(others).strip()
+    if others.startswith(tokens):
+        return ""
+    return " ".join(set(tokens.split()).difference(others.split()))
+
+
+def _row(source: Source) -> dict[str, Any]:
     labels = of_thread(source.facts)
-    words = of_events(source.facts, (body for _, body in source.new_events), frozenset(source.words.split()))
+    known = frozenset(source.kept_words.split())
+    words = of_events(source.facts, (body for _, body in source.new_events), known)
     return {
         "number": source.number,
         "thread_id": source.thread_id,
@@ -394,7 +429,7 @@ def _row(source: Source) -> dict[str, object]:
         "license_id": source.facts.license_id,
         "events_count": source.new_events[-1][0] if source.new_events else source.events_count,
         "labels": " ".join(sorted(labels)),
-        "words": " ".join(sorted(words)),
+        "words": " ".join([*source.kept_words.split(), *sorted(words - known)]),
     }
 
 

@@ -270,7 +270,8 @@ file_parts = Table(
 )
 
 # What the list of archives is filtered by, a row a thread; see store.indexer. Its tokens have inverted indexes, which
-# only the migration names: on SQLite the FTS5 table `archive_index`, kept by triggers, on PostgreSQL GIN.
+# only the migrations name: on SQLite the FTS5 table `archive_index`, where triggers add and remove whole rows and the
+# indexer what changes in one, on PostgreSQL GIN.
 archive = Table(
     "archive",
     metadata,

@@ -150,3 +150,48 @@ async def test_long_threads_are_written_one_after_the_other(
     await nothing_is_due(either_world)
     assert await found(alice, query="many words") == len(chats)
     assert not written or max(written) == 1
+
+
+async def test_of_a_long_thread_the_index_is_told_what_is_new(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = await world.agent("alice")
+    chat = await world.chat(alice, texts=[" ".join(f"word{number}" for number in range(1000))])
+    await nothing_is_due(world)
+    told: list[str] = []
+    write = indexer._write_to_sqlite
+
+    def noted(db: sqlite3.Connection, statements: Sequence[indexer.Statement]) -> None:
+        of_index = (row for statement, rows in statements if statement is indexer._INDEX for row in rows)
+        told.extend(str(row["words"]) for row in of_index)
+        write(db, statements)
+
+    monkeypatch.setattr(indexer, "_write_to_sqlite", noted)
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "and word7 more"})
+    assert await found(alice, query="word0 word999 more") == 1
+    assert sum(len(words.split()) for words in told) <= len(("and", "more"))
+
+
+async def test_the_index_has_what_the_threads_have_whatever_changes(world: World) -> None:
+    alice = await world.agent("alice")
+    chat = await world.chat(alice, texts=["first"])
+    of_thread = {"chat_id": chat.id, "thread_id": chat.thread_id}
+    of_event = {**of_thread, "event_id": chat.event_ids[0]}
+    greeted = {"properties": {"lc2": {"greeting_id": 7}}}
+    for action, payload in (
+        ("tag_thread", {**of_thread, "tag": "order"}),
+        ("send_event", {"chat_id": chat.id, "event": {"type": "message", "text": "second"}}),
+        ("update_event_properties", {**of_event, **greeted}),
+        ("untag_thread", {**of_thread, "tag": "order"}),
+        ("delete_event_properties", {**of_event, "properties": {"lc2": ["greeting_id"]}}),
+        ("update_thread_properties", {**of_thread, **greeted}),
+        ("deactivate_chat", {"id": chat.id}),
+    ):
+        await alice.call(action, **payload)
+        await found(alice)
+    await nothing_is_due(world)
+    assert await found(alice, query="first second", greetings={"values": [7]}) == 1
+    assert await found(alice, tags={"values": ["order"]}) == 0
+    async with world.server.database.engine.begin() as connection:
+        # Fails if a token is in the index and not in `archive`, or the other way round.
+        await connection.execute(text("INSERT INTO archive_index (archive_index, rank) VALUES ('integrity-check', 1)"))
+        await connection.execute(text("DELETE FROM archive WHERE chat_id = :id"), {"id": chat.id})
+        await connection.execute(text("INSERT INTO archive_index (archive_index, rank) VALUES ('integrity-check', 1)"))
