@@ -22,7 +22,8 @@ has once more. Nobody's session ends in the time that the others need for the sa
 
 While Redis is away connections come and go, and their agents' statuses are those of this process alone; what they are
 then is told to everybody when it is back. The statuses chosen for the agents connected here, and for the bots here, are
-remembered for a Redis that comes back empty.
+remembered for a Redis that comes back empty. One that is silent is waited for by those who ask at that moment; then
+nobody asks until it has answered a heartbeat, so that thousands who log in do not wait for it in turn.
 
 Measured: a change takes Redis 50 to 60 µs and this process 140 to 200; a heartbeat 26 and 106, whatever there is. The
 5,000 agents of a dead process take Redis 0.1 s in all, 1 ms at a time on average.
@@ -63,6 +64,7 @@ _PROCESSES = ["rtm:presence:{processes}:heard", "rtm:presence:{processes}:dead"]
 _BEAT, _SILENCE, _BEAT_TIMEOUT, _RETURN = 0.2, 0.7, 0.1, 0.4
 
 _EVERYONE = Audience(everyone=True)
+_AWAY = "Presence is not available"
 
 Key = tuple[int, str]
 """A license's id and an agent's."""
@@ -109,6 +111,9 @@ class RedisPresence:
         self._former: dict[str, float] = {}  # ids that this process had, and until when something may come under them
         self._due = asyncio.Event()
         """There is something to write again."""
+        self._silent = False
+        """Redis has not answered in time, nor a heartbeat since: nobody else is to wait for it in vain."""
+        self._beat_now = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._burials: dict[str, asyncio.Task[None]] = {}
@@ -119,6 +124,7 @@ class RedisPresence:
     async def stop(self) -> None:
         self._stopping.set()
         self._due.set()
+        self._beat_now.set()
         await _ended({*self._tasks, *self._burials.values()})
         with contextlib.suppress(ServiceUnavailable):  # else the others do it
             async with _answered():
@@ -158,7 +164,7 @@ class RedisPresence:
         return await self._count(member, origin=origin) or _told_later(here)
 
     async def set_status(self, member: Member, status: str, origin: Origin | None = None) -> Change:
-        async with _answered():
+        async with self._answering():
             asked = _named(member) | {"status": status}
             reply = await self._call(self._process_id, "choose", member.license_id, origin, asked)
         await self._here.set_status(member, status)
@@ -168,7 +174,7 @@ class RedisPresence:
     async def statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
         if not agents:
             return {}
-        async with _answered():
+        async with self._answering():
             documents: list[Any] = await self._client.hmget(_states_key(license_id), list(agents))
         return {
             agent_id: _state(document).status(agent.default_status, agent.kind == "bot")
@@ -206,7 +212,7 @@ class RedisPresence:
         if joining is not None:
             asked["joining"] = joining
         try:
-            async with _answered():
+            async with self._answering():
                 await self._enter(process_id, member.license_id)
                 reply = await self._call(process_id, "count", member.license_id, origin, asked)
         except ServiceUnavailable:
@@ -273,13 +279,17 @@ class RedisPresence:
     async def _make_good(self) -> None:
         while not self._stopping.is_set():
             await self._due.wait()
-            self._due.clear()
-            unsure, self._unsure = self._unsure, {}
-            gone = [key for key in unsure if key not in self._own] if self._others_are_to_come_back() else []
-            for key in gone:
-                self._doubt(*unsure.pop(key))
-            await _in_turns(self._write_again(member, tell) for member, tell in unsure.values())
+            if not self._silent:
+                self._due.clear()
+                await self._write_unsure()
             await self._rest(_BEAT / 2)
+
+    async def _write_unsure(self) -> None:
+        unsure, self._unsure = self._unsure, {}
+        gone = [key for key in unsure if key not in self._own] if self._others_are_to_come_back() else []
+        for key in gone:
+            self._doubt(*unsure.pop(key))
+        await _in_turns(self._write_again(member, tell) for member, tell in unsure.values())
 
     async def _write_again(self, member: Member, tell: Tell) -> None:
         try:
@@ -288,11 +298,26 @@ class RedisPresence:
             logger.exception("presence_failed", license_id=member.license_id)
             self._doubt(member, tell)
 
+    @contextlib.asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """Like `_answered`; while Redis is silent it raises at once."""
+        if self._silent:
+            raise ServiceUnavailable(_AWAY)
+        try:
+            async with _answered():
+                yield
+        except ServiceUnavailable as error:
+            if isinstance(error.__cause__, TimeoutError):
+                self._silent = True
+                self._beat_now.set()
+            raise
+
     # Who lives
 
     async def _keep_alive(self) -> None:
         was_away = False
         while not self._stopping.is_set():
+            self._beat_now.clear()
             try:
                 async with _answered(self._heartbeat_limit_s * _BEAT_TIMEOUT):
                     await self._beat()
@@ -307,13 +332,14 @@ class RedisPresence:
                 if was_away:  # it may know less than the one before: a replica that took its place
                     self._doubt_all()
                 was_away = False
-                await self._rest(_BEAT)
+                self._silent = False
+                await self._rest(_BEAT, self._beat_now)
 
-    async def _rest(self, part: float) -> None:
-        """Wait for this part of the limit, or until it is time to stop."""
+    async def _rest(self, part: float, until: asyncio.Event | None = None) -> None:
+        """Wait for this part of the limit, or until that happens, by default that it is time to stop."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._heartbeat_limit_s * part):
-                await self._stopping.wait()
+                await (until or self._stopping).wait()
 
     async def _beat(self) -> None:
         process_id = self._process_id
@@ -443,4 +469,4 @@ async def _answered(timeout_s: float | None = None) -> AsyncIterator[None]:
         async with asyncio.timeout(CALL_TIMEOUT_S if timeout_s is None else timeout_s):
             yield
     except (RedisError, RedisClusterException, TimeoutError) as error:  # the second is none of the first
-        raise ServiceUnavailable("Presence is not available") from error
+        raise ServiceUnavailable(_AWAY) from error

@@ -344,6 +344,21 @@ async def test_a_status_cannot_be_chosen_or_listed_while_redis_is_away(here: Per
         await here.status()
 
 
+async def test_a_silent_redis_is_waited_for_once(here: Person, told: Told, redis_server: RedisServer) -> None:
+    redis_server.freeze()
+    with pytest.raises(ServiceUnavailable):
+        await here.status()
+    agents = [Member(7, f"agent{number}", ACCEPTING, is_bot=False) for number in range(20)]
+    async with asyncio.timeout(len(agents) * presence_redis.CALL_TIMEOUT_S / 4):
+        for each in agents:
+            change = await here.presence.join(each, "c1", away=False, reconnect=False)
+            assert (change.after, change.told) == (ACCEPTING, True)
+        with pytest.raises(ServiceUnavailable):
+            await here.choose(NOT_ACCEPTING)
+    redis_server.thaw()
+    assert sorted([await told.next() for _ in agents]) == sorted((each.agent_id, ACCEPTING) for each in agents)
+
+
 async def test_a_replica_that_takes_over_is_told_what_it_does_not_know(redis_with_sentinel: RedisWithSentinel) -> None:
     redis = redis_with_sentinel
     async with running(redis.url) as here, running(redis.url) as there:
