@@ -160,6 +160,7 @@ def _check_json(value: Any, levels: int) -> None:
 
 Id = Annotated[str, Text(256, least=1)]
 Url = Annotated[str, Text(2048), AfterValidator(_url), Field(json_schema_extra={"format": "uri"})]
+UrlOrNothing = Annotated[str, Text(2048), AfterValidator(lambda text: text and _url(text))]
 Timestamp = Annotated[str, Text(64), AfterValidator(_timestamp), Field(json_schema_extra={"format": "date-time"})]
 BoundedJson = AfterValidator(_json)
 Json = Annotated[Any, BoundedJson]

@@ -17,7 +17,7 @@ from typing import Literal
 
 from rtm.model.events import Postback, RichMessage
 from rtm.model.pushes import AgentDisconnected, CustomerUpdated
-from rtm.model.requests.archives import ArchivesFilters
+from rtm.model.requests.archives import ArchivesFilters, EventTypesFilter
 from rtm.model.requests.chats import ChatsFilters
 from rtm.model.requests.customers import UpdateCustomer
 from rtm.model.requests.events import ToggledButton
@@ -97,12 +97,14 @@ def _without_system_events(chat: Object) -> Object:
 _CUSTOMER = Differs(
     without=("phone_number", "address", "cart", "carts", "omnichannel", "tickets"), renamed={"visit": "last_visit"}
 )
+_EVENT_TYPES = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message"]
 _TEMPLATES = Literal["cards", "sticker", "quick_replies"]
 
 STRUCTURES = {
     ChatsFilters: Differs(without=("active",), fields={"include_active": bool}, read=_active_filter),
     ArchivesFilters: Differs(without=("chat_ids", "agent_types", "customer_id", "customer_email")),
     **dict.fromkeys((Customer, CustomerWithChats, CustomerUpdated, UpdateCustomer), _CUSTOMER),
+    EventTypesFilter: Differs(fields=dict.fromkeys(("values", "exclude_values"), list[_EVENT_TYPES])),
     Statistics: Differs(without=("tickets_count",)),
     Thread: Differs(without=("summary", "customer_visit")),
     Postback: Differs(without=("ecommerce",)),

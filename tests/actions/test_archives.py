@@ -103,7 +103,7 @@ async def scene(world: World) -> dict[str, Chat]:
     return chats
 
 
-EVENT_TYPES = "message, file, rich_message, custom, form, filled_form, system_message"
+EVENT_TYPES = "message, file, rich_message, custom, form, filled_form, system_message, system"
 EVERY = ["plain", "tagged", "bot", "form", "greeting", "property", "silent", "open"]
 LONG_AGO, FAR_OFF = "2001-01-01T00:00:00+02:00", "2999-01-01T00:00:00Z"
 

@@ -215,6 +215,15 @@ async def test_agents_read_in_the_chat_what_its_customer_is_called_now(either_wo
     assert (await alice.call("get_chat", chat_id=closed.id))["thread"]["events"] == [archived_by("Alice")]
 
 
+async def test_an_empty_text_takes_a_field_away(world: World) -> None:
+    alice = await world.agent("alice")
+    fields = {"avatar": "https://example.com/ada.png", "phone_number": "+14155552671"}
+    await alice.call("update_customer", id=world.id("ada"), **fields)
+    assert (await alice.call("get_customer", id=world.id("ada"))).items() >= fields.items()
+    await alice.call("update_customer", id=world.id("ada"), **dict.fromkeys(fields, ""))
+    assert (await alice.call("get_customer", id=world.id("ada"))).keys().isdisjoint(fields)
+
+
 async def test_a_customer_is_created_in_the_older_versions(either_world: World) -> None:
     world = either_world
     alice = await world.agent("alice", version="3.5", scopes=["customers:rw"])

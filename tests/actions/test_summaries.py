@@ -82,6 +82,8 @@ async def test_an_open_thread_is_summarized_whenever_asked_for(either_world: Wor
     assert "summary" not in await shown(older, chat)
     [listed] = (await alice.call("list_threads", chat_id=chat.id))["threads"]
     assert listed["summary"] == summary
+    found = await alice.call("list_archives", filters={"event_types": {"values": ["system"]}})
+    assert [each["thread"]["id"] for each in found["chats"]] == [chat.thread_id]
     last_events = (await older.call("list_chats"))["chats_summary"][0]["last_event_per_type"]
     assert last_events.keys() == {"message"}
 

@@ -714,7 +714,7 @@ CASES: dict[str, Case] = {
                     {"phone_number": number},
                     "`phone_number` must be a phone number in E.164 form, such as +14155552671",
                 )
-                for number in ("", "4155552671", "+0155552671", "+1415555267100000", "+1 415", "+1415\n", "+٤١٥", 5)
+                for number in ("4155552671", "+0155552671", "+1415555267100000", "+1 415", "+1415\n", "+٤١٥", 5)
             ),
             ("of session fields that are no list", {"session_fields": {}}, "`session_fields` must be an array"),
             (
@@ -978,11 +978,6 @@ ON_SOCKETS_ONLY: dict[str, Case] = {
         "subscribe_customers",
         {"group_ids": ["Sales"]},
         wrong("`group_ids[0]` must be an integer from 0 to 2147483647"),
-    ),
-    "customers of no group there is": (
-        "subscribe_customers",
-        {"group_ids": [2**31 - 1]},
-        wrong("`group_ids` must name existing groups; there is no group 2147483647"),
     ),
     "customers of 201 groups": (
         "subscribe_customers",

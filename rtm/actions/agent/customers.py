@@ -24,7 +24,7 @@ from rtm.model.requests.customers import (
 from rtm.model.responses import CustomerCreated, CustomersSubscribed, Done
 from rtm.model.shown import CustomerWithChats
 from rtm.model.system_messages import customer_updated, system_message
-from rtm.protocol.errors import NotFound, ValidationError
+from rtm.protocol.errors import NotFound
 from rtm.protocol.timestamps import days_after
 from rtm.routing.upkeep import archive
 from rtm.store.work import Needs, Work
@@ -140,9 +140,6 @@ def ban_customer(context: Context, work: Work, payload: BanCustomer) -> Done:
 async def subscribe_customers(context: Context, payload: SubscribeCustomers) -> CustomersSubscribed:
     """Track the customers of some groups, or of all, on this connection; those past the limit are only counted."""
     session, license_id = context.require_session(), context.identity.license_id
-    for group_id in payload.group_ids or ():
-        if group_id not in context.directory.groups:
-            raise ValidationError(f"`group_ids` must name existing groups; there is no group {group_id}")
     group_ids = frozenset(payload.group_ids) if payload.group_ids else None
     subscription_id = uuid4().hex
     view = session.track(subscription_id, group_ids, payload.limit)

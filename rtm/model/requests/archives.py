@@ -24,7 +24,7 @@ MAX_THREAD_IDS = 20
 MAX_VALUES = 100
 MAX_FORMS = 20
 
-EventType = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message"]
+EventType = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message", "system"]
 AgentType = Literal["human", "chatbot", "ai_agent"]
 Value = Annotated[
     Annotated[str, Text(256)] | bool | int,

@@ -17,6 +17,7 @@ from rtm.model.payload import (
     Text,
     Timestamp,
     Url,
+    UrlOrNothing,
     check_alone,
     check_one,
 )
@@ -31,9 +32,9 @@ MAX_BAN_DAYS = 36_500
 _UUID4 = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
 
 CustomerId = Annotated[str, Field(pattern=_UUID4), Expected("must be a UUID v4")]
-PhoneNumber = Annotated[
-    str, Field(pattern="^[+][1-9][0-9]{1,14}$"), Expected("must be a phone number in E.164 form, such as +14155552671")
-]
+_E164 = Expected("must be a phone number in E.164 form, such as +14155552671")
+PhoneNumber = Annotated[str, Field(pattern="^[+][1-9][0-9]{1,14}$"), _E164]
+PhoneNumberOrNothing = Annotated[str, Field(pattern="^([+][1-9][0-9]{1,14})?$"), _E164]
 ChatGroupIds = Annotated[list[GroupId], Field(max_length=40)]
 Count = Annotated[int, Between(0, 2**31 - 1)]
 SortedBy = Literal["created_at", "threads_count", "visits_count", "agent_last_event", "customer_last_event"]
@@ -181,8 +182,8 @@ class UpdateCustomer(Payload):
     id: CustomerId
     name: ShortText | None = None
     email: ShortText | None = None
-    avatar: Url | None = None
-    phone_number: PhoneNumber | None = None
+    avatar: UrlOrNothing | None = None
+    phone_number: PhoneNumberOrNothing | None = None
     session_fields: SessionFields | None = None
     omnichannel: Omnichannel | None = None
     address: Address | None = None
