@@ -224,8 +224,9 @@ class Session:
             self._go_away()
 
     def _answer(self, request: Request, began: float, outcome: Any) -> None:
-        self._wire.send(_encode_answer(request, outcome))
-        self._gateway.outcomes.answered(self._caller, request.action, outcome, began, request_id=request.request_id)
+        frame, told = _encode_answer(request, outcome)
+        self._wire.send(frame)
+        self._gateway.outcomes.answered(self._caller, request.action, told, began, request_id=request.request_id)
 
     def pinged(self) -> None:
         """The client is there; by action or by control frame."""
@@ -453,11 +454,12 @@ def _level(wanted: MonitoringLevel | None, newest: Session, of_agent: Sequence[S
     return "online" if wanted == "highest_available" else wanted
 
 
-def _encode_answer(request: Request, outcome: Any) -> bytes:
-    if isinstance(outcome, ApiError):
-        return encode_error(request.request_id, request.action, outcome)
-    try:
-        return encode_response(request.request_id, request.action, outcome)
-    except TypeError:
-        log.exception("answer_not_encodable", action=request.action)
-        return encode_error(request.request_id, request.action, InternalError())
+def _encode_answer(request: Request, outcome: Any) -> tuple[bytes, Any]:
+    """The frame, and what it tells: an answer of ours that cannot be encoded is an error."""
+    if not isinstance(outcome, ApiError):
+        try:
+            return encode_response(request.request_id, request.action, outcome), outcome
+        except TypeError:
+            log.exception("answer_not_encodable", action=request.action)
+            outcome = InternalError()
+    return encode_error(request.request_id, request.action, outcome), outcome

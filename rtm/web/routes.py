@@ -81,6 +81,7 @@ class WebApi:
         began = perf_counter()
         caller = Caller(AGENT, WEB, versions.STABLE)
         action = http.path_params["action"]
+        outcome: bytes | ApiError
         try:
             caller.version = _version(http)
             caller.identity = await self._authenticate(http)
@@ -104,7 +105,7 @@ class WebApi:
         with anyio.fail_after(self._services.settings.limits.request_timeout_s or None):
             return await self._services.authenticator.authenticate(authorization, address)
 
-    async def _run(self, http: HttpRequest, caller: Caller, identity: Identity, name: str) -> Any:
+    async def _run(self, http: HttpRequest, caller: Caller, identity: Identity, name: str) -> bytes:
         limits = self._services.settings.limits
         with anyio.fail_after(limits.request_timeout_s or None):
             caller.directory = await self._services.directories.get(identity.license_id)
@@ -115,11 +116,14 @@ class WebApi:
         payload = await read_object(http, limits.body_size_bytes, limits.request_timeout_s)
         return await self._execute(http, caller, action, payload)
 
-    async def _execute(self, http: HttpRequest, caller: Caller, action: Action, payload: dict[str, Any]) -> Any:
+    async def _execute(self, http: HttpRequest, caller: Caller, action: Action, payload: dict[str, Any]) -> bytes:
         request = Request(action.name, payload, author_id=http.headers.get("x-author-id"))
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._dispatcher.execute(action, caller, request, caller.version, partial(_settle, answer))
-        return await answer
+        outcome = await answer
+        if isinstance(outcome, ApiError):
+            raise outcome
+        return orjson.dumps(outcome)
 
     def _check_region(self, http: HttpRequest) -> None:
         region = http.headers.get("x-region")
@@ -131,7 +135,7 @@ class WebApi:
 
     def _refusal(self, error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
         status = 200 if self._services.settings.errors_as_200 else error.status
-        return _json({"error": error.as_dict()}, status, {**(headers or {}), **error.headers})
+        return _json(orjson.dumps({"error": error.as_dict()}), status, {**(headers or {}), **error.headers})
 
 
 def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
@@ -155,5 +159,5 @@ def _version(http: HttpRequest) -> str:
     return str(version)
 
 
-def _json(body: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), status, headers, "application/json")
+def _json(body: bytes, status: int, headers: Mapping[str, str]) -> Response:
+    return Response(body, status, headers, "application/json")

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +16,12 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
+from rtm.actions import registry
+from rtm.actions.registry import AGENT
 from rtm.web import metrics
 from rtm.web.metrics import Metrics
 from tests.servers import RedisServer
-from tests.world import Web, World
+from tests.world import Client, Refused, Web, World
 
 WorldWith = Callable[..., Awaitable[World]]
 TOKEN = "a-token-for-prometheus"
@@ -93,6 +96,25 @@ async def test_what_happens_is_counted(world_with: WorldWith) -> None:
     assert since("rtm_cork_frames_sum") >= since("rtm_cork_frames_count") == since("rtm_cork_frames_bucket", le="3")
     assert told("process_open_fds") > 0
     assert told("rtm_tasks") > 0
+
+
+async def test_an_answer_that_cannot_be_encoded_is_counted_as_what_is_told(
+    world_with: WorldWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def list_chats(*_: Any) -> Any:
+        return object()
+
+    world = await world_with(metrics_token=TOKEN)
+    alice, web = await world.agent("alice"), await world.web("alice")
+    declared = registry._catalogue[AGENT, "list_chats"]
+    monkeypatch.setitem(registry._catalogue, (AGENT, "list_chats"), replace(declared, handler=list_chats))
+    clients: list[Client | Web] = [alice, web]
+    for client in clients:
+        assert await client.refused("list_chats") == Refused("internal", "Internal server error")
+    told = await scrape(web)
+    for transport in ("rtm", "web"):
+        assert told("rtm_requests_total", transport=transport, action="list_chats") == 1
+        assert told("rtm_requests_total", transport=transport, action="list_chats", outcome="internal") == 1
 
 
 async def test_requests_that_fail_are_counted_by_error_and_not_timed(world_with: WorldWith) -> None:
