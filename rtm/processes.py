@@ -71,8 +71,7 @@ class _Config(uvicorn.Config):
             "rtm.app:build",
             workers=settings.workers,
             loop="uvloop",
-            http="zttp" if settings.http2 else BoundedHttp,
-            http2=settings.http2,
+            http=_http(settings),
             lifespan="on",
             access_log=False,
             forwarded_allow_ips=settings.trusted_proxies,
@@ -94,6 +93,14 @@ class _Config(uvicorn.Config):
         self.health = app.health
         self.ws = app.accept  # type: ignore[assignment]  # called like the class it is declared as
         super().load()
+
+
+def _http(settings: Settings) -> type[asyncio.Protocol]:
+    if not settings.http2:
+        return BoundedHttp
+    from rtm.web.http2 import EitherHttp  # of a package that is there only for those who want it
+
+    return EitherHttp
 
 
 class _Server(uvicorn.Server):

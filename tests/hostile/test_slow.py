@@ -12,6 +12,7 @@ import uvicorn
 
 from rtm.web import http
 from rtm.web.http import BoundedHttp
+from rtm.web.http2 import EitherHttp
 from tests.hostile.target import Target, frame, read_answer
 from tests.hostile.test_handshakes import handshake
 from tests.hostile.test_http import chunked, post
@@ -93,12 +94,19 @@ def test_a_log_in_that_does_not_come_is_not_waited_for(impatient: Target, sent: 
     impatient.assert_unharmed()
 
 
+@pytest.fixture(params=[BoundedHttp, EitherHttp])
+def kind(request: pytest.FixtureRequest) -> type[asyncio.Protocol]:
+    """How HTTP/1.1 is served, without and with `--http2`."""
+    kind: type[asyncio.Protocol] = request.param
+    return kind
+
+
 @pytest.fixture
-async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, int]]:
+async def address(kind: type[asyncio.Protocol], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, int]]:
     """A server of nothing, that waits for the head of a request for a moment only."""
     monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.1)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(_no_content, http=BoundedHttp, loop="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(_no_content, http=kind, loop="none", lifespan="off", log_config=None, timeout_keep_alive=1)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     yield listener.getsockname()
@@ -182,11 +190,14 @@ async def test_after_the_rest_of_a_body_a_request_may_follow_and_is_not_waited_f
 class Generous:
     """A server of as many bytes as the path says; the kernel keeps hardly any of them."""
 
+    def __init__(self, kind: type[asyncio.Protocol]) -> None:
+        self._kind = kind
+
     async def __aenter__(self) -> "Generous":
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         config = uvicorn.Config(
-            _content, http=BoundedHttp, loop="none", lifespan="off", log_config=None, timeout_keep_alive=1
+            _content, http=self._kind, loop="none", lifespan="off", log_config=None, timeout_keep_alive=1
         )
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server.serve([listener]))
@@ -218,9 +229,9 @@ async def _content(scope: Any, receive: object, send: uvicorn._types.ASGISendCal
 
 
 @pytest.fixture
-async def generous(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Generous]:
+async def generous(kind: type[asyncio.Protocol], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Generous]:
     monkeypatch.setattr(http, "UNREAD_TIMEOUT_S", 0.2)
-    async with Generous() as server:
+    async with Generous(kind) as server:
         yield server
 
 
