@@ -7,8 +7,9 @@ knows, so that new ones are added to it. A change of earlier ones that matters h
 
 How fresh it is: a list of archives first lets the newest 100 changed threads of its license be indexed, for up to
 0.25 s (`catch_up`). The others follow in the background within some seconds, the newest first; an open thread once
-nothing has been said in it for a second. Of an open thread, what another process was told since it was last quiet is
-not found until it is quiet or closed. What is due survives a restart; open threads are looked at when a process starts.
+nothing has been said in it for a second, and the longer it is the less often: PostgreSQL writes all of a row's tokens
+again, 20,000 in 50 ms. Of an open thread, what another process was told since then is not found until it is indexed or
+closed. What is due survives a restart; open threads are looked at when a process starts.
 
 What a thread costs SQLite follows what is new in it: of a row that is there, the inverted index is told the tokens that
 come and go. (FTS5 keeps for each token the rows that have it, and does not mind which statement brought it.) What is
@@ -29,7 +30,7 @@ from sqlalchemy import ColumnElement, Row, and_, false, func, or_, select, text,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import EventBody, NewEvent, UserType
-from rtm.model.labels import Facts, moments, of_events, of_thread
+from rtm.model.labels import MAX_TOKENS, Facts, moments, of_events, of_thread
 from rtm.protocol.timestamps import to_microseconds
 from rtm.store.database import Database
 from rtm.store.outage import Outage
@@ -41,6 +42,8 @@ log = structlog.get_logger(__name__)
 INTERVAL_S = 1.0
 QUIET_S = 1.0
 """An open thread is indexed once nothing has been said in it for so long."""
+REST_S = 30.0
+"""Until an open thread of MAX_TOKENS is indexed again, unless somebody asks; of others in proportion."""
 PAUSE_S = 0.01
 """Between two steps, for those who write."""
 CATCH_UP_S = 0.25
@@ -123,6 +126,8 @@ class Indexer:
 
         What is left of one that has more events than a step takes is behind the others, and as old as can be.
         """
+        self._rests: dict[str, float] = {}
+        """Until when threads that are indexed are left alone, where that is longer than they must be quiet."""
         self._one_at_a_time = asyncio.Lock()
         self._outage = Outage(log, "archive_not_indexed")
 
@@ -173,11 +178,12 @@ class Indexer:
 
     def _quiet(self) -> list[tuple[int, str]]:
         """Some of the threads in which nothing has been said for a while, by license and id."""
-        before = monotonic() - QUIET_S
+        now = monotonic()
         quiet = (
             (license_id, thread_id)
             for license_id, of_license in self._said.items()
-            for thread_id, _ in takewhile(lambda item: item[1] < before, of_license.items())
+            for thread_id, _ in takewhile(lambda item: item[1] < now - QUIET_S, of_license.items())
+            if self._rests.get(thread_id, 0.0) < now
         )
         return list(islice(quiet, THREADS_IN_STEP))
 
@@ -246,7 +252,18 @@ class Indexer:
         begun_rows = [{"id": row.id} for row in rows if row.thread_id in begun]
         done_rows = [{"id": row.id} for row in rows if row.thread_id not in incomplete]
         transactions[-1] += [each for each in ((_BEGUN, begun_rows), (_DONE, done_rows)) if each[1]]
+        self._rest(transactions, but=incomplete)
         return [each for each in transactions if each], {each for each in wanted if each[1] not in incomplete}
+
+    def _rest(self, transactions: Iterable[Iterable[Statement]], but: Collection[str]) -> None:
+        """Leave alone for a while the threads that are written in these."""
+        now = monotonic()
+        self._rests = {thread_id: until for thread_id, until in self._rests.items() if until > now}
+        rows = (row for statement, rows in chain.from_iterable(transactions) if statement is _UPSERT for row in rows)
+        for row in rows:
+            rest_s = REST_S * str(row["words"]).count(" ") / MAX_TOKENS
+            if rest_s > QUIET_S and row["thread_id"] not in but:
+                self._rests[str(row["thread_id"])] = now + rest_s
 
     async def _read(
         self, connection: AsyncConnection, thread_ids: Sequence[str], afresh: Collection[str]

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from rtm.protocol.identifiers import event_number
 from rtm.settings import Settings
 from rtm.store import indexer
-from tests.world import Server, World, visiting
+from tests.world import Chat, Server, World, visiting
 
 LONG_AGO, FAR_OFF = "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
 
@@ -31,6 +31,13 @@ async def nothing_is_due(world: World) -> None:
     async with asyncio.timeout(20):
         while await due(world):
             await asyncio.sleep(0.05)
+
+
+async def indexed(world: World, chat: Chat) -> int:
+    """How many of the thread's events."""
+    wanted = text("SELECT events_count FROM archive WHERE thread_id = :id")
+    async with world.server.database.engine.connect() as connection:
+        return int((await connection.execute(wanted, {"id": chat.thread_id})).scalar_one())
 
 
 async def test_what_is_not_indexed_when_the_server_stops_is_when_it_starts_again(either_database: Settings) -> None:
@@ -107,13 +114,9 @@ async def test_open_threads_are_indexed_while_others_are_due(
     event = (await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "meanwhile"}))[
         "event_id"
     ]
-    wanted = text("SELECT events_count FROM archive WHERE thread_id = :id")
     async with asyncio.timeout(20):
-        indexed = 0
-        while indexed != event_number(chat.thread_id, event):
+        while await indexed(either_world, chat) != event_number(chat.thread_id, event):
             await asyncio.sleep(0.05)
-            async with either_world.server.database.engine.connect() as connection:
-                indexed = (await connection.execute(wanted, {"id": chat.thread_id})).scalar_one()
 
 
 async def test_the_newest_are_those_of_the_last_words(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +153,25 @@ async def test_long_threads_are_written_one_after_the_other(
     await nothing_is_due(either_world)
     assert await found(alice, query="many words") == len(chats)
     assert not written or max(written) == 1
+
+
+async def test_a_long_thread_is_indexed_less_often_unless_somebody_asks(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer, "REST_S", 2000)
+    alice = await either_world.agent("alice")
+    words = " ".join(f"word{number}" for number in range(1000))
+    long, short = [await either_world.chat(alice, texts=[each]) for each in (words, "word")]
+    await nothing_is_due(either_world)
+    before = await indexed(either_world, long)
+    for chat in (long, short):
+        await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "more"})
+    async with asyncio.timeout(20):
+        while await indexed(either_world, short) == before:
+            await asyncio.sleep(0.05)
+    assert await indexed(either_world, long) == before
+    assert await found(alice, query="word0 more") == 1
+    assert await indexed(either_world, long) == before + 1
 
 
 async def test_of_a_long_thread_the_index_is_told_what_is_new(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
