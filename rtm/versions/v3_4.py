@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from rtm.model.payload import Payload
 from rtm.model.requests.archives import ArchivesFilters
-from rtm.model.requests.sessions import Login
+from rtm.model.requests.sessions import Login, Token
 from rtm.model.shown import WorkScheduler
 from rtm.versions.differences import Differs, Object
 
@@ -28,8 +28,17 @@ OWN_PUSHES = frozenset({"auto_access_added", "auto_access_deleted", "auto_access
 class PushNotifications(Payload):
     """A mobile device; it is told nothing."""
 
-    firebase_token: str | None = None
+    firebase_token: Token | None = None
     platform: Literal["android", "ios"]
+
+
+class _OnADevice(Payload):
+    push_notifications: PushNotifications | None = None
+
+
+def _checked_device(login: Object) -> Object:
+    _OnADevice.parse(login)
+    return login
 
 
 def _span_a_day(scheduler: Object) -> Object:
@@ -44,6 +53,6 @@ def _span_a_day(scheduler: Object) -> Object:
 
 STRUCTURES = {
     ArchivesFilters: Differs(without=("customer_countries",), renamed={"forms": "surveys"}),
-    Login: Differs(fields={"push_notifications": PushNotifications}),
+    Login: Differs(fields={"push_notifications": PushNotifications}, read=_checked_device),
     WorkScheduler: Differs(shown=_span_a_day),
 }

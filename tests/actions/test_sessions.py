@@ -331,6 +331,21 @@ async def test_a_license_that_ends_in_3_5(world: World) -> None:
     assert (await alice.call("get_license_info"))["expires_at"] == "2999-01-01T00:00:00.000000Z"
 
 
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("x", "`push_notifications` must be an object"),
+        ({"firebase_token": "x"}, "`push_notifications.platform` is required"),
+        ({"platform": "windows"}, "`push_notifications.platform` must be one of: android, ios"),
+        ({"platform": "ios", "firebase_token": 5}, "`push_notifications.firebase_token` must be a string"),
+    ],
+)
+async def test_a_device_of_3_4_that_is_none(world: World, device: Any, message: str) -> None:
+    client = await world.socket(version="3.4")
+    refusal = await client.refused("login", token=await world.token("alice"), push_notifications=device)
+    assert refusal == Refused("validation", message)
+
+
 async def test_push_notifications_in_3_4(world: World) -> None:
     alice = await world.agent("alice", version="3.4")
     wish = {"firebase_token": "8daDAD9dada8ja1JADA11", "platform": "ios", "enabled": True}
