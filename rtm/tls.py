@@ -64,7 +64,8 @@ def _self_signed(settings: Settings) -> Certificate:
     authority = trustme.CA(organization_name="rtm", organization_unit_name="made by --tls-self-signed")
     try:
         issued = authority.issue_cert(*dict.fromkeys(["localhost", "127.0.0.1", "::1", settings.host]))
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (settings.data_dir, folder):  # a parent is not given the mode
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(folder / "key.pem", issued.private_key_pem.bytes())
         write_private(folder / "authority.pem", authority.cert_pem.bytes())
         write_private(folder / "certificate.pem", b"".join(part.bytes() for part in issued.cert_chain_pems))

@@ -43,6 +43,11 @@ def list_chats(base_url: str, authorization: str, verify: ssl.SSLContext | bool 
     )
 
 
+def mode(path: Path) -> int:
+    """Who may do what with it."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     issued = trustme.CA().issue_cert("localhost")
@@ -248,7 +253,7 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_credentials_of_the_demo(demo_data: Path) -> None:
     path = demo_data / "first.json"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert mode(path) == 0o600
     credentials: dict[str, Any] = json.loads(path.read_bytes())
 
     names = "base_url organization_id license_id client_id client_secret agents bots groups customers"
@@ -304,13 +309,14 @@ def test_the_terminal_shows_commands_that_work(tmp_path: Path) -> None:
 
 def test_a_self_signed_certificate_stays_the_same(tmp_path: Path) -> None:
     kept: list[bytes] = []
+    data = tmp_path / "new" / "data"
     for _ in range(2):
-        with serving(tmp_path, "--tls-self-signed") as server:
-            trust = ssl.create_default_context(cafile=tmp_path / "tls" / "authority.pem")
+        with serving(data, "--tls-self-signed") as server:
+            trust = ssl.create_default_context(cafile=data / "tls" / "authority.pem")
             assert list_chats(server.base_url, "Bearer dal:none", trust).status_code == 401
-        kept.append((tmp_path / "tls" / "certificate.pem").read_bytes())
+        kept.append((data / "tls" / "certificate.pem").read_bytes())
     assert kept[0] == kept[1]
-    assert stat.S_IMODE((tmp_path / "tls" / "key.pem").stat().st_mode) == 0o600
+    assert [mode(each) for each in (data, data / "tls", data / "tls" / "key.pem")] == [0o700, 0o700, 0o600]
 
 
 def test_a_certificate_of_ones_own_and_http_2(tmp_path: Path, certificate: tuple[Path, Path]) -> None:

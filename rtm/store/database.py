@@ -7,6 +7,7 @@ migrate(settings)       bring them up to date
 check_schema(settings)  raise DatabaseError unless they are
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def connect(settings: Settings, *, statement_timeout_s: float | None = None) -> 
     """
     url = settings.database
     if url.get_backend_name() == "sqlite":
-        _make_folder(Path(str(url.database)).parent)
+        _make_place(Path(str(url.database)))
         engine = create_async_engine(url, hide_parameters=True, **_JSON)
         event.listen(engine.sync_engine, "connect", _stop_once, insert=True)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
@@ -120,9 +121,11 @@ def dsn(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def _make_folder(path: Path) -> None:
+def _make_place(path: Path) -> None:
+    """A file that only its owner may read, in whatever directory; SQLite gives its other files the same mode."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
     except OSError as error:
         raise DatabaseError(f"cannot create {path}: {error.strerror}") from error
 

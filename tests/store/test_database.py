@@ -2,13 +2,14 @@
 
 import asyncio
 import itertools
+import stat
 import threading
 from pathlib import Path
 
 from sqlalchemy import text
 
 from rtm.settings import Settings
-from rtm.store.database import Database, connect
+from rtm.store.database import Database, connect, migrate
 
 
 async def test_a_cancelled_statement_leaves_no_task_that_cannot_end(tmp_path: Path) -> None:
@@ -42,3 +43,16 @@ async def turn(times: int) -> None:
     """Let the event loop turn."""
     for _ in range(times):
         await asyncio.sleep(0)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Who may do what with the files that are there."""
+    return {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
+
+
+async def test_what_is_stored_is_its_owners_alone_in_any_directory(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    await migrate(settings)
+    async with connect(settings) as database, database.engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE more (id int)"))
+        assert modes(tmp_path) == dict.fromkeys(("rtm.sqlite3", "rtm.sqlite3-wal", "rtm.sqlite3-shm"), 0o600)
