@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 import anyio
 import structlog
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from rtm import metrics, versions
@@ -57,6 +58,7 @@ from rtm.store.sqlite import SqliteStore
 from rtm.store.writer import Writer
 from rtm.summaries.extract import Extract
 from rtm.summaries.summaries import Scribe, Summaries
+from rtm.web.browsers import Browsers
 from rtm.web.documents import Documents
 from rtm.web.health import Health
 from rtm.web.metrics import Metrics
@@ -212,6 +214,7 @@ async def _start(stack: AsyncExitStack, *parts: _Part) -> None:
 def _asgi(web: WebApi, lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]], *others: Route) -> Starlette:
     asgi = Starlette(
         routes=[*web.routes(), *others],
+        middleware=[Middleware(Browsers)],
         exception_handlers={404: web.not_found, 405: web.wrong_method, 500: web.failed},
         lifespan=lifespan,
     )

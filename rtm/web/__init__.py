@@ -1,6 +1,7 @@
 """HTTP.
 
 routes.py     the Web API: the same actions, one request at a time
+browsers.py   pages of other origins may call it
 documents.py  what is said of the API, to read and for programs
 bodies.py     request bodies of bounded size
 uploads.py    forms with a file, bounded in size, time and number

@@ -281,6 +281,39 @@ async def test_a_bot_asks_with_its_own_token(world: World) -> None:
     assert read["thread"]["events"][0]["author_id"] == robin.id
 
 
+# Pages
+
+
+PAGE = {"Origin": "https://app.example.com"}
+
+
+async def test_a_browser_is_told_that_a_page_may_ask(world: World) -> None:
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-api-version"}
+    for path in ("/v3.6/agent/action/list_chats", "/agent/action/list_chats"):
+        response = await (await world.web("alice")).request("OPTIONS", path, headers=PAGE | asks)
+        assert response.status_code == 200
+        assert response.headers["access-control-allow-origin"] == "*"
+        assert "POST" in response.headers["access-control-allow-methods"]
+        allowed = response.headers["access-control-allow-headers"].lower().split(", ")
+        assert {"authorization", "content-type", "x-region", "x-api-version", "x-author-id"} <= set(allowed)
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer x"])
+async def test_a_page_may_read_every_answer(world: World, authorization: str | None) -> None:
+    alice = await world.web("alice")
+    headers = PAGE if authorization is None else PAGE | {"Authorization": authorization}
+    response = await alice.request("POST", "/v3.6/agent/action/list_chats", headers=headers)
+    assert response.status_code == (200 if authorization is None else 401)
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "RateLimit-Remaining" in response.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in response.headers
+
+
+async def test_other_paths_are_not_for_pages(world: World) -> None:
+    response = await (await world.web("alice")).request("GET", "/health/live", headers=PAGE)
+    assert "access-control-allow-origin" not in response.headers
+
+
 async def test_the_process_says_that_it_is_up(world: World) -> None:
     web = await world.web("alice")
     assert (await web.request("GET", "/health/live")).json() == {"status": "ok"}
