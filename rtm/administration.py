@@ -59,7 +59,7 @@ async def init(settings: Settings, *, owner: str, name: str, groups: list[str]) 
         "license_id": license_["id"],
         "organization_id": license_["organization_id"],
         "owner": agent["id"],
-        **_told(new, agent["account_id"]),
+        **_told("personal", new, agent["account_id"]),
     }
 
 
@@ -84,7 +84,7 @@ async def token(settings: Settings, wanted: Wanted) -> dict[str, Any]:
             lifetime_s=wanted.lifetime_s,
         )
         await connection.execute(insert(tokens), new.row)
-    return {"id": new.row["id"], "agent": agent.id, **_told(new, agent.id if is_bot else agent.account_id)}
+    return {"id": new.row["id"], "agent": agent.id, **_told(kind, new, agent.id if is_bot else agent.account_id)}
 
 
 async def revoke(settings: Settings, token_or_id: str) -> None:
@@ -124,9 +124,10 @@ def _scopes(names: list[str] | None, role: str) -> list[str]:
     return sorted(set(names)) if names else condense(held)
 
 
-def _told(new: NewToken, user: str) -> dict[str, Any]:
+def _told(kind: TokenKind, new: NewToken, user: str) -> dict[str, Any]:
+    basic = b64encode(f"{user}:{new.token}".encode()).decode()
     return {
         "user": user,
         "token": new.token,
-        "authorization": f"Basic {b64encode(f'{user}:{new.token}'.encode()).decode()}",
+        "authorization": f"Basic {basic}" if kind == "personal" else f"Bearer {new.token}",
     }
