@@ -35,11 +35,13 @@ def certificate(settings: Settings) -> Certificate | None:
 
 def _check(found: Certificate) -> None:
     """Load it once, so that what is wrong is said before anything is started."""
-    for path in filter(None, (found.chain, found.key)):
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise CertificateError(f"cannot read {path}: {error.strerror}") from error
+    chain = _read(found.chain)
+    key = chain if found.key is None else _read(found.key)
+    if b"CERTIFICATE-----" not in chain:
+        raise CertificateError(f"there is no certificate in {found.chain}: --tls-cert takes a PEM file with one")
+    if b"PRIVATE KEY-----" not in key:
+        place = found.chain if found.key is None else found.key
+        raise CertificateError(f"there is no key in {place}: --tls-key takes a PEM file with the certificate's")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(found.chain, found.key, password=lambda: "")
     except ssl.SSLError as error:
@@ -48,6 +50,13 @@ def _check(found: Certificate) -> None:
             "the key does not belong to it" if error.reason == "KEY_VALUES_MISMATCH" else "expected PEM, unencrypted"
         )
         raise CertificateError(f"cannot use the certificate {names}: {reason}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CertificateError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _self_signed(settings: Settings) -> Certificate:

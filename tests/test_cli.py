@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 import rtm
+from rtm import tls
 from rtm.settings import Limits, Settings, SummaryEndpoint
 from rtm.store import lock
 from rtm.store.database import connect, migrate
@@ -138,20 +139,41 @@ def test_an_address_that_is_not_ours(tmp_path: Path, host: str) -> None:
     assert f"cannot listen on {host}:0: " in refusal("serve", "--data-dir", tmp_path, "--host", host, "--port=0")
 
 
-@pytest.mark.parametrize("damage", ["missing", "not PEM", "another's key", "encrypted"])
-def test_an_unusable_certificate(tmp_path: Path, certificate: tuple[Path, Path], damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("missing", "cannot read {key}: No such file or directory"),
+        ("not PEM", "there is no certificate in {cert}: --tls-cert takes a PEM file with one"),
+        ("swapped", "there is no certificate in {key}: --tls-cert takes a PEM file with one"),
+        ("without its key", "there is no key in {cert}: --tls-key takes a PEM file with the certificate's"),
+        ("another's key", "cannot use the certificate {cert} with {key}: the key does not belong to it"),
+        ("encrypted", "cannot use the certificate {cert} with {key}: expected PEM, unencrypted"),
+    ],
+)
+def test_an_unusable_certificate(tmp_path: Path, certificate: tuple[Path, Path], damage: str, expected: str) -> None:
     cert, key = certificate
+    settings = Settings(tls_cert=cert, tls_key=key)
     match damage:
         case "missing":
-            key = tmp_path / "nowhere.pem"
+            key.unlink()
         case "not PEM":
             cert.write_text("words")
+        case "swapped":
+            settings = Settings(tls_cert=key, tls_key=cert)
+        case "without its key":
+            settings = Settings(tls_cert=cert)
         case "another's key":
             trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(key)
         case "encrypted":
             key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
-    line = refusal("serve", "--port=0", "--data-dir", tmp_path / "data", "--tls-cert", cert, "--tls-key", key)
-    assert "key.pem" in line or "nowhere.pem: No such file" in line
+    with pytest.raises(tls.CertificateError) as refused:
+        tls.certificate(settings)
+    assert str(refused.value) == expected.format(cert=cert, key=key)
+
+
+def test_an_unusable_certificate_is_one_line(tmp_path: Path) -> None:
+    line = refusal("serve", "--port=0", "--data-dir", tmp_path / "data", "--tls-cert", tmp_path / "nowhere.pem")
+    assert line == f"rtm: cannot read {tmp_path / 'nowhere.pem'}: No such file or directory\n"
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1"])
@@ -220,7 +242,8 @@ def test_a_license_of_ones_own(tmp_path: Path) -> None:
 
     with serving(tmp_path) as server:
         assert list_chats(server.base_url, owner["authorization"]).json() == {"chats_summary": [], "found_chats": 0}
-        assert list_chats(server.base_url, f"Bearer {token['token']}").status_code == 200
+        assert token["authorization"] == f"Bearer {token['token']}"
+        assert list_chats(server.base_url, token["authorization"]).status_code == 200
         assert run("token", "--revoke", token["token"], "--data-dir", tmp_path).returncode == 0
         assert list_chats(server.base_url, owner["authorization"]).status_code == 200
     assert "revoked already" in refusal("token", "--revoke", token["id"], "--data-dir", tmp_path)
