@@ -71,6 +71,8 @@ def _words(*ranks: int) -> Callable[[History, random.Random], dict[str, Any]]:
     return lambda history, draw: {"query": " ".join(history.vocabulary[rank + draw.randrange(5)] for rank in ranks)}
 
 
+_TAGS = [f"tag {place}" for place in range(99)]
+
 CASES = (
     Case("none", lambda *_: {}),
     Case("none, 100 on a page", lambda *_: {}, more={"limit": 100}),
@@ -120,6 +122,31 @@ CASES = (
             "customer_countries": {"exclude_values": ["DE"]},
         },
     ),
+    Case("from, to, with a tag, the oldest first", lambda history, draw: {
+        **_span(history, draw), "tags": {"values": ["half"]},
+    }, more={"sort_order": "asc"}),
+    Case("to, with what half do not have", lambda history, draw: {
+        "to": _span(history, draw)["to"], "tags": {"exclude_values": ["half"]}, "agents": {"exists": True},
+    }),
+    Case("from, to, group_ids: 200", lambda history, draw: {**_span(history, draw), "group_ids": list(range(200))}),
+    Case("group_ids: 200, seen by some groups", lambda *_: {"group_ids": list(range(200))}, limited=True),
+    Case("chat_ids: 1,000, with a word", lambda history, draw: {
+        "chat_ids": _some(history.chat_ids, 1000, draw), **_words(0)(history, draw),
+    }),
+    Case("agents: all but one excluded", lambda history, _: {
+        "agents": {"exclude_values": list(history.agent_ids[:-1])},
+    }),
+    Case("tags: 100 values", lambda *_: {"tags": {"values": ["half", *_TAGS]}}),
+    Case("tags: 100 exclude_values", lambda *_: {"tags": {"exclude_values": ["half", *_TAGS]}}),
+    Case("properties: exists, of three", lambda *_: {"properties": {
+        "rating": {"score": {"exists": True}}, "source": {"client_id": {"values": ["a", "b", "c"]}},
+        "lc2": {"greeting_id": {"exists": False}},
+    }}),
+    Case("forms: from, to, the oldest first", lambda history, draw: {"forms": [_span(history, draw)]},
+         more={"sort_order": "asc"}),
+    Case("forms: half a year, with a tag, the oldest first", lambda *_: {
+        "forms": [{"from": from_microseconds(BEGAN_US + YEAR_US // 2)}], "tags": {"values": ["half"]},
+    }, more={"sort_order": "asc"}),
     Case("query: the most common words", _words(0), more={"highlights": {}}),
     Case("query: a rare word", _words(4000), more={"highlights": {}}),
     Case("query: two words", _words(5, 50)),
@@ -128,6 +155,12 @@ CASES = (
         **_words(20)(history, draw), "tags": {"values": ["half"]}, "group_ids": [0, 1],
     }),
     Case("query: a word, seen by some groups", _words(0), limited=True),
+    Case("query: a word, with a group, seen by some groups", lambda history, draw: {
+        **_words(0)(history, draw), "group_ids": [0, 1],
+    }, limited=True),
+    Case("query: a word, from, to", lambda history, draw: {**_words(0)(history, draw), **_span(history, draw)}),
+    Case("query: fifty common words", lambda history, _: {"query": " ".join(history.vocabulary[:50])}),
+    Case("query: a word that nobody said", lambda *_: {"query": "never"}),
 )  # fmt: skip
 
 

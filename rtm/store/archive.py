@@ -1,10 +1,11 @@
 """The list of archives: threads by their creation, found by an inverted index (see `rtm.store.indexer`).
 
 A condition is a combination of tokens, which the index answers without looking at the threads: FTS5 on SQLite, which
-goes through them in order and stops with the page, and GIN over tsvectors on PostgreSQL.
+goes through them in order and stops with the page, and GIN over tsvectors on PostgreSQL. Neither is left a choice of
+plans that is good for most values and bad for some.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,18 +19,27 @@ from rtm.store.chat_rows import CHATS, as_chat
 from rtm.store.database import Database
 from rtm.store.indexer import Indexer, first_number
 from rtm.store.queries import Cursor, Order, Page, Reach, ThreadWithEvents, page_of, with_events
-from rtm.store.tables import chat_users, chats, customers, threads
+from rtm.store.tables import chats, customers, threads
 
 MAX_CUSTOMERS = 100
 """Customers of one e-mail address."""
 EXACT = 10_000
 """Up to here PostgreSQL counts what is found, which is then 10 to 20 ms; SQLite counts all."""
+NEAR = 40
+"""Of more than EXACT, PostgreSQL looks for a page among so many threads for each on it, before it looks at all."""
 MAX_PRESENT_CHATS = 500
 """Chats that an agent is in; some dozens at most."""
+CLOCKS_APART_US = 60_000_000
+"""By which an event may seem older than its thread, as another process wrote it."""
 
 
 Column = Literal["labels", "words"]
 _OF_LICENSE = "license_id = :license_id"
+# By the index of those who are in a chat with it open, not by that of all who ever were in one.
+_PRESENT = text(
+    "SELECT chat_id FROM chat_users"
+    " WHERE license_id = :license_id AND user_id = :user_id AND present AND type = 'agent' LIMIT :limit"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +110,58 @@ class _Source:
     number: str
     conditions: list[str]
     values: dict[str, object]
+    bounds: list[str] = field(default_factory=list)
+    """Those of the conditions that say between which numbers."""
+    tried: list[str] = field(default_factory=list)
+    """The conditions as they are best tried on one thread after the other."""
 
-    def where(self, condition: str, **values: object) -> None:
+    def where(self, condition: str, values: Mapping[str, object], tried: str | None = None) -> None:
         """A further condition; `{number}` in it stands for the number."""
         self.conditions.append(condition.format(number=self.number))
+        self.tried.append(tried or condition.format(number="number"))
         self.values.update(values)
+
+    def bound(self, condition: str, values: Mapping[str, object]) -> None:
+        """A further condition on the number alone."""
+        self.where(condition, values)
+        self.bounds.append(condition.format(number="number"))
 
     def select(self, what: str, *conditions: str) -> str:
         """A statement."""
         return f"SELECT {what} FROM {self.table} WHERE {' AND '.join([*self.conditions, *conditions])}"  # noqa: S608
+
+    def select_tried(self) -> str:
+        """A statement of which the planner can tell how much it finds."""
+        return f"SELECT 1 FROM {self.table} WHERE {' AND '.join([_OF_LICENSE, *self.tried])}"  # noqa: S608
+
+    def select_next(self, what: str, place: "_Place") -> str:
+        """A statement that looks at the next threads of the list only, one after the other."""
+        bounds = " AND ".join([*self.bounds, place.then("number")])
+        order = "DESC" if place.descending else "ASC"
+        threads = f"SELECT * FROM {self.table} WHERE {bounds} ORDER BY number {order} LIMIT {NEAR * place.count}"  # noqa: S608
+        return f"SELECT {what} FROM ({threads}) AS {self.table} WHERE {' AND '.join(self.tried)}"  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the list numbers are read, in which direction, and how many."""
+
+    after: int | None
+    descending: bool
+    count: int
+
+    def then(self, number: str) -> str:
+        """That a number comes after it; `true` for all at the beginning of the list."""
+        return "true" if self.after is None else f"{number} {'<' if self.descending else '>'} :after"
+
+    def first(self, number: str) -> str:
+        """What ends the statement that reads them."""
+        return f"ORDER BY {number} {'DESC' if self.descending else 'ASC'} LIMIT :count"
+
+    @property
+    def values(self) -> dict[str, object]:
+        """What is bound in these; SQLite takes a limit that it sees for a reason to go through all in order."""
+        return {"count": self.count} if self.after is None else {"count": self.count, "after": self.after}
 
 
 class Archive:
@@ -158,14 +211,17 @@ class Archive:
                 clauses.append(await _of_customers(connection, license_id, wanted.customer_email))
             if not all(clause.tokens for clause in clauses):
                 return Page([], None, None, 0)
-            source = self._syntax.source(license_id, clauses)
+            by_id = wanted.chat_ids is not None or wanted.thread_ids is not None
+            source = self._syntax.source(license_id, clauses, by_id=by_id)
             for column, ids in (("chat_id", wanted.chat_ids), ("thread_id", wanted.thread_ids)):
                 if ids is not None:
                     self._syntax.limit(source, column, ids)
             _limit(source, license_id, wanted)
-            await self._syntax.prepare(connection)
-            found = await self._syntax.count(connection, source)
-            page = await _page_of_numbers(connection, source, found, order, limit, cursor)
+            backwards = cursor is not None and cursor.backwards
+            # One more than is shown, to know whether there is another page.
+            place = _Place(int(cursor.id) if cursor else None, (order == "desc") != backwards, limit + 1)
+            numbers, found = await self._syntax.read(connection, source, place)
+            page = page_of(numbers, limit, cursor, lambda number: ("", str(number)), found)
             rows = await self._archived(connection, license_id, page.rows, reached)
             return Page(rows, page.next, page.previous, page.found)
 
@@ -181,8 +237,8 @@ async def _reached(connection: AsyncConnection, license_id: int, reach: Reach) -
     """What threads within reach have: their groups, or a chat that the requester is in."""
     if reach.group_ids is None:
         return ()
-    present = chat_users.c.license_id == license_id, chat_users.c.user_id == reach.user_id, chat_users.c.present
-    mine = await connection.scalars(select(chat_users.c.chat_id).where(*present).limit(MAX_PRESENT_CHATS))
+    me = {"license_id": license_id, "user_id": reach.user_id, "limit": MAX_PRESENT_CHATS}
+    mine = await connection.scalars(_PRESENT, me)
     tokens = [token(license_id, "group", str(group_id)) for group_id in sorted(reach.group_ids)]
     return [_Clause("labels", [*tokens, *(token(license_id, "chat", chat_id) for chat_id in mine)])]
 
@@ -196,118 +252,194 @@ async def _of_customers(connection: AsyncConnection, license_id: int, email: str
 def _limit(source: _Source, license_id: int, wanted: ArchiveFilter) -> None:
     """The conditions that are not about tokens."""
     if wanted.created_from is not None:
-        source.where("{number} >= :from", **{"from": _within(first_number(wanted.created_from))})
+        source.bound("{number} >= :from", {"from": _within(first_number(wanted.created_from))})
     if wanted.created_to is not None:
-        source.where("{number} < :to", to=_within(first_number(wanted.created_to) + 1024))
+        source.bound("{number} < :to", {"to": _within(first_number(wanted.created_to) + 1024)})
     for place, span in enumerate(wanted.spans):
         during = f"kind = :kind_{place} AND at >= :from_{place} AND at <= :to_{place}"
         # FTS5 would look each of them up, were it not for the sign.
         sign = "+" if source.table == "archive_index" else ""
         source.where(
             f"{sign}{{number}} IN (SELECT number FROM archive_moments WHERE license_id = :license_id AND {during})",  # noqa: S608
-            license_id=license_id,
-            **{f"kind_{place}": span.kind, f"from_{place}": span.from_ or "", f"to_{place}": span.to or "~"},
+            {
+                "license_id": license_id,
+                f"kind_{place}": span.kind,
+                f"from_{place}": span.from_ or "",
+                f"to_{place}": span.to or "~",
+            },
         )
+        if span.to is not None:  # by then the thread was there
+            before = _within(first_number(span.to) + CLOCKS_APART_US * 1024)
+            source.bound(f"{{number}} < :before_{place}", {f"before_{place}": before})
 
 
 def _within(number: int) -> int:
     return max(-(2**63), min(2**63 - 1, number))
 
 
-async def _page_of_numbers(
-    connection: AsyncConnection, source: _Source, found: int, order: Order, limit: int, cursor: Cursor | None
-) -> Page[int]:
-    """One page by key: reads one number more than it shows, to know whether there is another page."""
-    backwards = cursor is not None and cursor.backwards
-    descending = (order == "desc") != backwards
-    place, values = [], source.values | {"limit": limit + 1}
-    if cursor is not None:
-        place = [f"{source.number} {'<' if descending else '>'} :place"]
-        values["place"] = int(cursor.id)
-    ordered = f"ORDER BY {source.number} {'DESC' if descending else 'ASC'} LIMIT :limit"
-    numbers = list(await connection.scalars(text(f"{source.select(source.number, *place)} {ordered}"), values))
-    return page_of(numbers, limit, cursor, lambda number: ("", str(number)), found)
-
-
 class _Sqlite:
     @staticmethod
-    async def prepare(connection: AsyncConnection) -> None:
-        """Nothing."""
+    async def read(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int]:
+        """Numbers from a place on, and how many there are in all: FTS5 counts some twenty million a second."""
+        page = f"{source.select(source.number, place.then(source.number))} {place.first(source.number)}"
+        numbers = list(await connection.scalars(text(page), source.values | place.values))
+        if place.after is None and len(numbers) < place.count:
+            return numbers, len(numbers)
+        return numbers, int((await connection.execute(text(source.select("count(*)")), source.values)).scalar_one())
 
     @staticmethod
-    async def count(connection: AsyncConnection, source: _Source) -> int:
-        """All of them: FTS5 counts some twenty million a second."""
-        return int((await connection.execute(text(source.select("count(*)")), source.values)).scalar_one())
-
-    @staticmethod
-    def source(license_id: int, clauses: Sequence[_Clause]) -> _Source:
+    def source(license_id: int, clauses: Sequence[_Clause], *, by_id: bool) -> _Source:
         if not clauses:
             return _Source("archive", "archive.number", [_OF_LICENSE], {"license_id": license_id})
-        wanted = [" OR ".join(clause.tokens) for clause in clauses if not clause.negated]
+        wanted = [_any(clause.tokens) for clause in clauses if not clause.negated]
         refused = [" AND ".join(clause.tokens) for clause in clauses if clause.negated]
         # Always with the license: tokens are short, and another license's may be the same as one that is asked for.
         match = " AND ".join([token(license_id, "license"), *(f"({each})" for each in wanted)])
         if refused:
-            match = f"({match}) NOT ({' OR '.join(f'({each})' for each in refused)})"
+            match = f"({match}) NOT ({_any([f'({each})' for each in refused])})"
         return _Source("archive_index", "archive_index.rowid", ["archive_index MATCH :match"], {"match": match})
 
     @staticmethod
     def limit(source: _Source, column: str, ids: Sequence[str]) -> None:
-        among = f"{column} IN (SELECT value FROM json_each(:{column}))"  # noqa: S608 - a name of ours
-        if source.table != "archive":
-            # The sign keeps it from looking each of them up in the index of tokens.
-            among = f"+{{number}} IN (SELECT number FROM archive WHERE {among})"  # noqa: S608 - the same
-        source.where(among, **{column: orjson.dumps(ids).decode()})
+        # The sign keeps FTS5 from looking each of them up, which is better for a few threads only.
+        sign = "+" if source.table == "archive_index" and column == "chat_id" else ""
+        among = f"SELECT number FROM archive WHERE {column} IN (SELECT value FROM json_each(:{column}))"  # noqa: S608
+        source.where(f"{sign}{{number}} IN ({among})", {column: orjson.dumps(ids).decode()})
 
     @staticmethod
     def reach(reached: Sequence[_Clause]) -> tuple[str, dict[str, str]]:
         if not reached:
             return "true", {}
         [clause] = reached
-        values = {f"token_{place}": each for place, each in enumerate(clause.tokens)}
-        return f"({' OR '.join(f'instr(p.labels, :{name})' for name in values)})", values
+        any_of = "EXISTS (SELECT 1 FROM json_each(:reached) WHERE instr(p.labels, value))"
+        return any_of, {"reached": orjson.dumps(clause.tokens).decode()}
+
+
+_WIDTH = 8
+
+
+def _any(terms: Sequence[str]) -> str:
+    """FTS5's words for one of these at least.
+
+    FTS5 looks at each term of an OR for each thread that it finds, so a long one becomes a tree of short ones. It would
+    make them one again, were there not something between them: a NOT of what is no thread's token.
+    """
+    while len(terms) > _WIDTH:
+        terms = [f"(({' OR '.join(terms[i : i + _WIDTH])}) NOT none)" for i in range(0, len(terms), _WIDTH)]
+    return " OR ".join(terms)
 
 
 class _PostgreSql:
     @staticmethod
-    async def prepare(connection: AsyncConnection) -> None:
-        """A plan that does for all tokens would be a bad one for most."""
-        await connection.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
+    async def read(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int]:
+        """Numbers from a place on, and how many there are in all, of more than EXACT about how many.
 
-    @staticmethod
-    async def count(connection: AsyncConnection, source: _Source) -> int:
-        """Past EXACT the planner's estimate, unless it is of all: each row must be visited to be counted."""
+        Each row must be visited to be counted. Also to be put in order; so of many, those next in the list are tried
+        first, as pages are found there unless what is asked for is all at the list's other end.
+        """
+        values = source.values | place.values
+        page = f"{source.select(source.number, place.then(source.number))} {place.first(source.number)}"
         if source.conditions == [_OF_LICENSE]:
-            return int((await connection.execute(text(source.select("count(*)")), source.values)).scalar_one())
-        some = f"SELECT count(*) FROM ({source.select('1')} LIMIT {EXACT + 1}) AS found"  # noqa: S608
-        found = int((await connection.execute(text(some), source.values)).scalar_one())
-        if found <= EXACT:
-            return found
-        estimate = text(f"EXPLAIN (FORMAT JSON) {source.select('1')}")
-        [plan] = (await connection.execute(estimate, source.values)).scalar_one()
-        return max(found, int(plan["Plan"]["Plan Rows"]))
+            found = (await connection.execute(text(source.select("count(*)")), source.values)).scalar_one()
+            return list(await connection.scalars(text(page), values)), int(found)
+        await connection.execute(_BY_TOKENS, {"ordered": "off"})
+        some = f"""
+            WITH every AS MATERIALIZED ({source.select("number")}),
+                found AS MATERIALIZED (SELECT number FROM every LIMIT {EXACT + 1})
+            SELECT (SELECT count(*) FROM found) AS count,
+                ARRAY(SELECT number FROM found WHERE {place.then("number")} {place.first("number")}) AS numbers
+        """  # noqa: S608 - nothing but our own text and integers
+        found, numbers = (await connection.execute(text(some), values)).one()
+        if found > EXACT:
+            estimate = text(f"EXPLAIN (FORMAT JSON) {source.select_tried()}")
+            [plan] = (await connection.execute(estimate, source.values)).scalar_one()
+            found = max(found, int(plan["Plan"]["Plan Rows"]))
+            await connection.execute(_BY_TOKENS, {"ordered": "on"})
+            near = f"{source.select_next('number', place)} {place.first('number')}"
+            numbers = list(await connection.scalars(text(near), values))
+            if len(numbers) < place.count:
+                await connection.execute(_BY_TOKENS, {"ordered": "off"})
+                numbers = list(await connection.scalars(text(page), values))
+        await connection.rollback()  # and with it what the planner was told
+        return numbers, found
 
     @staticmethod
-    def source(license_id: int, clauses: Sequence[_Clause]) -> _Source:
-        source = _Source("archive", "archive.number", [_OF_LICENSE], {"license_id": license_id})
+    def source(license_id: int, clauses: Sequence[_Clause], *, by_id: bool) -> _Source:
+        source = _Source("archive", "archive.number", [_OF_LICENSE], {"license_id": license_id}, [_OF_LICENSE])
+        if not by_id and clauses and all(_is_wide(clause) for clause in clauses):
+            # One of them is looked up. The sums keep the planner from trying it on threads found by other indexes.
+            [first, *clauses] = clauses
+            source.conditions = ["license_id + 0 = :license_id"]
+            source.number = "archive.number + 0"
+            of_first = f"{first.column} @@ CAST(:first_tried AS tsquery)"
+            values = {"first": list(first.tokens), "first_tried": _tsquery([first])}
+            source.where(f"{first.column} @@ ANY(CAST(:first AS tsquery[]))", values, tried=of_first)
         columns: tuple[Column, ...] = ("labels", "words")
         for column in columns:
             of_column = [clause for clause in clauses if clause.column == column]
-            if of_column and all(clause.negated for clause in of_column):
-                # Without something that is there GIN would be of no use.
-                of_column.append(_Clause(column, [token(license_id, "license")]))
-            query = _tsquery(of_column)
-            if query:
-                source.where(f"{column} @@ CAST(:{column} AS tsquery)", **{column: query})
+            if of_column and by_id:
+                source.where(f"{column} @@ CAST(:{column} AS tsquery)", {column: _tsquery(of_column)})
+            elif of_column:
+                _limit_tokens(source, license_id, column, of_column)
         return source
 
     @staticmethod
     def limit(source: _Source, column: str, ids: Sequence[str]) -> None:
-        source.where(f"{column} = ANY(CAST(:{column} AS text[]))", **{column: list(ids)})
+        source.where(f"{column} = ANY(CAST(:{column} AS text[]))", {column: list(ids)})
 
     @staticmethod
     def reach(reached: Sequence[_Clause]) -> tuple[str, dict[str, str]]:
         return ("p.labels @@ CAST(:reached AS tsquery)", {"reached": _tsquery(reached)}) if reached else ("true", {})
+
+
+# Left to itself the planner goes through threads in order, or all of them, where it takes tokens to be common: wrongly,
+# if they are not, or only long ago. Both cost more than the index ever does, as does a plan that is for any tokens, to
+# have it compiled, or to have other processes join in.
+_BY_TOKENS = text("""
+    SELECT set_config('enable_indexscan', :ordered, true), set_config('enable_seqscan', 'off', true),
+        set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true),
+        set_config('max_parallel_workers_per_gather', '0', true), set_config('cpu_operator_cost', '0.05', true),
+        set_config('work_mem', '16MB', true)
+""")
+
+
+_FEW = 32
+"""Tokens of which one is wanted that one look at GIN is for: it tries each on each thread that it finds."""
+_MANY = 32
+"""Labels that are not wanted, up to which the same is better than to look up the threads that have them."""
+
+
+def _is_wide(clause: _Clause) -> bool:
+    return not clause.negated and len(clause.tokens) > _FEW
+
+
+def _limit_tokens(source: _Source, license_id: int, column: Column, clauses: Sequence[_Clause]) -> None:
+    """The conditions on the tokens of one column: as many as can be are one, which only the index answers."""
+    wide = [clause for clause in clauses if _is_wide(clause)]
+    refused = [clause for clause in clauses if clause.negated]
+    many = refused if len(refused) > _MANY else []
+    at_once = [clause for clause in clauses if clause not in wide and clause not in many]
+    if all(clause.negated for clause in at_once) and (at_once or not wide):
+        # Without something that is there GIN would be of no use.
+        at_once.append(_Clause(column, [token(license_id, "license")]))
+    conditions: list[str] = []
+    values: dict[str, object] = {f"{column}_tried": _tsquery(clauses)}
+    if at_once:
+        conditions.append(f"{column} @@ CAST(:{column} AS tsquery)")
+        values[column] = _tsquery(at_once)
+    for place, clause in enumerate(wide):
+        conditions.append(f"{{number}} IN ({_having(column, f'{column}_{place}')})")
+        values[f"{column}_{place}"] = list(clause.tokens)
+    if many:
+        theirs = _having(column, f"{column}_refused")
+        conditions.append(f"NOT EXISTS (SELECT 1 FROM ({theirs}) AS refused WHERE refused.number = {{number}})")  # noqa: S608
+        values[f"{column}_refused"] = [" & ".join(clause.tokens) for clause in many]
+    source.where(" AND ".join(conditions), values, tried=f"{column} @@ CAST(:{column}_tried AS tsquery)")
+
+
+def _having(column: Column, name: str) -> str:
+    """Numbers of threads that one of these is true of at least. OFFSET keeps it from being tried on each thread."""
+    return f"SELECT o.number FROM archive o WHERE o.{column} @@ ANY(CAST(:{name} AS tsquery[])) OFFSET 0"  # noqa: S608
 
 
 def _tsquery(clauses: Sequence[_Clause]) -> str:

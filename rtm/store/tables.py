@@ -271,7 +271,7 @@ file_parts = Table(
 
 # What the list of archives is filtered by, a row a thread; see store.indexer. Its tokens have inverted indexes, which
 # only the migrations name: on SQLite the FTS5 table `archive_index`, where triggers add and remove whole rows and the
-# indexer what changes in one, on PostgreSQL GIN.
+# indexer what changes in one, on PostgreSQL GIN. There a row has `blanks`, too, for which its words are kept apart.
 archive = Table(
     "archive",
     metadata,

@@ -108,6 +108,9 @@ EVERY = ["plain", "tagged", "bot", "form", "greeting", "property", "silent", "op
 LONG_AGO, FAR_OFF = "2001-01-01T00:00:00+02:00", "2999-01-01T00:00:00Z"
 
 
+MANY = [f"value {number}" for number in range(99)]
+
+
 def but(*names: str) -> list[str]:
     return [name for name in EVERY if name not in names]
 
@@ -194,6 +197,22 @@ FILTERS: list[tuple[dict[str, Any], list[str]]] = [
     ({"customer_id": "$ada"}, ["plain", "open"]),
     ({"customer_email": "Ada@Example.net"}, ["plain", "open"]),
     ({"customer_email": "nobody@example.net"}, []),
+    ({"tags": {"values": [*MANY, "bug"]}}, ["tagged", "form"]),
+    ({"tags": {"values": MANY}}, []),
+    ({"tags": {"exclude_values": [*MANY, "bug"]}}, but("tagged", "form")),
+    ({"tags": {"exclude_values": [*MANY, "bug"]}, "agents": {"exclude_values": [*MANY, "$robin"]}},
+     but("tagged", "form", "bot")),
+    ({"tags": {"exclude_values": ["bug", "refund"], "require_every_value": True}}, but("tagged")),
+    ({"tags": {"values": [*MANY, "bug"]}, "group_ids": [*range(100, 199), SUPPORT], "query": "hello"}, ["tagged"]),
+    ({"tags": {"values": [*MANY, "bug"]}, "agents": {"values": [*MANY, "$carol"]}, "from": LONG_AGO, "to": FAR_OFF},
+     ["tagged", "form"]),
+    ({"tags": {"values": ["bug"]}, "group_ids": [*range(100, 199), SUPPORT], "to": LONG_AGO}, []),
+    ({"group_ids": [*range(100, 199), SUPPORT], "event_types": {"exclude_values": ["message"]}}, ["form"]),
+    ({"forms": {"values": [*MANY, "a1"], "from": LONG_AGO, "groups": {"values": [*range(100, 199), SUPPORT]}}},
+     ["form"]),
+    ({"forms": {"exclude_values": [*MANY, "a1"], "exists": False}}, but("form")),
+    ({"thread_ids": ["$plain.thread", "$form.thread"]}, ["plain", "form"]),
+    ({"chat_ids": ["$plain", "$form"], "tags": {"exists": True}}, ["form"]),
     ({"customer_id": "$ada", "query": "open", "agents": {"values": ["$alice"]}, "tags": {"exists": False}}, ["open"]),
 ]  # fmt: skip
 
@@ -248,6 +267,32 @@ async def test_many_threads_are_counted_about(either_world: World, monkeypatch: 
         await either_world.chat(olivia, texts=["many"])
     assert (await olivia.call("list_archives", filters={"query": "many"}))["found_chats"] >= 3
     assert (await olivia.call("list_archives"))["found_chats"] == 4
+
+
+@pytest.mark.parametrize("wanted", ["old", "new", "every"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_pages_of_many_threads_are_found_wherever_in_the_list_they_are(
+    either_world: World, monkeypatch: pytest.MonkeyPatch, wanted: str, order: str
+) -> None:
+    monkeypatch.setattr(archive, "EXACT", 2)
+    monkeypatch.setattr(archive, "NEAR", 1)
+    olivia = await either_world.web("olivia")
+    made = [
+        (await either_world.chat(olivia, texts=[f"{age} every"])).thread_id for age in ("old", "new") for _ in range(5)
+    ]
+    expected = {"old": made[:5], "new": made[5:], "every": made}[wanted]
+    if order == "desc":
+        expected = expected[::-1]
+
+    pages = [await olivia.call("list_archives", filters={"query": wanted}, sort_order=order, limit=2)]
+    while "next_page_id" in pages[-1]:
+        pages.append(await olivia.call("list_archives", page_id=pages[-1]["next_page_id"]))
+    assert [each for page in pages for each in thread_ids(page)] == expected
+
+    back = [pages[-1]]
+    while "previous_page_id" in back[0]:
+        back.insert(0, await olivia.call("list_archives", page_id=back[0]["previous_page_id"]))
+    assert [thread_ids(page) for page in back] == [thread_ids(page) for page in pages]
 
 
 async def test_matches_are_highlighted(either_world: World) -> None:

@@ -217,3 +217,16 @@ async def test_the_index_has_what_the_threads_have_whatever_changes(world: World
         await connection.execute(text("INSERT INTO archive_index (archive_index, rank) VALUES ('integrity-check', 1)"))
         await connection.execute(text("DELETE FROM archive WHERE chat_id = :id"), {"id": chat.id})
         await connection.execute(text("INSERT INTO archive_index (archive_index, rank) VALUES ('integrity-check', 1)"))
+
+
+async def test_words_are_kept_apart_from_the_rows_that_are_counted(either_world: World) -> None:
+    olivia = await either_world.web("olivia")
+    chat = await either_world.chat(olivia, texts=[" ".join(f"word{place}" for place in range(30))])
+    assert await found(olivia, query="word0") == 1
+    await olivia.call("send_event", chat_id=chat.id, event={"type": "message", "text": "and one more"})
+    assert await found(olivia, query="word0 more") == 1
+
+    async with either_world.server.database.engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            apart = "SELECT pg_column_toast_chunk_id(words) IS NOT NULL FROM archive WHERE thread_id = :thread_id"
+            assert (await connection.execute(text(apart), {"thread_id": chat.thread_id})).scalar_one()

@@ -22,7 +22,7 @@ from rtm.protocol.validation import refusal
 MAX_CHAT_IDS = 1000
 MAX_THREAD_IDS = 20
 MAX_VALUES = 100
-MAX_FORMS = 20
+MAX_FORMS = 4
 
 EventType = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message", "system"]
 AgentType = Literal["human", "chatbot", "ai_agent"]
