@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from rtm.private import write_private
@@ -60,13 +61,13 @@ def _read(path: Path) -> bytes:
 
 
 def _self_signed(settings: Settings) -> Certificate:
-    """The certificate in the data directory, made there if it is missing; delete the files for a new one.
+    """The certificate in the data directory, made there if it is missing or for other names; delete it for a new one.
 
     It is signed by an authority of its own, whose key is thrown away: trusting it trusts this one server.
     """
     folder = settings.data_dir / "tls"
     made = Certificate(folder / "certificate.pem", folder / "key.pem", folder / "authority.pem")
-    if made.chain.exists() and made.key is not None and made.key.exists():
+    if made.chain.exists() and made.key is not None and made.key.exists() and _is_for(settings.host, made.chain):
         return made
     import trustme
 
@@ -83,3 +84,18 @@ def _self_signed(settings: Settings) -> Certificate:
     except ValueError as error:
         raise CertificateError(f"cannot make a certificate for {settings.host}: {error}") from error
     return made
+
+
+def _is_for(host: str, chain: Path) -> bool:
+    """Whether the host is among the certificate's names; what cannot be read is said by `_check`."""
+    from cryptography import x509
+
+    try:
+        extensions = x509.load_pem_x509_certificate(chain.read_bytes()).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return True
+    try:
+        return ip_address(host) in names.get_values_for_type(x509.IPAddress)
+    except ValueError:
+        return host.encode("idna").decode().lower() in names.get_values_for_type(x509.DNSName)

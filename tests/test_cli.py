@@ -342,6 +342,18 @@ def test_a_self_signed_certificate_stays_the_same(tmp_path: Path) -> None:
     assert [mode(each) for each in (data, data / "tls", data / "tls" / "key.pem")] == [0o700, 0o700, 0o600]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "0:0::1:2", "Chat.example.org"])
+def test_a_self_signed_certificate_is_made_again_for_another_host(tmp_path: Path, host: str) -> None:
+    def made_for(host: str) -> bytes:
+        found = tls.certificate(Settings(data_dir=tmp_path, tls_self_signed=True, host=host))
+        assert found is not None
+        return found.chain.read_bytes()
+
+    first, second = made_for("127.0.0.1"), made_for(host)
+    assert first != second
+    assert second == made_for(host) == made_for("127.0.0.1")
+
+
 def test_a_certificate_of_ones_own_and_http_2(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
     with serving(tmp_path / "data", "--tls-cert", cert, "--tls-key", key, "--http2") as server:
