@@ -4,6 +4,7 @@
 environment. Units are in the names: `_s` seconds, `_bytes` bytes.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -123,7 +124,8 @@ class Settings(BaseSettings):
     http2: bool = Field(False, description='HTTP/2 for the Web API; needs `pip install "rtm[http2]"`.')
     trusted_proxies: str = Field(
         "127.0.0.1",
-        description="Addresses and networks, with commas, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+        description="Addresses and networks, with commas, whose X-Forwarded-For and X-Forwarded-Proto are believed; "
+        "* for everybody's.",
     )
     public_url: str | None = Field(
         None,
@@ -170,6 +172,17 @@ class Settings(BaseSettings):
         if url is not None:
             _async_url(url)
         return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        """uvicorn takes anything else for a name, which no address has."""
+        for each in text.split(",") if text not in ("", "*") else ():
+            try:
+                ip_network(each.strip())
+            except ValueError as error:
+                raise ValueError(f"expected addresses and networks, with commas, or *; {error}") from None
+        return text
 
     @field_validator("public_url")
     @classmethod

@@ -32,6 +32,10 @@ def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("RTM_PUBLIC_URL", "chat.example.com"),
         ("RTM_PUBLIC_URL", "ftp://chat.example.com"),
         ("RTM_PUBLIC_URL", "https://chat.example.com?a=b"),
+        ("RTM_TRUSTED_PROXIES", "proxy"),
+        ("RTM_TRUSTED_PROXIES", "10.0.0.5/8"),
+        ("RTM_TRUSTED_PROXIES", "*, 10.0.0.0/8"),
+        ("RTM_TRUSTED_PROXIES", "10.0.0.1,"),
         ("RTM_DATABASE_URL", "mysql://host/name"),
         ("RTM_DATABASE_URL", "sqlite://"),
         ("RTM_DATABASE_URL", "sqlite:///file:name?uri=true"),
@@ -45,6 +49,11 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize("text", ["*", "", "10.0.0.5", "10.0.0.0/8, fd00::/8,::1"])
+def test_proxies_are_addresses_and_networks(text: str) -> None:
+    assert Settings(trusted_proxies=text).trusted_proxies == text
 
 
 @pytest.mark.parametrize(
