@@ -43,7 +43,8 @@ def run(
 ) -> bool:
     """Serve until the end, and call `ready` when connections are accepted. False if that could not begin.
 
-    `siblings` is a directory in which workers find each other, for the metrics of all of them.
+    `siblings` is a directory in which workers find each other, for the metrics of all of them. Raises what `ready`
+    raises.
     """
     config = _Config(settings, shown, siblings)
     try:
@@ -51,7 +52,10 @@ def run(
             workers = _Workers(config, [listener], ready)
             workers.run()
             return not workers.failed
-        _OnlyProcess(config, ready).run([listener])
+        server = _OnlyProcess(config, ready)
+        server.run([listener])
+        if server.failure is not None:
+            raise server.failure
     except KeyboardInterrupt:
         return True
     except SystemExit as end:
@@ -140,10 +144,16 @@ class _OnlyProcess(_Server):
     def __init__(self, config: _Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self.failure: Exception | None = None
+        """What `ready` has raised; all that was started is then stopped as at any other end."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._ready()
+        try:
+            self._ready()
+        except Exception as error:  # noqa: BLE001 - raised again when nothing runs any more
+            self.failure = error
+            self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -1,14 +1,13 @@
 """Serves the app: what must be right before, and the socket that the processes listen on."""
 
 import asyncio
-import os
 import signal
 import socket
 from contextlib import ExitStack
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from types import FrameType
 from typing import NoReturn
 
@@ -44,8 +43,8 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, _exit)
     if settings.http2 and find_spec("zttp") is None:
         raise StartError('--http2 needs the package zttp: pip install "rtm[http2]"')
-    if settings.credentials is not None and not os.access(settings.credentials.parent, os.W_OK):
-        raise StartError(f"cannot write to the directory {settings.credentials.parent}")
+    if settings.credentials is not None:
+        _check_place(settings.credentials)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         shown = certificate(settings)
@@ -61,6 +60,15 @@ def serve(settings: Settings) -> None:
 
         if not run(settings, shown, siblings, listener, ready):
             raise StartError("cannot start; the log above says why")
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise StartError(f"cannot write to {path}: it is a directory")
+    try:
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise StartError(f"cannot write to {path}: {error.strerror}") from error
 
 
 def _write_credentials(path: Path | None, credentials: Credentials | None, base_url: str) -> None:

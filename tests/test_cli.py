@@ -222,10 +222,26 @@ def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
     assert "Not a directory" in refusal("serve", "--port=0", "--data-dir", tmp_path / "file" / "data")
 
 
-def test_a_place_for_the_credentials_that_does_not_exist(tmp_path: Path) -> None:
-    path = tmp_path / "nowhere" / "credentials.json"
-    line = refusal("serve", "--port=0", "--data-dir", tmp_path, "--demo", "--credentials", path)
-    assert line == f"rtm: cannot write to the directory {path.parent}\n"
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("nowhere/credentials.json", "No such file or directory"),
+        ("", "it is a directory"),
+        ("/proc/credentials.json", "No such file or directory"),
+    ],
+)
+def test_a_place_that_cannot_have_the_credentials(tmp_path: Path, place: str, expected: str) -> None:
+    path = tmp_path / place
+    line = refusal("serve", "--port=0", "--data-dir", tmp_path / "data", "--demo", "--credentials", path)
+    assert line == f"rtm: cannot write to {path}: {expected}\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_credentials_that_cannot_be_written_after_all(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250)  # the file that is to take its place has a longer name
+    options = ("--port=0", "--data-dir", tmp_path, "--demo", "--credentials", path)
+    line = refusal("serve", *options, RTM_LOG_LEVEL="error")
+    assert line == f"rtm: cannot write to {path}: File name too long\n"
 
 
 # What it does
