@@ -1,6 +1,6 @@
 """Who hears that a group has another status: `groups_status_updated`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from rtm.protocol.errors import ServiceUnavailable
-from rtm.routing.presence import MemoryPresence
+from rtm.routing.presence import Agent, MemoryPresence
 from tests.world import SALES, SUPPORT, Client, World
 
 
@@ -79,7 +79,9 @@ async def test_a_group_is_told_of_though_statuses_could_not_be_read_at_first(
 ) -> None:
     statuses = MemoryPresence.statuses
 
-    async def fail_once(*_: Any) -> Any:
+    async def fail_once(presence: MemoryPresence, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
+        if license_id != world.license_id:
+            return await statuses(presence, license_id, agents)
         monkeypatch.setattr(MemoryPresence, "statuses", statuses)
         raise ServiceUnavailable("Presence is not available")
 
