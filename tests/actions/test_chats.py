@@ -339,7 +339,33 @@ async def test_a_chat_moves_to_the_groups_it_is_resumed_in(world: World, enter: 
     await alice.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SUPPORT]}})
 
     assert (await carol.next_push("incoming_chat"))["chat"]["access"] == {"group_ids": [SUPPORT]}
+    moved = {"id": chat.id, "access": {"group_ids": [SUPPORT]}}
+    assert await bob.next_push("chat_access_updated") == moved  # who had access to it
     await bob.hears_nothing_more()
+    await carol.hears_nothing_more()
+    await alice.call("deactivate_chat", id=chat.id)
+    await carol.forget()
+    await alice.call("resume_chat", chat=moved)
+    await carol.next_push("incoming_chat")
+    await carol.hears_nothing_more()  # it is where it was
+
+
+@pytest.mark.parametrize("version", versions.SERVED)
+async def test_followers_hear_that_a_chat_is_resumed_in_other_groups(world: World, version: str) -> None:
+    alice, erin = await world.agent("alice"), await world.agent("erin")
+    bob = await world.agent("bob", version=version)
+    chat = await world.chat(alice, group=0)
+    await erin.call("follow_chat", id=chat.id)
+    await alice.call("deactivate_chat", id=chat.id)
+    for client in (bob, erin):
+        await client.forget()
+
+    await alice.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SALES]}}, active=False)
+
+    await bob.next_push("incoming_chat")
+    for client in (bob, erin):
+        assert await client.next_push("chat_access_updated") == {"id": chat.id, "access": {"group_ids": [SALES]}}
+        await client.hears_nothing_more()
 
 
 async def test_a_chat_that_is_not_resumed_keeps_its_groups(

@@ -251,11 +251,16 @@ class Protocol:
         if customers and any(user.type == "customer" for user in users.values()):
             raise Refused("validation")  # a second customer
         self._check_authors(asker, wanted, users)
+        old_groups, had_it = list(chat.groups), chat.listeners()
         chat.groups = groups
         chat.properties = _merged(chat.properties, wanted.get("properties", {}))
         for customer in customers:
             users = {customer.id: customer, **users}
-        return self._open(asker, chat, users, payload)
+        answer = self._open(asker, chat, users, payload)
+        if set(groups) != set(old_groups):
+            access = {"id": chat.id, "access": {"group_ids": list(groups)}}
+            self._tell(asker, had_it, "chat_access_updated", access, groups=old_groups)
+        return answer
 
     def _open(self, asker: Asker, chat: Chat, users: dict[str, User], payload: Payload) -> Payload:
         """A new thread with these users; those of earlier ones who are not named are no longer there."""

@@ -144,7 +144,7 @@ def keeps_positions_to_itself(patch: pytest.MonkeyPatch) -> None:
             tells_the_end_before_the_reason,
             r"'incoming_event', 'chat_deactivated'.*came \['chat_deactivated', 'incoming_",
         ),
-        (tells_everybody, r"expected to be pushed \[\], came \['(incoming_chat|chat_|user_)"),
+        (tells_everybody, r"expected to be pushed \[('chat_access_updated')?\], came \['(incoming_chat|chat_|user_)"),
         (forgets_followers, r"expected to be pushed \['.*came \[\]"),
         (lets_anybody_in, r"expected to be refused with missing_access, came Answer"),
         (lets_who_is_absent_write, r"expected to be refused with (authorization|chat_inactive), came Answer"),

@@ -10,7 +10,7 @@ from rtm.actions.registry import AGENT, action
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Properties, Thread, Visibility
 from rtm.model.properties import merged
-from rtm.model.pushes import ChatUnfollowed, IncomingChat
+from rtm.model.pushes import ChatAccessUpdated, ChatUnfollowed, IncomingChat
 from rtm.model.requests.chats import (
     MAX_ADDITIONAL_AGENTS,
     DeactivateChat,
@@ -81,9 +81,14 @@ def _needs_of_resume(payload: ResumeChat) -> Needs:
     return Needs((payload.chat.id,), customer_ids, users_of_chats=True, file_ids=file_ids)
 
 
-@action(AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat",), needs=_needs_of_resume)
+@action(
+    AGENT, scopes=scopes_for("chats", "rw"), pushes=("incoming_chat", "chat_access_updated"), needs=_needs_of_resume
+)
 def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegun:
-    """Open a new thread in a chat whose last one is closed; all agents have access to it unless groups are named."""
+    """Open a new thread in a chat whose last one is closed; all agents have access to it unless groups are named.
+
+    Who had access to it hears if it is in other groups now.
+    """
     wanted = payload.chat
     chat = work.chat(wanted.id)
     check_reach(context.identity, "chats", "rw", chat, context.group_ids)
@@ -98,6 +103,7 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegu
     _check_events(work, wanted, users)
     if wanted.properties:
         chat.set_properties(merged(chat.properties, wanted.properties, "chat.properties"))
+    before, has_moved = chat.key_audience(), set(group_ids) != set(chat.group_ids)
     chat.group_ids = group_ids  # nothing is refused from here on
     if payload.continuous is not None:
         chat.continuous = payload.continuous
@@ -107,7 +113,11 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegu
         properties=_with_source(context, wanted.thread_properties),
         active=payload.active,
     )
-    return _begin_thread(context, work, chat, wanted)
+    begun = _begin_thread(context, work, chat, wanted)
+    if has_moved:
+        told: ChatAccessUpdated = {"id": chat.id, "access": structures.access(group_ids)}
+        work.push("chat_access_updated", told, before)
+    return begun
 
 
 def _with_source(context: Context, properties: Properties) -> Properties:
