@@ -118,6 +118,11 @@ async def test_page_ids_that_are_not_ours(world: World, enter: Enter) -> None:
     other = Refused("validation", "`page_id` belongs to another list")
     assert await olivia.refused("list_chats", page_id=of_threads) == other
     assert await olivia.refused("list_threads", chat_id=chat_id, page_id=page_id) == other
+    of_another_chat, _ = await resumed(world, await world.agent("olivia"), 2)
+    assert await olivia.refused("list_threads", chat_id=of_another_chat, page_id=of_threads) == other
+    refusal = await olivia.refused("list_threads", chat_id=chat_id, page_id=of_threads, min_events_count=1)
+    assert refusal == Refused("validation", "`page_id` can't be used together with `min_events_count`")
+    assert (await olivia.call("list_threads", chat_id=chat_id, page_id=of_threads))["threads"]
     for name, value in (("limit", 2), ("sort_order", "asc"), ("filters", {})):
         refusal = await olivia.refused("list_chats", page_id=page_id, **{name: value})
         assert refusal == Refused("validation", f"`{name}` can't be used together with `page_id`")

@@ -69,7 +69,8 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     groups = await _readable_groups(context, chat)
     if payload.min_events_count is not None:
         return await _latest_threads(context, chat, groups, payload.min_events_count)
-    asked, cursor = asked_for(context, "list_threads", payload)
+    kind = f"list_threads of {chat.id}"
+    asked, cursor = asked_for(context, kind, payload)
     wanted = ListThreads.model_validate({**asked, "chat_id": payload.chat_id})
     page = await context.services.queries.list_threads(
         payload.chat_id,
@@ -83,7 +84,7 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     return {
         "threads": [structures.thread(found.thread, found.events) for found in page.rows],
         "found_threads": page.found,
-        **page_ids(context, "list_threads", asked, page),
+        **page_ids(context, kind, asked, page),
     }
 
 

@@ -105,7 +105,7 @@ class ListThreads(Page):
 
     @model_validator(mode="after")
     def _count_alone(self) -> Self:
-        check_alone(self, "min_events_count", "limit", "filters")
+        check_alone(self, "min_events_count", "limit", "filters", "page_id")
         return self
 
 
