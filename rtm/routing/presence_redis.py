@@ -48,6 +48,7 @@ from rtm.protocol.errors import ServiceUnavailable
 from rtm.redis_client import RedisUrl
 from rtm.routing.presence import Agent, Change, Evict, Member, MemoryPresence, State, TooManyConnections, evict_nobody
 from rtm.settings import Limits
+from rtm.store.outage import Outage
 
 CALL_TIMEOUT_S = 2.0
 """The longest that Redis may take to answer, waiting for a connection included."""
@@ -65,6 +66,7 @@ _BEAT, _SILENCE, _BEAT_TIMEOUT, _RETURN = 0.2, 0.7, 0.1, 0.4
 
 _EVERYONE = Audience(everyone=True)
 _AWAY = "Presence is not available"
+_UNANSWERED = (RedisError, RedisClusterException, TimeoutError)  # the second is none of the first
 
 Key = tuple[int, str]
 """A license's id and an agent's."""
@@ -114,6 +116,7 @@ class RedisPresence:
         self._silent = False
         """Redis has not answered in time, nor a heartbeat since: nobody else is to wait for it in vain."""
         self._beat_now = asyncio.Event()
+        self._outage = Outage(logger, "presence_away", _UNANSWERED)
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._burials: dict[str, asyncio.Task[None]] = {}
@@ -323,12 +326,13 @@ class RedisPresence:
                     await self._beat()
             except ServiceUnavailable as error:
                 was_away |= not isinstance(error.__cause__, TimeoutError)
-                logger.warning("presence_away", error=str(error.__cause__))
+                self._outage.noticed(error.__cause__ or error)
                 await self._rest(_BEAT / 4)
             except Exception:  # without a heartbeat the others take it for dead
                 logger.exception("heartbeat_failed")
                 await self._rest(_BEAT / 4)
             else:
+                self._outage.over()
                 if was_away:  # it may know less than the one before: a replica that took its place
                     self._doubt_all()
                 was_away = False
@@ -379,7 +383,7 @@ class RedisPresence:
         try:
             await self._bury(process_id)
         except ServiceUnavailable as error:  # whoever hears next that it is dead tries again
-            logger.warning("presence_away", error=str(error.__cause__))
+            self._outage.noticed(error.__cause__ or error)
 
     async def _bury(self, process_id: str) -> None:
         """Take a dead process's connections away. Raises ServiceUnavailable."""
@@ -468,5 +472,5 @@ async def _answered(timeout_s: float | None = None) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S if timeout_s is None else timeout_s):
             yield
-    except (RedisError, RedisClusterException, TimeoutError) as error:  # the second is none of the first
+    except _UNANSWERED as error:
         raise ServiceUnavailable(_AWAY) from error

@@ -23,18 +23,24 @@ UNAVAILABLE = (StoreUnavailable, DBAPIError, PoolTimeoutError, OSError, TimeoutE
 
 
 class Outage:
-    """Logs `event` as a warning when something begins to fail, and `<event>_over` when it works again."""
+    """Logs `event` as a warning when something begins to fail, and `<event>_over` when it works again.
 
-    def __init__(self, log: FilteringBoundLogger, event: str) -> None:
+    What is not `foreseen` is logged with its traceback.
+    """
+
+    def __init__(
+        self, log: FilteringBoundLogger, event: str, foreseen: tuple[type[Exception], ...] = UNAVAILABLE
+    ) -> None:
         self._log = log
         self._event = event
+        self._foreseen = foreseen
         self._began_at: float | None = None
 
     def noticed(self, error: BaseException) -> None:
         """It fails."""
         if self._began_at is None:
             self._began_at = monotonic()
-            unforeseen = None if isinstance(error, UNAVAILABLE) else error
+            unforeseen = None if isinstance(error, self._foreseen) else error
             self._log.warning(self._event, reason=reason(error), exc_info=unforeseen)
 
     def over(self) -> None:

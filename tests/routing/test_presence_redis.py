@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 import redis.asyncio
+from structlog.testing import capture_logs
 
 from rtm.bus.base import Envelope
 from rtm.protocol.errors import ServiceUnavailable
@@ -357,6 +358,25 @@ async def test_a_silent_redis_is_waited_for_once(here: Person, told: Told, redis
             await here.choose(NOT_ACCEPTING)
     redis_server.thaw()
     assert sorted([await told.next() for _ in agents]) == sorted((each.agent_id, ACCEPTING) for each in agents)
+
+
+async def test_a_redis_that_is_away_is_spoken_of_when_that_begins_and_when_it_is_over(
+    here: Person, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat, failures = here.presence._beat, [redis.exceptions.ConnectionError(), TimeoutError(), TimeoutError()]
+
+    async def beat_or_fail() -> None:
+        if failures:
+            raise failures.pop()
+        await beat()
+
+    monkeypatch.setattr(here.presence, "_beat", beat_or_fail)
+    with capture_logs() as logs:
+        async with asyncio.timeout(10):
+            while not any(line["event"] == "presence_away_over" for line in logs):
+                await asyncio.sleep(0.01)
+    told = [(line["event"], line.get("reason")) for line in logs]
+    assert told == [("presence_away", "no answer in time"), ("presence_away_over", None)]
 
 
 async def test_a_replica_that_takes_over_is_told_what_it_does_not_know(redis_with_sentinel: RedisWithSentinel) -> None:
