@@ -151,7 +151,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         flusher=flusher,
     )
     health, scraped = (
-        Health(watched, bus),
+        Health(watched, bus, lambda: writer.outage.lasts),
         Metrics(metrics.registry(gateway, wires, flusher, writer, outcomes, bus), settings.metrics_token, siblings),
     )
 

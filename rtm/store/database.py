@@ -3,6 +3,7 @@
 connect(settings)       an engine, without a connection yet
 schema(settings)        how the tables compare with ours
 schema_of(database)     the same, while serving
+try_to_write(database)  raise what the driver raises unless something can be stored
 migrate(settings)       bring them up to date
 check_schema(settings)  raise DatabaseError unless they are
 """
@@ -22,7 +23,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, event, inspect
+from sqlalchemy import URL, Connection, event, inspect, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -161,6 +162,14 @@ async def schema_of(database: Database) -> Schema:
         return await connection.run_sync(_compare)
 
 
+async def try_to_write(database: Database) -> None:
+    """Write something as it is. Raises what the driver raises."""
+    async with database.engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE licenses SET sequence = sequence WHERE id = (SELECT min(id) FROM licenses)")
+        )
+
+
 async def migrate(settings: Settings) -> None:
     """Create the tables or bring them up to date; nothing happens if they are. Raises DatabaseError."""
     async with _connection(settings) as connection:
@@ -187,13 +196,15 @@ async def make_ready(settings: Settings, *, create: bool) -> None:
     """Bring an SQLite file up to date; of PostgreSQL only a database without tables, and that only to `create` them.
 
     A file has one server, which may change it when it starts. A database may have others of an older version.
-    Raises DatabaseError.
+    Raises DatabaseError, also if it can only be read; one without space is another matter, as that may end.
     """
     is_sqlite = settings.database.get_backend_name() == "sqlite"
     if is_sqlite or (create and await schema(settings) is Schema.EMPTY):
         await migrate(settings)
     else:
         await check_schema(settings)
+    async with transaction(settings) as connection:
+        await connection.execute(text("UPDATE licenses SET sequence = sequence WHERE 1 = 0"))
 
 
 @asynccontextmanager

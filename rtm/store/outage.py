@@ -36,6 +36,11 @@ class Outage:
         self._foreseen = foreseen
         self._began_at: float | None = None
 
+    @property
+    def lasts(self) -> bool:
+        """It has failed, and not worked since."""
+        return self._began_at is not None
+
     def noticed(self, error: BaseException) -> None:
         """It fails."""
         if self._began_at is None:

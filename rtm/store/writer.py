@@ -92,7 +92,7 @@ class Writer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = Clock(lambda: time_ns() // 1000)
         self._committing: dict[int, int] = {}  # license: the first place among those being committed
-        self._outage = Outage(log, "store_unavailable")
+        self.outage = Outage(log, "store_unavailable")
         self.batches = 0
         self.batch_sizes = Histogram(
             "rtm_batch_commands",
@@ -163,13 +163,13 @@ class Writer:
                     await (self._store.commit(changes) if changes else self._store.rollback())
                     if changes:
                         self.commit_seconds.observe(monotonic() - began)
-                        self._outage.over()
+                        self.outage.over()
                     self._answer(works)
                     return
                 await self._store.rollback()
                 batch = self._without(batch, len(works))
         except StoreUnavailable as error:
-            self._outage.noticed(error)
+            self.outage.noticed(error)
             self._refuse(batch, ServiceUnavailable(error.message))
         except Exception:
             log.exception("batch_failed", commands=len(batch))

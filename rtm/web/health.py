@@ -4,12 +4,13 @@
 
     {"status": "unavailable", "parts": {"database": "ok", "migrations": "ok", "bus": "unavailable"}}
 
-with status 200, or 503 if a part is not `ok`. A process that is about to end says `draining` in place of the parts.
-Without its bus a process still serves, slower: whoever would rather have that than no process looks at the database's
-part, or only whether it lives.
+with status 200, or 503 if a part is not `ok`. A process that is about to end says `draining` in place of the parts. A
+database that answers but stores nothing is `cannot be written to`. Without its bus a process still serves, slower:
+whoever would rather have that than no process looks at the database's part, or only whether it lives.
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 import structlog
@@ -18,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rtm.bus.base import Bus
-from rtm.store.database import Database, Schema, schema_of
+from rtm.store.database import Database, Schema, schema_of, try_to_write
 from rtm.store.outage import Outage
 
 CHECK_TIMEOUT_S = 2.0
@@ -32,20 +33,25 @@ _MIGRATIONS = {
     Schema.EMPTY: "missing",
 }
 
+_READ_ONLY = "cannot be written to"
+
 log = structlog.get_logger(__name__)
 
 
 class Health:
     """What the process says of itself; `database` should be one whose connections nobody has to wait for."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, changes_fail: Callable[[], bool] = lambda: False) -> None:
         self.draining = False
         """The process takes no new clients, as it is about to end."""
         self._database = database
         self._bus = bus
+        self._changes_fail = changes_fail
+        """Whether the last change could not be stored."""
         self._checking = asyncio.Lock()
         self._checked_at = float("-inf")
         self._parts: dict[str, str] = {}
+        self._trying: asyncio.Task[None] | None = None
         self._outage = Outage(log, "database_unavailable")
 
     def routes(self) -> list[Route]:
@@ -83,7 +89,20 @@ class Health:
             self._outage.noticed(error)
             return {"database": "unavailable", "migrations": "unknown"}
         self._outage.over()
-        return {"database": "ok", "migrations": _MIGRATIONS[found]}
+        return {"database": await self._check_writing(), "migrations": _MIGRATIONS[found]}
+
+    async def _check_writing(self) -> str:
+        """What cannot be stored is tried here too: a process that is not ready may be asked for no change any more."""
+        if not self._changes_fail():
+            return "ok"
+        if self._trying is None:
+            self._trying = asyncio.create_task(try_to_write(self._database))
+        # It is not cancelled: the thread of a SQLite connection that waits for a lock would be waited for.
+        done, _ = await asyncio.wait({self._trying}, timeout=CHECK_TIMEOUT_S)
+        if not done:
+            return _READ_ONLY
+        failure, self._trying = self._trying.exception(), None
+        return "ok" if failure is None else _READ_ONLY
 
 
 def _answer(body: dict[str, object], *, is_ready: bool) -> Response:

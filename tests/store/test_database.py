@@ -5,11 +5,14 @@ import itertools
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from rtm.settings import Settings
-from rtm.store.database import Database, connect, migrate
+from rtm.store import database
+from rtm.store.database import Database, DatabaseError, connect, make_ready, migrate
 
 
 async def test_a_cancelled_statement_leaves_no_task_that_cannot_end(tmp_path: Path) -> None:
@@ -56,3 +59,17 @@ async def test_what_is_stored_is_its_owners_alone_in_any_directory(tmp_path: Pat
     async with connect(settings) as database, database.engine.begin() as connection:
         await connection.execute(text("CREATE TABLE more (id int)"))
         assert modes(tmp_path) == dict.fromkeys(("rtm.sqlite3", "rtm.sqlite3-wal", "rtm.sqlite3-shm"), 0o600)
+
+
+async def test_a_database_that_can_only_be_read_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data_dir=tmp_path)
+    await make_ready(settings, create=False)
+    set_pragmas = database._set_pragmas
+
+    def open_to_read(connection: Any, record: object) -> None:
+        set_pragmas(connection, record)
+        connection.execute("PRAGMA query_only = 1")
+
+    monkeypatch.setattr(database, "_set_pragmas", open_to_read)
+    with pytest.raises(DatabaseError, match=r"rtm\.sqlite3: attempt to write a readonly database"):
+        await make_ready(settings, create=False)

@@ -83,6 +83,20 @@ async def test_tables_of_another_version_are_noticed(world_with: WorldWith, chan
     await until_ready_says(web, 503, migrations=said)
 
 
+async def test_a_database_that_takes_no_changes_is_noticed_until_it_does(
+    world_with: WorldWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtm.store.sqlite.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("rtm.web.health.CHECK_TIMEOUT_S", 0.2)
+    world = await world_with()
+    web = await world.web("alice")
+    async with world.server.database.engine.connect() as connection:
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        assert (await web.post("start_chat", {})).status_code == 503
+        await until_ready_says(web, 503, database="cannot be written to")
+    await until_ready_says(web, 200)
+
+
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     settings = Settings(data_dir=tmp_path)
