@@ -93,6 +93,7 @@ def _render(template: str, **about: Any) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["prose"] = _prose
+    environment.filters["name"] = _name
     return environment.get_template(template).render(release=rtm.__version__, **about)
 
 
@@ -178,7 +179,7 @@ def _type(schema: Json) -> Markup:
     """What a value has to be, such as `array (at most 200) of integer (0 to 100)`."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return Markup('<a href="#{0}">{0}</a>').format(name)
+        return Markup('<a href="#{}">{}</a>').format(name, _name(name))
     for choice in ("oneOf", "anyOf"):
         if choice in schema:
             return Markup(" or ").join(_type(each) for each in schema[choice])
@@ -194,7 +195,7 @@ _FORMATS = {"date-time": "RFC 3339 date-time", "uri": "URL", "binary": "file"}
 def _words(schema: Json) -> Markup:
     if "const" in schema or "enum" in schema:
         values = schema["enum"] if "enum" in schema else [schema["const"]]
-        return Markup(" | ").join(Markup("<code>{}</code>").format(value) for value in values)
+        return Markup(" | ").join(Markup("<code>{}</code>").format(_name(value)) for value in values)
     kind = schema.get("type", "any JSON")
     words = escape(_FORMATS.get(schema.get("format", ""), kind)) + _limits(schema)
     if kind == "array" and schema.get("items"):
@@ -214,8 +215,17 @@ def _limits(schema: Json) -> Markup:
 
 def _prose(text: str) -> Markup:
     """Paragraphs, with `code` in backquotes."""
-    paragraphs = [re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(each))) for each in text.split("\n\n")]
+    paragraphs = [re.sub("`([^`]+)`", _code, str(escape(each))) for each in text.split("\n\n")]
     return Markup("".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph))  # noqa: S704  it is escaped
+
+
+def _code(quoted: re.Match[str]) -> str:
+    return f"<code>{_name(Markup(quoted[1]))}</code>"  # noqa: S704  it is escaped
+
+
+def _name(name: object) -> Markup:
+    """A name that may be broken between its words, and is copied whole."""
+    return Markup(re.sub(r"(?<=\w[_.])(?=\w)", "<wbr>", str(escape(name))))  # noqa: S704  it is escaped
 
 
 def _compact(value: Any) -> str:

@@ -207,6 +207,13 @@ async def test_a_page_tells_of_every_method_and_push_and_leads_nowhere_else(
         assert (await http.get(link)).status_code == 200, link
 
 
+async def test_names_are_broken_between_their_words(http: httpx2.AsyncClient) -> None:
+    page = (await http.get("/docs/v3.6/rtm")).text
+    assert "<code>ignore_<wbr>requester_<wbr>presence</code>" in page
+    assert '<a href="#send_event">send_<wbr>event</a>' in page
+    assert 'href="#contents">Contents<' in page
+
+
 async def test_the_server_s_address_leads_to_the_index(http: httpx2.AsyncClient) -> None:
     index = await http.get("/", follow_redirects=True)
     assert index.url.path == "/docs"
