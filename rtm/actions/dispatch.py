@@ -137,7 +137,7 @@ class Dispatcher:
         if action is None or action.kind is not Kind.IMMEDIATE:
             self.quota.spend(identity.license_id)
         if action is None:
-            raise NotFound(f"`action` is unknown to version {version}: {name[:64]}")
+            raise _no_such_action(caller, name, version)
         if action.scopes and action.scopes.isdisjoint(identity.scopes):
             raise AuthorizationError(f"Token lacks the scope: {' or '.join(sorted(action.scopes))}")
         return action
@@ -275,3 +275,10 @@ class Dispatcher:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _no_such_action(caller: Caller, name: str, version: str) -> NotFound:
+    for transport, door in ((registry.RTM, "sockets"), (registry.WEB, "the Web API")):
+        if registry.find(caller.api, name, version, transport):
+            return NotFound(f"`action` is for {door} only: {name}")
+    return NotFound(f"`action` is unknown to version {version}: {name[:64]}")

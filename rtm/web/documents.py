@@ -49,11 +49,19 @@ class Documents:
         return [
             Route("/", self._home),
             Route("/docs", self._index),
+            Route("/docs/", self._home),
+            Route("/docs/v{version}", self._home_of_version),
+            Route("/docs/v{version}/", self._home_of_version),
             Route("/docs/style.css", self._style),
             Route("/docs/v{version}/{name}", self._of_version),
         ]
 
     async def _home(self, request: Request) -> Response:
+        return RedirectResponse("/docs")
+
+    async def _home_of_version(self, request: Request) -> Response:
+        if request.path_params["version"] not in versions.SERVED:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
         return RedirectResponse("/docs")
 
     async def _index(self, request: Request) -> Response:

@@ -46,6 +46,8 @@ from rtm.web.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
+_NOTHING = "There is nothing at this path"
+
 
 class WebApi:
     """The HTTP door into the catalogue."""
@@ -61,12 +63,14 @@ class WebApi:
         return [
             Route("/v{version}/agent/action/{action}", self._action, methods=["POST"]),
             Route("/agent/action/{action}", self._action, methods=["POST"]),
+            Route("/v{version}/agent/rtm/ws", self._socket),
+            Route("/v{version}/agent/rtm/ws/", self._socket),
             *Downloads(self._services.files).routes(),
         ]
 
     async def not_found(self, request: HttpRequest, error: Exception) -> Response:
         """What every other path is answered."""
-        return self._refusal(NotFound("There is nothing at this path"))
+        return self._refusal(NotFound(_NOTHING))
 
     async def wrong_method(self, request: HttpRequest, error: Exception) -> Response:
         """The answer to a method that a path does not have."""
@@ -76,6 +80,11 @@ class WebApi:
     async def failed(self, request: HttpRequest, error: Exception) -> Response:
         """The answer to what nobody foresaw."""
         return self._refusal(InternalError())
+
+    async def _socket(self, http: HttpRequest) -> Response:
+        """What is asked here is no handshake, or it would have come to the sockets."""
+        is_served = http.path_params["version"] in versions.SERVED
+        return self._refusal(_UpgradeRequired(http) if is_served else NotFound(_NOTHING))
 
     async def _action(self, http: HttpRequest) -> Response:
         began = perf_counter()
@@ -150,6 +159,16 @@ class _MethodNotAllowed(ValidationError):
     def __init__(self, headers: Mapping[str, str]) -> None:
         super().__init__()
         self.headers = headers  # `Allow` tells those it has
+
+
+class _UpgradeRequired(ValidationError):
+    status = HTTPStatus.UPGRADE_REQUIRED
+    default_message = "Here is a websocket: connect to it with a websocket client (ws:// or wss://)"
+
+    def __init__(self, http: HttpRequest) -> None:
+        super().__init__()
+        if http.scope["http_version"] == "1.1":  # others have no upgrades
+            self.headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
 
 
 def _version(http: HttpRequest) -> str:

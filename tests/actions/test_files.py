@@ -342,7 +342,7 @@ async def test_what_is_no_upload_is_refused(world: World) -> None:
     response = await alice.request("POST", "/v3.6/agent/action/upload_file", data={"file": "a"}, files={"b": b"b"})
     assert Refused.read(response.json()) == Refused("validation", "`file` must be a file")
     socket = await world.agent("alice")
-    assert (await socket.refused("upload_file")).type == "not_found"
+    assert await socket.refused("upload_file") == Refused("not_found", "`action` is for the Web API only: upload_file")
 
 
 # Who is slow, and who sends many at once

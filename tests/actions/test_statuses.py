@@ -95,7 +95,7 @@ async def test_away_takes_a_scope_and_a_socket(world: World) -> None:
     refusal = await alice.refused("set_away_status", away=True)
     assert refusal == Refused("authorization", "Token lacks the scope: agents--my:rw")
     refusal = await (await world.web("alice")).refused("set_away_status", away=True)
-    assert refusal == Refused("not_found", "`action` is unknown to version 3.6: set_away_status")
+    assert refusal == Refused("not_found", "`action` is for sockets only: set_away_status")
 
 
 @pytest.mark.parametrize(

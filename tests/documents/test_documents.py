@@ -183,7 +183,7 @@ async def test_documents_are_served_and_kept_by_clients(http: httpx2.AsyncClient
     assert (await http.head(f"/docs/v{version}/{name}")).headers["etag"] == answer.headers["etag"]
 
 
-@pytest.mark.parametrize("path", ["/docs/v9.9/openapi.json", "/docs/v3.6/passwords.json", "/docs/", "/docs/v3.6"])
+@pytest.mark.parametrize("path", ["/docs/v9.9/openapi.json", "/docs/v3.6/passwords.json", "/docs/v9.9", "/docs/v9.9/"])
 async def test_there_are_no_others(http: httpx2.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found")
@@ -214,8 +214,9 @@ async def test_names_are_broken_between_their_words(http: httpx2.AsyncClient) ->
     assert 'href="#contents">Contents<' in page
 
 
-async def test_the_server_s_address_leads_to_the_index(http: httpx2.AsyncClient) -> None:
-    index = await http.get("/", follow_redirects=True)
+@pytest.mark.parametrize("path", ["/", "/docs/", "/docs/v3.6", "/docs/v3.6/"])
+async def test_the_server_s_address_leads_to_the_index(http: httpx2.AsyncClient, path: str) -> None:
+    index = await http.get(path, follow_redirects=True)
     assert index.url.path == "/docs"
     for version in versions.SERVED:
         assert f'href="/docs/v{version}/web"' in index.text

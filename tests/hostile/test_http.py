@@ -106,11 +106,11 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str, str]]] = {
     "path that ends in a slash": (post(ACTION + "/"), NOT_FOUND),
     "path that ends in a slash, from a host that is none": (post(ACTION + "/", Host="[::1"), NOT_FOUND),
     "HTTP/0.9": (b"GET /nowhere\r\n\r\n", NOT_FOUND),
-    "path of a socket": (post("/v3.6/agent/rtm/ws"), NOT_FOUND),
+    "path of a socket": (post("/v3.6/agent/rtm/ws"), NO_METHOD),
     "unknown action": (post("/v3.6/agent/action/fly"), (404, "not_found", "`action` is unknown to version 3.6: fly")),
     "action of sockets only": (
         post("/v3.6/agent/action/login"),
-        (404, "not_found", "`action` is unknown to version 3.6: login"),
+        (404, "not_found", "`action` is for sockets only: login"),
     ),
     "action of 1,000 letters": (
         post("/v3.6/agent/action/" + "a" * 1000),

@@ -363,6 +363,7 @@ async def test_a_silent_redis_is_waited_for_once(here: Person, told: Told, redis
 async def test_a_redis_that_is_away_is_spoken_of_when_that_begins_and_when_it_is_over(
     here: Person, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert isinstance(here.presence, RedisPresence)
     beat, failures = here.presence._beat, [redis.exceptions.ConnectionError(), TimeoutError(), TimeoutError()]
 
     async def beat_or_fail() -> None:

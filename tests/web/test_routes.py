@@ -214,7 +214,16 @@ async def test_a_version_that_is_not_served(world: World, path: str) -> None:
 @pytest.mark.parametrize("action", ["login", "logout", "ping", "update_session", "set_away_status"])
 async def test_sessions_are_for_sockets(world: World, action: str) -> None:
     refusal = await (await world.web("alice")).refused(action)
-    assert refusal == Refused("not_found", f"`action` is unknown to version 3.6: {action}")
+    assert refusal == Refused("not_found", f"`action` is for sockets only: {action}")
+
+
+@pytest.mark.parametrize("end", ["ws", "ws/", "ws?organization_id=1"])
+async def test_a_socket_is_asked_for_by_a_handshake(world: World, end: str) -> None:
+    web = await world.web("alice")
+    response = await web.request("GET", f"/v3.6/agent/rtm/{end}")
+    assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
+    assert "websocket client" in Refused.read(response.json()).message
+    assert (await web.request("GET", f"/v1.0/agent/rtm/{end}")).status_code == 404
 
 
 async def test_a_body_past_the_limit_is_refused(world_with: WorldWith) -> None:
