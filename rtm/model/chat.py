@@ -119,6 +119,8 @@ class Chat:
     """By event type: thread_id, thread_created_at and the event; of an earlier thread with its group_ids."""
     written_at: dict[UserType, str] = field(default_factory=dict)
     """When an agent last added an event to it, and when a customer did."""
+    recent_agent_id: str | None = None
+    """Who of its agents has last added one."""
     due_at: str | None = None
     """The router need not look at it before; None if it never need. Events leave it alone: a look may be too early."""
     events_after_state: int = 0
@@ -167,6 +169,7 @@ class Chat:
             followers=dict.fromkeys(state["followers"]),
             last_events=state["last_events"],
             written_at=state.get("written_at", {}),
+            recent_agent_id=state.get("recent_agent_id"),
             due_at=state.get("due_at"),
         )
         for body in sorted(events, key=lambda body: event_number(thread["id"], body["id"]) or 0):
@@ -190,6 +193,7 @@ class Chat:
                 "followers": self._encoded_followers(),
                 "last_events": self.last_events,
                 "written_at": self.written_at,
+                "recent_agent_id": self.recent_agent_id,
                 "due_at": self.due_at,
             }
         )
@@ -390,6 +394,7 @@ class Chat:
         if author is not None:
             author.events_seen_up_to = self.written_at[author.type] = body["created_at"]
             if author.type == "agent":
+                self.recent_agent_id = author_id
                 thread.unanswered_since = None
             elif thread.unanswered_since is None:
                 thread.unanswered_since = body["created_at"]

@@ -74,7 +74,7 @@ class Handover:
                 for agent in self._with_room()
                 if agent.id not in had and (agent.kind == "agent" or chat_is_for_bots)
             ),
-            _recent_agent(chat) if rules.prefer_recent_agent else None,
+            chat.recent_agent_id if rules.prefer_recent_agent else None,
         )
 
     def _candidate(self, agent: AgentRecord, group_ids: frozenset[int], rules: Rules) -> Candidate:
@@ -357,13 +357,3 @@ def tell(work: Work, chat: Chat, told: Told) -> None:
     """Push these to all who hear of the chat."""
     for name, payload in told:
         work.push(name, payload, chat.audience("all"))
-
-
-def _recent_agent(chat: Chat) -> str | None:
-    """Who of the agents has written last."""
-    last = [each["event"] for each in chat.last_events.values()]
-    by_agents = [
-        each for each in last if each.get("author_id") in chat.users and chat.users[each["author_id"]].type == "agent"
-    ]
-    newest = max(by_agents, key=lambda each: each["created_at"], default=None)
-    return None if newest is None else newest["author_id"]

@@ -220,6 +220,21 @@ async def test_equals_are_given_chats_in_turn(either_world: World) -> None:
     assert given_to in ([others[0].id, others[1].id] * 2, [others[1].id, others[0].id] * 2)
 
 
+async def test_who_chatted_last_with_the_customer_is_preferred(either_world: World) -> None:
+    world = either_world
+    alice, bob, dave = await world.agents("alice", "bob", "dave")
+    texts = [{"type": "message", "text": "Hello", "author_id": world.id(name)} for name in ("dave", "ada")]
+    users = [{"id": world.id("ada"), "type": "customer"}]
+    started = await dave.call("start_chat", chat={"users": users, "thread": {"events": texts}})
+    chat = Chat(started["chat_id"], started["thread_id"])
+    await dave.call("deactivate_chat", id=chat.id)
+    await alice.call("resume_chat", chat={"id": chat.id, "access": {"group_ids": [SALES]}})
+
+    await leave(alice, chat)
+
+    assert (await next_of(bob, "chat_transferred"))["transferred_to"]["agent_ids"] == [dave.id]
+
+
 async def test_without_a_queue_a_chat_that_nobody_can_take_is_closed(either_world: World) -> None:
     world = either_world
     await set_rules(world, **{"queue.enabled": False})
