@@ -77,6 +77,10 @@ def _has_few_chats(machine: "_Machine") -> bool:
     return len(machine.scene.protocol.chats) < 4
 
 
+def _has_closed_chats(machine: "_Machine") -> bool:
+    return not all(chat.active for chat in machine.scene.protocol.chats)
+
+
 def _has_few_open_chats(machine: "_Machine") -> bool:
     return sum(chat.active for chat in machine.scene.protocol.chats) < 9
 
@@ -164,28 +168,21 @@ class _ChatLife(_Machine):
     in_a_row = _in_a_row(*CHANGES)
 
 
-class _Routing(_Machine):
-    @initialize(requests=_drawn(wishes.beginning, sure=True))
-    def first(self, requests: list[Request]) -> None:
-        self.play(self.scene.perform(*requests))
+def _perform_all(machine: "_Machine", requests: list[Request]) -> None:
+    machine.play(machine.scene.perform(*requests))
 
+
+class _Routing(_Machine):
+    first = initialize(requests=_drawn(wishes.beginning, sure=True))(_perform_all)
+    come_again = precondition(_has_closed_chats)(rule(requests=_drawn(wishes.come_again, sure=True))(_perform_all))
     start = precondition(_has_few_open_chats)(_rule(wishes.start_for_customer, sure=True))
-    start_another = precondition(_has_few_open_chats)(_rule(wishes.start_for_customer, sure=True))
     set_status = _rule(wishes.set_status, sure=True)
-    set_another = _rule(wishes.set_status)
     remove = _sure_rule_of_attended(wishes.remove)
-    remove_one = _sure_rule_of_attended(wishes.remove)
     remove_another = _sure_rule_of_attended(wishes.remove)
-    transfer = _rule_of_active(wishes.transfer)
-    transfer_to_groups = _rule_of_active(wishes.transfer_to_groups)
-    transfer_to_others = _sure_rule_of_active(wishes.transfer_to_groups)
+    transfer = _sure_rule_of_active(wishes.transfer)
+    transfer_to_groups = _sure_rule_of_active(wishes.transfer_to_groups)
     join = _sure_rule_of_active(wishes.join)
     deactivate = _sure_rule_of_active(wishes.deactivate)
-    resume = _rule_of_inactive(wishes.resume)
-    add_customer = _rule_of_attended(wishes.add_customer)
+    add_customer = _sure_rule_of_attended(wishes.add_customer)
     follow = _rule_of_chats(wishes.follow)
-    send = _sure_rule_of_active(wishes.send)
-    come_back = _rule(wishes.come_back)
-    get_chat = _rule_of_chats(wishes.get_chat)
     at_once = _at_once(*wishes.ROUTING_CHANGES, sure=True)
-    in_a_row = _in_a_row(*wishes.ROUTING_CHANGES, sure=True)

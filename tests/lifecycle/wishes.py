@@ -156,12 +156,8 @@ def start_for_customer(draw: Draw) -> Request:
     """A chat that will want an agent."""
     seat = draw.seat("start_chat")
     groups = draw.one([SALES], [SUPPORT], [SALES, SUPPORT], [SALES], [SUPPORT], [0])
-    customer_id = draw.customer_id()
-    chat: Payload = {"access": {"group_ids": groups}, "users": [{"id": customer_id, "type": "customer"}]}
-    authors = draw.one([], [], [draw.id_of(seat)], [draw.id_of(seat), customer_id])
-    if authors:
-        chat["thread"] = {"events": [draw.message() | {"author_id": author_id} for author_id in authors]}
-    return Request(seat, "start_chat", {"chat": chat})
+    users = [{"id": draw.customer_id(), "type": "customer"}]
+    return Request(seat, "start_chat", {"chat": {"access": {"group_ids": groups}, "users": users}})
 
 
 def resume(draw: Draw) -> Request:
@@ -171,6 +167,16 @@ def resume(draw: Draw) -> Request:
     if draw.seldom():
         payload["active"] = False
     return Request(seat, "resume_chat", payload)
+
+
+def come_again(draw: Draw) -> list[Request]:
+    """A customer comes again, and who has let them in leaves."""
+    chat = draw.chat(active=False)
+    seat = draw.seat("resume_chat", chat)
+    chat_id = known(chat.id)
+    resume = {"chat": {"id": chat_id, "access": {"group_ids": list(chat.groups)}}}
+    leave = {"chat_id": chat_id, "user_id": draw.id_of(seat), "user_type": "agent"}
+    return [Request(seat, "resume_chat", resume), Request(seat, "remove_user_from_chat", leave)]
 
 
 def deactivate(draw: Draw) -> Request:
@@ -255,7 +261,7 @@ def set_status(draw: Draw) -> Request:
     """Somebody accepts chats from now on, or does so no longer."""
     able = [seat for seat in SEATS if PEOPLE[seat.name].scopes is None]
     agent_id = draw.id_of(draw.one(*SEATS))
-    status = draw.one("accepting_chats", "not_accepting_chats", "not_accepting_chats")
+    status = draw.one("accepting_chats", "not_accepting_chats")
     seat = draw.one(*(SEATS if draw.seldom() else able))
     return Request(seat, "set_routing_status", {"agent_id": agent_id, "status": status})
 
@@ -394,13 +400,24 @@ ROUTING_CHANGES: Sequence[Wish] = (start_for_customer, deactivate, join, add, se
 
 
 def beginning(draw: Draw) -> list[Request]:
-    """Some accept chats, and customers have come."""
-    names = draw.of(st.sets(st.sampled_from(sorted(LIMITS)), max_size=2))
+    """Some accept chats, customers have come, and one has been here before, with one of those."""
+    host = draw.one(*(seat for seat in SEATS if seat.name in ("alice", "bob", "carol", "robin")))
+    names = {host.name} | draw.of(st.sets(st.sampled_from(sorted(LIMITS)), min_size=1, max_size=3))
     statuses = [
         Request(SOCKETS[0], "set_routing_status", {"agent_id": draw.id_named(name), "status": "accepting_chats"})
         for name in sorted(names)
     ]
-    return statuses + [start_for_customer(draw) for _ in range(draw.one(3, 4, 5))]
+    coming = [start_for_customer(draw) for _ in range(draw.one(2, 3, 4))]
+    return [*statuses, _start_with(draw, host), *coming]
+
+
+def _start_with(draw: Draw, host: Seat) -> Request:
+    """A chat that was, in which the customer had the last word."""
+    customer_id = draw.customer_id()
+    events = [draw.message() | {"author_id": author_id} for author_id in (draw.id_of(host), customer_id)]
+    chat: Payload = {"users": [{"id": customer_id, "type": "customer"}], "thread": {"events": events}}
+    chat["access"] = {"group_ids": sorted(PEOPLE[host.name].groups - {0})}
+    return Request(host, "start_chat", {"chat": chat, "active": False})
 
 
 def look_around(protocol: Protocol) -> Iterator[Request]:
