@@ -1,11 +1,12 @@
 """What `rtm migrate`, `rtm init` and `rtm token` do, beside a server or without one."""
 
+import re
 from base64 import b64encode
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, or_, select
+from sqlalchemy import func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.access.founding import found
@@ -16,7 +17,7 @@ from rtm.settings import Settings
 from rtm.store import database
 from rtm.store.database import Schema, check_schema, make_ready, schema, transaction
 from rtm.store.lock import serving
-from rtm.store.tables import agents, tokens
+from rtm.store.tables import agents, licenses, tokens
 
 
 class Refused(Exception):
@@ -42,10 +43,12 @@ async def migrate(settings: Settings) -> None:
 
 
 async def init(settings: Settings, *, owner: str, name: str, groups: list[str]) -> dict[str, Any]:
-    """Create a license; what to tell its owner. Raises DatabaseError."""
+    """Create a license; what to tell its owner. Raises Refused, DatabaseError."""
+    _check_founding(owner, name, groups)
     with await _without_server(settings):
         await make_ready(settings, create=True)
     async with transaction(settings) as connection:
+        others = await connection.scalar(select(func.count()).select_from(licenses)) or 0
         license_, agent = await found(connection, owner=owner, name=name, group_names=groups)
         new = mint(
             "personal",
@@ -60,6 +63,7 @@ async def init(settings: Settings, *, owner: str, name: str, groups: list[str]) 
         "organization_id": license_["organization_id"],
         "owner": agent["id"],
         **_told("personal", new, agent["account_id"]),
+        **({"note": f"a new license, beside {others} in this database"} if others else {}),
     }
 
 
@@ -99,6 +103,17 @@ async def _without_server(settings: Settings) -> AbstractContextManager[None]:
     """Lets no server use an SQLite file whose tables are to be changed. Raises DatabaseError."""
     needs_change = await schema(settings) in (Schema.EMPTY, Schema.OLDER)
     return serving(settings) if needs_change else nullcontext()
+
+
+def _check_founding(owner: str, name: str, groups: list[str]) -> None:
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", owner):
+        raise Refused(f"expected an e-mail address, not {owner}")
+    if not name.strip():
+        raise Refused("expected a --name that is not empty")
+    if not all(each.strip() for each in groups):
+        raise Refused("expected a --group with a name")
+    if twice := next((each for each in groups if ["General", *groups].count(each) > 1), None):
+        raise Refused(f"there would be two groups {twice}")
 
 
 async def _agent(connection: AsyncConnection, wanted: Wanted) -> Any:

@@ -8,8 +8,10 @@ import asyncio
 import inspect
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
+from itertools import groupby
+from operator import itemgetter
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
@@ -108,9 +110,19 @@ def _settings(given: dict[str, Any]) -> Settings:
         return Settings.model_validate({**given, **groups})
     except ValidationError as error:
         first = error.errors()[0]
-        place = " ".join(str(part) for part in first["loc"])
+        name = _name(*map(str, first["loc"]))
         reason = first["msg"].removeprefix("Value error, ")
-        _fail(f"{place}: {reason}" if place else reason)
+        _fail(f"{name}: {reason}" if name else reason)
+
+
+def _name(group: str = "", name: str = "", *_: str) -> str:
+    """A setting as people know it: its flag, or the variable if it has none; nothing for several at once."""
+    if group not in _GROUPS:
+        group, name = "", group
+    model, prefix = _GROUPS.get(group, (Settings, ""))
+    if name and name not in model.model_fields:
+        return f"RTM_{group}__{name}".upper()
+    return name and f"--{prefix}{name}".replace("_", "-")
 
 
 def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -201,8 +213,6 @@ def init(
     """
     from rtm import administration
 
-    if "@" not in owner:
-        _fail(f"expected an e-mail address, not {owner}")
     _show(_run(administration.init(settings, owner=owner, name=name, groups=group or [])))
 
 
@@ -254,12 +264,19 @@ def token(
 def actions(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list with the parameters of each action.")] = False,
 ) -> None:
-    """List what the API serves: every action with its version, transport and scopes."""
+    """List what the API serves: every action with its version, transport and scopes.
+
+    A program that reads it is given a line for each action: its name, versions, transports and scopes, between tabs.
+    """
     from rtm.actions.registry import listing
 
     rows = listing()
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
+        return
+    if not sys.stdout.isatty():
+        for line in _lines(rows):
+            typer.echo(line)
         return
     from rich.console import Console
     from rich.table import Table
@@ -269,3 +286,10 @@ def actions(
     for row in rows:
         table.add_row(*(" ".join(row[column]) if column == "scopes" else row[column] for column in columns))
     Console().print(table)
+
+
+def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for name, of_it in groupby(rows, itemgetter("action")):
+        found = list(of_it)
+        versions, transports = (" ".join(dict.fromkeys(row[of] for row in found)) for of in ("version", "transport"))
+        yield "\t".join((name, versions, transports, " ".join(found[0]["scopes"])))

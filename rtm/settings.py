@@ -166,6 +166,13 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     summary: SummaryEndpoint = SummaryEndpoint()
 
+    @field_validator("data_dir")
+    @classmethod
+    def _is_a_directory(cls, path: Path) -> Path:
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is no directory")
+        return path
+
     @field_validator("database_url")
     @classmethod
     def _is_a_database(cls, url: str | None) -> str | None:

@@ -92,6 +92,15 @@ def test_the_catalogue_as_json() -> None:
     assert "event" in row["parameters"]
 
 
+def test_the_catalogue_for_programs_of_the_shell() -> None:
+    rows = [line.split("\t") for line in run("actions").stdout.splitlines()]
+    found = {name: rest for name, *rest in rows}
+    assert len(found) == len(rows)
+    assert found["create_customer"] == ["3.4 3.5", "rtm web", "customers:rw"]
+    assert "chats--access:rw" in found["send_event"][2].split(" ")
+    assert found["login"] == ["3.4 3.5 3.6 3.7", "rtm", ""]
+
+
 # What it refuses
 
 
@@ -99,14 +108,23 @@ def test_the_catalogue_as_json() -> None:
     ("arguments", "expected"),
     [
         (["serve", "--port", "words"], "--port"),
-        (["serve", "--port", "70000"], "port: "),
+        (["serve", "--port", "70000"], "rtm: --port: "),
         (["serve", "--no-such-option"], "--no-such-option"),
         (["serve", "--workers", "2"], "needs PostgreSQL"),
         (["serve", "--database-url", "mysql://host/name"], "postgresql://"),
-        (["serve", "--login-timeout-s", "-1"], "login_timeout_s: "),
+        (["serve", "--login-timeout-s", "-1"], "rtm: --login-timeout-s: "),
+        (["serve", "--summary-url", "ftp://host"], "rtm: --summary-url: "),
+        (["serve", "--summary-url", "https://host"], "rtm: --summary-url and --summary-model need each other"),
+        (["serve", "--data-dir", __file__], f"rtm: --data-dir: {__file__} is no directory"),
         (["no-such-command"], "no-such-command"),
         (["token"], "expected an agent"),
         (["init", "no address"], "expected an e-mail address"),
+        (["init", "a @b"], "expected an e-mail address"),
+        (["init", "a@b.c@d"], "expected an e-mail address"),
+        (["init", "a@b.c", "--name", ""], "expected a --name"),
+        (["init", "a@b.c", "--group", " "], "expected a --group"),
+        (["init", "a@b.c", "--group", "Sales", "--group", "Sales"], "there would be two groups Sales"),
+        (["init", "a@b.c", "--group", "General"], "there would be two groups General"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value),
 )
@@ -118,8 +136,8 @@ def test_a_wrong_argument_is_one_line(arguments: list[str], expected: str) -> No
     ("name", "value", "expected"),
     [
         ("RTM_PORT", "words", "RTM_PORT"),
-        ("RTM_LIMITS__PENDING_REQUESTS", "-1", "pending_requests: "),
-        ("RTM_LIMITS__NO_SUCH_LIMIT", "1", "no_such_limit: "),
+        ("RTM_LIMITS__PENDING_REQUESTS", "-1", "--pending-requests: "),
+        ("RTM_LIMITS__NO_SUCH_LIMIT", "1", "RTM_LIMITS__NO_SUCH_LIMIT: "),
     ],
 )
 def test_a_wrong_variable_is_one_line(name: str, value: str, expected: str) -> None:
@@ -252,8 +270,22 @@ def test_a_license_of_ones_own(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     owner = lines(made.stdout)
     assert owner["owner"] == "boss@example.org"
+    assert "note" not in owner
+    second = lines(run("init", "boss@example.org", "--data-dir", tmp_path).stdout)
+    assert second["note"] == "a new license, beside 1 in this database"
 
-    minted = run("token", "boss@example.org", "--scope", "chats--all:ro", "--lifetime", "60", "--data-dir", tmp_path)
+    minted = run(
+        "token",
+        "boss@example.org",
+        "--license",
+        owner["license_id"],
+        "--scope",
+        "chats--all:ro",
+        "--lifetime",
+        "60",
+        "--data-dir",
+        tmp_path,
+    )
     token = lines(minted.stdout)
 
     with serving(tmp_path) as server:
