@@ -21,7 +21,7 @@ from rtm.actions.registry import RTM, WEB, Action
 from rtm.documents import asyncapi, openapi
 from rtm.documents.samples import sample
 from rtm.documents.schemas import Json, Schemas, references
-from rtm.documents.words import documentation, standing, topics
+from rtm.documents.words import documentation, endings, standing, topics
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _NAMES = {WEB: "Web API", RTM: "RTM API"}
@@ -32,6 +32,7 @@ class Field(NamedTuple):
 
     name: str
     type: Markup
+    description: str
     required: bool
 
 
@@ -113,6 +114,7 @@ def _methods_page(schemas: Schemas, transport: str) -> dict[str, Any]:
             topic: [methods[each.name] for each in of_topic]
             for topic, of_topic in groupby(actions, attrgetter("topic"))
         },
+        "endings": endings(schemas),
         "pushes": [_push(schemas, name) for name in pushes],
         "structures": _structures(schemas, actions, pushes),
         "errors": openapi.error_types(),
@@ -168,7 +170,10 @@ def _structure(schemas: Schemas, schema: Json) -> Structure:
     name = schema["$ref"].rpartition("/")[2] if "$ref" in schema else ""
     of = schemas.structures[name] if name else schema
     required = of.get("required", ())
-    fields = [Field(field, _type(each), field in required) for field, each in of.get("properties", {}).items()]
+    fields = [
+        Field(field, _type(each), each.get("description", ""), field in required)
+        for field, each in of.get("properties", {}).items()
+    ]
     return Structure(name, of.get("description", ""), _type(schema), fields)
 
 

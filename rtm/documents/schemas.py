@@ -149,7 +149,8 @@ def _apply(schema: Json, differs: Differs, own: dict[str, Json]) -> None:
         if name not in differs.without
     }
     required = [differs.renamed.get(name, name) for name in schema.get("required", ()) if name not in differs.without]
-    schema["properties"] = properties | own
+    said = {name: {"description": each["description"]} for name, each in properties.items() if "description" in each}
+    schema["properties"] = properties | {name: said.get(name, {}) | each for name, each in own.items()}
     schema["required"] = required
     if not required:
         del schema["required"]

@@ -9,6 +9,23 @@ from rtm.actions.registry import Action
 from rtm.documents.schemas import Json, Schemas
 
 _PREVIEW = "3.7"
+_ENDINGS = {
+    "access_token_expired": ("The token's time is over.", "with a new token"),
+    "access_token_revoked": ("The token is no longer good for anything.", "no"),
+    "agent_disconnected_by_server": ("The agent may no longer work here: suspended, or deleted.", "no"),
+    "agent_logged_out_remotely": ("The agent was logged out from elsewhere.", "no"),
+    "connection_evicted": ("A newer connection of the agent has taken the place of this one.", "no"),
+    "connection_timeout": ("There was no `login` in time, or no `ping`.", "yes"),
+    "internal_error": ("The server stops, or cannot go on with this connection.", "yes"),
+    "license_expired": ("The license's time is over.", "no"),
+    "license_not_found": ("The license is not there.", "no"),
+    "misdirected_connection": ("The license is in another region, `data.region`.", "no, go there"),
+    "role_permissions_changed": ("The agent has another role.", "yes"),
+    "too_many_connections": ("The agent has as many connections as it may have.", "no"),
+    "too_many_unauthorized_connections": ("The address has too many connections that are not logged in.", "yes"),
+    "unsupported_version": ("The server does not speak this version.", "no"),
+}
+"""Why a connection ends, and whether to come back."""
 
 
 def standing(version: str) -> str:
@@ -43,6 +60,12 @@ def topics(actions: Iterable[Action]) -> list[Json]:
     """The topics of these methods, in order, with what they are about."""
     modules = {action.topic: action.handler.__module__ for action in actions}
     return [{"name": topic, "description": documentation(sys.modules[module])} for topic, module in modules.items()]
+
+
+def endings(schemas: Schemas) -> dict[str, tuple[str, str]]:
+    """Of each reason of `agent_disconnected` that the version has: what it means, and whether to come back."""
+    reasons = schemas.structures["AgentDisconnected"]["properties"]["reason"]["enum"]
+    return {reason: _ENDINGS[reason] for reason in reasons}
 
 
 def documentation(of: object) -> str:

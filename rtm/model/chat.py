@@ -9,9 +9,10 @@ Source: the public reference, "Messaging API Overview", "Data structures".
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import orjson
+from pydantic import Field
 
 from rtm.model.audience import Audience
 from rtm.model.properties import with_routing
@@ -20,7 +21,10 @@ from rtm.protocol.identifiers import event_id, event_number, new_chat_id, new_th
 from rtm.protocol.timestamps import to_seconds
 
 UserType = Literal["agent", "customer"]
-Visibility = Literal["all", "agents"]
+Visibility = Annotated[
+    Literal["all", "agents"],
+    Field(description="`agents` keeps it from the customer."),
+]
 Absence = Literal["disconnected", "signed_out", "remotely_signed_out", "deleted"]
 """Why the agents of a chat are gone."""
 Properties = dict[str, dict[str, Any]]

@@ -33,12 +33,18 @@ def _message_text(text: str) -> str:
 MessageText = Annotated[str, Field(min_length=1), AfterValidator(_message_text)]
 
 
+_CUSTOM_ID = (
+    "A name of the sender's own. Who repeats it in the same thread is answered with the event that is there, and adds "
+    "none: so a request that was not answered may be sent again."
+)
+
+
 class Event(Payload, ABC):
     """What events of every type have."""
 
     type: str
     author_id: Id | None = None  # of the initial events of a chat: one of its users; the requester if missing
-    custom_id: Id | None = None
+    custom_id: Annotated[Id | None, Field(description=_CUSTOM_ID)] = None
     visibility: Visibility = "all"
     properties: Properties | None = None
 

@@ -316,10 +316,34 @@ class GroupsStatusUpdated(TypedDict):
     groups: list[GroupStatus]
 
 
+OldReason = Literal[
+    "access_token_expired",
+    "access_token_revoked",
+    "agent_disconnected_by_server",
+    "agent_logged_out_remotely",
+    "connection_evicted",
+    "connection_timeout",
+    "internal_error",
+    "license_expired",
+    "license_not_found",
+    "misdirected_connection",
+    "too_many_connections",
+    "too_many_unauthorized_connections",
+    "unsupported_version",
+]
+"""Why a connection ends, in all versions."""
+Reason = Literal[OldReason, "role_permissions_changed"]
+
+_AFTERWARDS = (
+    "Come back after `connection_timeout`, `internal_error`, `too_many_unauthorized_connections` and a change of the "
+    "role's permissions, and with a new token after `access_token_expired`; after the others do not."
+)
+
+
 class AgentDisconnected(TypedDict):
     """The server ends the connection; the last push on it. `data` has what a program can use, such as the region."""
 
-    reason: str
+    reason: Annotated[Reason, Field(description=_AFTERWARDS)]
     data: NotRequired[dict[str, Any]]
 
 

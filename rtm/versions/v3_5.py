@@ -13,10 +13,12 @@ Source: the public reference, "Changelog" of the Agent Chat API, and the tables 
 """
 
 import json
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from rtm.model.events import Postback, RichMessage
-from rtm.model.pushes import AgentDisconnected, CustomerUpdated
+from rtm.model.pushes import AgentDisconnected, CustomerUpdated, OldReason
 from rtm.model.requests.archives import ArchivesFilters, EventTypesFilter
 from rtm.model.requests.chats import ChatsFilters
 from rtm.model.requests.customers import UpdateCustomer
@@ -97,11 +99,12 @@ def _without_system_events(chat: Object) -> Object:
 _CUSTOMER = Differs(
     without=("phone_number", "address", "cart", "carts", "omnichannel", "tickets"), renamed={"visit": "last_visit"}
 )
+_IncludeActive = Annotated[bool, Field(description="`false` leaves active chats out.")]
 _EVENT_TYPES = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message"]
 _TEMPLATES = Literal["cards", "sticker", "quick_replies"]
 
 STRUCTURES = {
-    ChatsFilters: Differs(without=("active",), fields={"include_active": bool}, read=_active_filter),
+    ChatsFilters: Differs(without=("active",), fields={"include_active": _IncludeActive}, read=_active_filter),
     ArchivesFilters: Differs(without=("chat_ids", "agent_types", "customer_id", "customer_email")),
     **dict.fromkeys((Customer, CustomerWithChats, CustomerUpdated, UpdateCustomer), _CUSTOMER),
     EventTypesFilter: Differs(fields=dict.fromkeys(("values", "exclude_values"), list[_EVENT_TYPES])),
@@ -114,5 +117,5 @@ STRUCTURES = {
     RichMessageEvent: Differs(fields={"template_id": _TEMPLATES}, shown=_without_products),
     SystemEvent: Differs(absent=True, shown=_in_words),
     ChatSummary: Differs(shown=_without_system_events),
-    AgentDisconnected: Differs(shown=_with_a_known_reason),
+    AgentDisconnected: Differs(fields={"reason": OldReason}, shown=_with_a_known_reason),
 }

@@ -20,6 +20,7 @@ from rtm.documents.asyncapi import asyncapi
 from rtm.documents.openapi import error_types, openapi
 from rtm.documents.samples import sample
 from rtm.documents.schemas import UNASKED_PUSHES, Schemas, bundle
+from rtm.documents.words import endings
 from rtm.model import pushes
 from rtm.protocol.errors import ApiError
 from tests.documents.judge import complaints
@@ -125,6 +126,36 @@ def test_a_version_has_its_own_names() -> None:
     assert "push_notifications" not in fields("3.5", "Login")
     assert "ChatSummary" not in SCHEMAS["3.7"].structures
     assert {"last_thread_info"} == fields("3.7", "ChatInfo") - fields("3.6", "ChatSummary")
+
+
+@every_version
+def test_a_version_has_its_own_reasons_to_end_a_connection(version: str) -> None:
+    reason = SCHEMAS[version].structures["AgentDisconnected"]["properties"]["reason"]
+    assert ("role_permissions_changed" in reason["enum"]) == (version in ("3.6", "3.7"))
+    assert len(reason["enum"]) == 13 + (version in ("3.6", "3.7"))
+    assert "Come back" in reason["description"]
+    assert [*endings(SCHEMAS[version])] == reason["enum"]
+
+
+@every_version
+def test_fields_are_described(version: str) -> None:
+    def told(structure: str, field: str) -> str:
+        return str(SCHEMAS[version].structures[structure]["properties"][field].get("description", ""))
+
+    assert "accents" in told("ArchivesFilters", "query")
+    assert "next_page_id" in told("ListChats", "page_id")
+    assert "at most" in told("ListThreads", "limit")
+    assert "repeats" in told("Message", "custom_id")
+    assert "active" in told("ChatsFilters", "active" if version in ("3.6", "3.7") else "include_active")
+    for structure, fields in {
+        "AddUserToChat": ("visibility", "ignore_requester_presence"),
+        "Login": ("reconnect", "away", "customer_monitoring_level", "pushes"),
+        "ResumeChat": ("active", "continuous"),
+        "SendTypingIndicator": ("visibility",),
+        "TransferChat": ("ignore_agents_availability", "ignore_requester_presence"),
+        "ValuesFilter": ("require_every_value",),
+    }.items():
+        assert all(told(structure, field) for field in fields), structure
 
 
 def test_a_schema_finds_what_is_wrong() -> None:

@@ -32,19 +32,28 @@ Value = Annotated[
 ]
 Values = Annotated[list[Value], Field(max_length=MAX_VALUES)]
 Ids = Annotated[list[Id], Field(max_length=MAX_VALUES)]
+RequireEveryValue = Annotated[
+    bool,
+    Field(description="`true`: a thread is found, or left out, that has all of the values and not just one of them."),
+]
+Query = Annotated[
+    str,
+    Text(1024),
+    Field(
+        description="Words that are all somewhere in what was said in the thread, in any order. They are whole words; "
+        "case and accents do not matter."
+    ),
+]
 Tag = Annotated[str, Text(64, least=1)]
 
 
 class ValuesFilter(Payload):
-    """What a thread has of something; exactly one of the first three is given.
-
-    With `require_every_value` a thread is found, or left out, for all of the values and not for one of them.
-    """
+    """What a thread has of something; exactly one of the first three is given."""
 
     exists: bool | None = None
     values: Values | None = None
     exclude_values: Values | None = None
-    require_every_value: bool = False
+    require_every_value: RequireEveryValue = False
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -57,7 +66,7 @@ class EventTypesFilter(Payload):
 
     values: Annotated[list[EventType], Field(max_length=MAX_VALUES)] | None = None
     exclude_values: Annotated[list[EventType], Field(max_length=MAX_VALUES)] | None = None
-    require_every_value: bool = False
+    require_every_value: RequireEveryValue = False
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -136,7 +145,8 @@ def _as_list(forms: Any) -> Any:
 class ArchivesFilters(Payload):
     """What threads must be like, in all of these respects; `thread_ids` stands alone."""
 
-    query: Annotated[str, Text(1024)] | None = None
+    query: Query | None = None
+
     from_: Annotated[Timestamp | None, Field(alias="from")] = None
     to: Timestamp | None = None
     chat_ids: Annotated[list[Id], Field(max_length=MAX_CHAT_IDS)] | None = None

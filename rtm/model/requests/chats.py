@@ -27,13 +27,26 @@ MAX_ADDITIONAL_AGENTS = 4
 MAX_INITIAL_EVENTS = 100
 MAX_PROPERTY_FILTERS = 20
 
-Limit = Annotated[int, Between(1, 100)]
-PageId = Annotated[str, Text(1 << 16, least=1)]  # it holds the filters of the first page
+Limit = Annotated[int, Between(1, 100), Field(description="How many there are on a page at most.")]
+PageId = Annotated[
+    str,
+    Text(1 << 16, least=1),  # it holds the filters of the first page
+    Field(
+        description="The `next_page_id` or `previous_page_id` of an answer, for that page. It remembers what the first "
+        "page was asked for: `filters`, `limit` and order are not sent again."
+    ),
+]
+Active = Annotated[
+    bool,
+    Field(description="`false`: the thread is closed from its beginning, such as to bring in an old conversation."),
+]
+_CONTINUOUS = "`true`: the chat is not closed because there is no agent who could take it: it waits, unassigned."
+IgnorePresence = Annotated[bool, Field(description="`true`: who has access to the chat may do it without being in it.")]
 PropertyValues = Annotated[list[PropertyValue], Field(max_length=100)]
 
 
 class Page(Payload):
-    """One page of a list. What the first page was asked for is remembered in `page_id` and cannot be asked again."""
+    """One page of a list."""
 
     page_id: PageId | None = None
 
@@ -71,9 +84,11 @@ PropertyFilters = Annotated[
 
 
 class ChatsFilters(Payload):
-    """`active`: active chats only, inactive ones only, or both if missing."""
+    """What chats must be like, in all of these respects."""
 
-    active: bool | None = None
+    active: Annotated[
+        bool | None, Field(description="`true`: active chats only; `false`: inactive ones only; both if missing.")
+    ] = None
     include_chats_without_threads: bool = True
     group_ids: GroupIds | None = None
     properties: PropertyFilters | None = None
@@ -180,23 +195,23 @@ class StartChat(Payload):
     """`start_chat`"""
 
     chat: InitialChat | None = None
-    active: bool = True
-    continuous: bool = False
+    active: Active = True
+    continuous: Annotated[bool, Field(description=_CONTINUOUS)] = False
 
 
 class ResumeChat(Payload):
-    """`resume_chat`; `continuous` stays as it was if missing."""
+    """`resume_chat`"""
 
     chat: ResumedChat
-    active: bool = True
-    continuous: bool | None = None
+    active: Active = True
+    continuous: Annotated[bool | None, Field(description=f"{_CONTINUOUS} As it was if missing.")] = None
 
 
 class DeactivateChat(Payload):
     """`deactivate_chat`"""
 
     id: Id
-    ignore_requester_presence: bool = False
+    ignore_requester_presence: IgnorePresence = False
 
 
 class FollowChat(Payload):
@@ -243,8 +258,14 @@ class TransferChat(Payload):
 
     id: Id
     target: TransferTarget | None = None
-    ignore_agents_availability: bool = False
-    ignore_requester_presence: bool = False
+    ignore_agents_availability: Annotated[
+        bool,
+        Field(
+            description="`true`: the chat waits in the queue, if that has room, when nobody can take it; else the "
+            "request is refused."
+        ),
+    ] = False
+    ignore_requester_presence: IgnorePresence = False
 
 
 class ListAgentsForTransfer(Payload):
@@ -259,8 +280,11 @@ class AddUserToChat(Payload):
     chat_id: Id
     user_id: Id
     user_type: UserType
-    visibility: Visibility
-    ignore_requester_presence: bool = False
+    visibility: Annotated[
+        Visibility,
+        Field(description="`agents`: the customer does not see the agent, who can write to agents only."),
+    ]
+    ignore_requester_presence: IgnorePresence = False
 
     @model_validator(mode="after")
     def _customer_visible_to_all(self) -> Self:
@@ -275,4 +299,4 @@ class RemoveUserFromChat(Payload):
     chat_id: Id
     user_id: Id
     user_type: Literal["agent"]
-    ignore_requester_presence: bool = False
+    ignore_requester_presence: IgnorePresence = False

@@ -213,7 +213,9 @@ class SubscribeCustomers(Payload):
     """`subscribe_customers`; customers of any group if none is named."""
 
     group_ids: GroupIds | None = None
-    limit: Annotated[int, Between(1, MAX_CUSTOMERS)] = 100
+    limit: Annotated[
+        int, Between(1, MAX_CUSTOMERS), Field(description="How many to be told of; those past it are only counted.")
+    ] = 100
 
 
 class UnsubscribeCustomers(Payload):

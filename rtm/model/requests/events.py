@@ -57,7 +57,7 @@ class SendThinkingIndicator(Payload):
     title: Annotated[str, Text(1024)] | None = None
     description: Annotated[str, Text(4096)] | None = None
     visibility: Visibility = "all"
-    custom_id: Id | None = None
+    custom_id: Annotated[Id | None, Field(description="Comes back in the push; repeats are told again.")] = None
 
 
 class MarkEventsAsSeen(Payload):

@@ -11,6 +11,25 @@ ApplicationText = Annotated[str, Text(256)]
 PushNames = Annotated[list[Annotated[str, Text(128)]], Field(max_length=200)]
 MonitoringLevel = Literal["my", "chatting", "invited", "online", "highest_available"]
 RoutingStatus = Literal["accepting_chats", "not_accepting_chats", "offline"]
+WantedPushes = Annotated[
+    dict[Annotated[str, Text(16)], PushNames],
+    AtMost(16),
+    Field(
+        description="Names of pushes by version: these are sent, in that version's form, and no others. `all` is all "
+        "of a version. If missing, all of the socket's version."
+    ),
+]
+Away = Annotated[
+    bool,
+    Field(
+        description="Nobody is at this connection. An agent whose connections are all away is given no chats until one "
+        "is back, or somebody sets its status."
+    ),
+]
+_MONITORING_LEVEL = (
+    "Which customers to be told of: `my`, those in the agent's own chats; by any other level all that it may see. If "
+    "missing, as the agent's last connection has it, or `my`."
+)
 
 
 class Application(Payload):
@@ -21,15 +40,20 @@ class Application(Payload):
 
 
 class Login(Payload):
-    """`login`; `pushes` names by version the pushes to send, all of the connection's own version if missing."""
+    """`login`"""
 
     token: Token
     timezone: Annotated[str, Text(64)] | None = None
-    reconnect: bool = False
+    reconnect: Annotated[
+        bool,
+        Field(
+            description="`true`: the first connection gives the agent its routing status of before, not the default."
+        ),
+    ] = False
     application: Application | None = None
-    away: bool = False
-    customer_monitoring_level: MonitoringLevel | None = None
-    pushes: Annotated[dict[Annotated[str, Text(16)], PushNames], AtMost(16)] | None = None
+    away: Away = False
+    customer_monitoring_level: Annotated[MonitoringLevel | None, Field(description=_MONITORING_LEVEL)] = None
+    pushes: WantedPushes | None = None
 
 
 class Logout(Payload):
@@ -61,7 +85,7 @@ class ChangePushNotifications(Payload):
 class SetAwayStatus(Payload):
     """`set_away_status`"""
 
-    away: bool
+    away: Away
 
 
 class SetRoutingStatus(Payload):
