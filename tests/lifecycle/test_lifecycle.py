@@ -34,13 +34,13 @@ def test_it_is_the_same_on_two_processes(two_processes: Stage, runner: asyncio.R
 
 @pytest.mark.timeout(300)
 def test_chats_are_given_to_whom_the_protocol_says(one_process: Stage, runner: asyncio.Runner) -> None:
-    steps = settings(SHORT, max_examples=10)
+    steps = settings(SHORT, max_examples=6)
     run_state_machine_as_test(machine_on(one_process, runner.run, "routing"), settings=steps)
 
 
 @pytest.mark.timeout(300)
 def test_they_are_on_two_processes(two_processes: Stage, runner: asyncio.Runner) -> None:
-    steps = settings(SHORT, max_examples=5)
+    steps = settings(SHORT, max_examples=3)
     run_state_machine_as_test(machine_on(two_processes, runner.run, "routing"), settings=steps)
 
 
