@@ -11,6 +11,7 @@ from rtm.access.tokens import Authenticator
 from rtm.actions.pages import PageIds
 from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
+from rtm.model.pushes import Reason
 from rtm.model.tracking import View
 from rtm.routing.presence import Change, Presence
 from rtm.settings import Settings
@@ -76,7 +77,7 @@ class SocketSession(Protocol):
     def leave(self) -> None:
         """Log out and close, once what is queued is sent."""
 
-    def disconnect(self, reason: str, data: Mapping[str, Any] | None = None) -> None:
+    def disconnect(self, reason: Reason, data: Mapping[str, Any] | None = None) -> None:
         """Tell the client why (`agent_disconnected`) and close."""
 
 

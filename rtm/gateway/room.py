@@ -22,6 +22,7 @@ from rtm.gateway.interest import Interest, is_about_chat, is_about_customer
 from rtm.gateway.tracking import Trackers
 from rtm.gateway.wire import encode_text_frame
 from rtm.model.audience import Audience
+from rtm.model.pushes import Reason
 from rtm.model.requests.sessions import MonitoringLevel
 from rtm.model.tracking import LEVEL
 from rtm.protocol.envelope import encode_push
@@ -51,7 +52,7 @@ class Subscriber(Protocol):
     def directory_replaced(self, directory: Directory) -> None:
         """The license's agents or groups have changed."""
 
-    def disconnect(self, reason: str, data: Mapping[str, Any] | None = None) -> None: ...
+    def disconnect(self, reason: Reason, data: Mapping[str, Any] | None = None) -> None: ...
 
 
 class Backlog(Cork):
@@ -166,7 +167,7 @@ class Room:
         """The agent's sessions, the oldest first."""
         return self._by_agent.get(agent_id, ())
 
-    def disconnect_some(self, connection_ids: Sequence[str], reason: str) -> list[str]:
+    def disconnect_some(self, connection_ids: Sequence[str], reason: Reason) -> list[str]:
         """End these sessions; the ids that are not here."""
         elsewhere = []
         for connection_id in connection_ids:
@@ -219,7 +220,7 @@ class Room:
             if session in self.sessions and (current := directory.agents[session.agent_id].group_ids) != group_ids:
                 self._set_groups(session, current)
 
-    def disconnect(self, reason: str) -> None:
+    def disconnect(self, reason: Reason) -> None:
         """End every session; the room ends with the last of them."""
         for session in list(self.sessions):
             session.disconnect(reason)

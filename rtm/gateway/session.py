@@ -39,6 +39,7 @@ from rtm.gateway.room import Room, Subscriber
 from rtm.gateway.wire import Wire
 from rtm.model.audience import Audience
 from rtm.model.chat import Absence
+from rtm.model.pushes import Reason
 from rtm.model.requests.sessions import Login, MonitoringLevel
 from rtm.model.tracking import View, Whereabouts
 from rtm.protocol.envelope import (
@@ -63,7 +64,7 @@ from rtm.routing.presence import OFFLINE, Change, Member, TooManyConnections
 log = structlog.get_logger(__name__)
 
 
-_SENT_AWAY = {"access_token_revoked", "agent_disconnected_by_server", "agent_logged_out_remotely"}
+_SENT_AWAY: set[Reason] = {"access_token_revoked", "agent_disconnected_by_server", "agent_logged_out_remotely"}
 """Reasons for which nobody comes back soon."""
 
 
@@ -379,7 +380,7 @@ class Session:
         self._wire.close(CloseCode.NORMAL_CLOSURE)
 
     def disconnect(
-        self, reason: str, data: Mapping[str, Any] | None = None, *, code: int = CloseCode.NORMAL_CLOSURE
+        self, reason: Reason, data: Mapping[str, Any] | None = None, *, code: int = CloseCode.NORMAL_CLOSURE
     ) -> None:
         """Tell the client why (`agent_disconnected`) and close."""
         if not self._ended:
@@ -420,7 +421,7 @@ class Session:
 
     def _look_after(self) -> None:
         """End the session when its time has come; else look again when the next of its times is due."""
-        due = {"connection_timeout": self._silent_for_too_long(), **self._expiries()}
+        due: dict[Reason, float | None] = {"connection_timeout": self._silent_for_too_long(), **self._expiries()}
         for reason, delay_s in due.items():
             if delay_s is not None and delay_s <= 0:
                 self.disconnect(reason)
@@ -435,7 +436,7 @@ class Session:
         timeout_s = self._gateway.limits.ping_timeout_s
         return self._last_ping + timeout_s - asyncio.get_running_loop().time() if timeout_s else None
 
-    def _expiries(self) -> dict[str, float | None]:
+    def _expiries(self) -> dict[Reason, float | None]:
         """Seconds until the token and the license expire, by what the client is then told."""
         now = self._gateway.wall_clock()
         token_expires_at = self._logged_in.expires_at

@@ -7,9 +7,10 @@ from websockets.frames import CloseCode
 
 from rtm import versions
 from rtm.gateway.wire import Wire
+from rtm.model.pushes import Reason
 from rtm.protocol.envelope import encode_disconnected
 
-_REASON = "unsupported_version"
+_REASON: Reason = "unsupported_version"
 
 
 class UnsupportedSession:
