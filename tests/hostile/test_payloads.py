@@ -781,7 +781,7 @@ CASES: dict[str, Case] = {
                 {"tags": {"values": [[]]}},
                 "`filters.tags.values[0]` must be a boolean, an integer or a string of at most 256 characters",
             ),
-            ("of many forms", {"forms": [{}] * 21}, "`filters.forms` must have at most 20 elements"),
+            ("of many forms", {"forms": [{}] * 5}, "`filters.forms` must have at most 4 elements"),
             ("of forms that are a text", {"forms": "pre_chat"}, "`filters.forms` must be an array"),
             ("of a form that is a text", {"forms": ["pre_chat"]}, "`filters.forms[0]` must be an object"),
             (
