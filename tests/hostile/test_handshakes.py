@@ -100,9 +100,9 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "path with U+0000": (handshake(b"/v3.6/agent/rtm/ws\0"), 400),
     "path with a blank": (handshake(b"/v3.6/agent rtm/ws"), 400),
     "path of bytes": (handshake(b"/v3.6/agent/rtm/ws\xff\xfe"), 400),
-    "no upgrade": (handshake(Upgrade=None), 404),
-    "upgrade to HTTP/2": (handshake(Upgrade="h2c"), 404),
-    "connection that is kept alive": (handshake(Connection="keep-alive"), 404),
+    "no upgrade": (handshake(Upgrade=None), 426),
+    "upgrade to HTTP/2": (handshake(Upgrade="h2c"), 426),
+    "connection that is kept alive": (handshake(Connection="keep-alive"), 426),
     "CONNECT": (handshake("rtm.test:443", method="CONNECT"), 404),
 }
 
