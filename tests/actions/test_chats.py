@@ -348,6 +348,11 @@ async def test_a_chat_moves_to_the_groups_it_is_resumed_in(world: World, enter: 
     await alice.call("resume_chat", chat=moved)
     await carol.next_push("incoming_chat")
     await carol.hears_nothing_more()  # it is where it was
+    await alice.call("deactivate_chat", id=chat.id)
+    await carol.forget()
+    await alice.call("resume_chat", chat={"id": chat.id})
+    await carol.next_push("incoming_chat")
+    await carol.hears_nothing_more()  # it is open to everybody now
 
 
 @pytest.mark.parametrize("version", versions.SERVED)

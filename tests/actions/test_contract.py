@@ -91,7 +91,12 @@ ROWS = [
     Row("list_threads", CHAT),
     Row("get_chat", THREAD),
     Row("start_chat"),
-    Row("resume_chat", {"chat": {"id": "$chat"}}, before=(("deactivate_chat", {"id": "$chat"}),)),
+    Row(
+        "resume_chat",
+        {"chat": {"id": "$chat"}},
+        before=(("deactivate_chat", {"id": "$chat"}),),
+        untold=frozenset({"chat_access_updated"}),
+    ),
     Row("deactivate_chat", {"id": "$chat"}),
     Row("follow_chat", {"id": "$other_chat"}),
     Row("unfollow_chat", {"id": "$other_chat"}, before=(("follow_chat", {"id": "$other_chat"}),)),

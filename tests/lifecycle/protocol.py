@@ -257,7 +257,7 @@ class Protocol:
         for customer in customers:
             users = {customer.id: customer, **users}
         answer = self._open(asker, chat, users, payload)
-        if set(groups) != set(old_groups):
+        if 0 not in groups and set(old_groups) - set(groups):
             access = {"id": chat.id, "access": {"group_ids": list(groups)}}
             self._tell(asker, had_it, "chat_access_updated", access, groups=old_groups)
         return answer

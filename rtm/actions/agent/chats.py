@@ -87,7 +87,7 @@ def _needs_of_resume(payload: ResumeChat) -> Needs:
 def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegun:
     """Open a new thread in a chat whose last one is closed; all agents have access to it unless groups are named.
 
-    Who had access to it hears if it is in other groups now.
+    If some of those who had access to it have lost it, they hear so.
     """
     wanted = payload.chat
     chat = work.chat(wanted.id)
@@ -103,7 +103,8 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegu
     _check_events(work, wanted, users)
     if wanted.properties:
         chat.set_properties(merged(chat.properties, wanted.properties, "chat.properties"))
-    before, has_moved = chat.key_audience(), set(group_ids) != set(chat.group_ids)
+    before = chat.key_audience()
+    is_closed_to_some = EVERYBODY not in group_ids and not set(chat.group_ids).issubset(group_ids)
     chat.group_ids = group_ids  # nothing is refused from here on
     if payload.continuous is not None:
         chat.continuous = payload.continuous
@@ -114,7 +115,7 @@ def resume_chat(context: Context, work: Work, payload: ResumeChat) -> ThreadBegu
         active=payload.active,
     )
     begun = _begin_thread(context, work, chat, wanted)
-    if has_moved:
+    if is_closed_to_some:
         told: ChatAccessUpdated = {"id": chat.id, "access": structures.access(group_ids)}
         work.push("chat_access_updated", told, before)
     return begun
