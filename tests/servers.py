@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -329,11 +330,12 @@ class PostgresServer(Server):
 
 
 def free_port() -> int:
-    """A TCP port on which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port on which nothing listens; below those that Linux gives to connections, which may be many meanwhile."""
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def _binary(package: str, pattern: str, *names: str) -> Path:
