@@ -15,7 +15,53 @@ UNREAD_TIMEOUT_S = 30
 """For a client to read an answer that is larger than the buffers, and the last one before the end."""
 
 
-class BoundedHttp(HttpToolsProtocol):
+class Deadlines(asyncio.Protocol):
+    """When a connection is cut, to be mixed into uvicorn's protocol: while it waits for a request, and for a reader."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._reading_deadline: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():  # else all of it must be read
+            self._stop_expecting_reader()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_expecting()
+        self._stop_expecting_reader()
+
+    def _cut(self) -> None:
+        self.transport.abort()
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._cut)
+
+    def _stop_expecting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expect_reader(self) -> None:
+        if self._reading_deadline is None:
+            self._reading_deadline = self.loop.call_later(UNREAD_TIMEOUT_S, self._cut)
+
+    def _stop_expecting_reader(self) -> None:
+        if self._reading_deadline is not None:
+            self._reading_deadline.cancel()
+            self._reading_deadline = None
+
+
+class BoundedHttp(Deadlines, HttpToolsProtocol):
     """Cuts a connection whose request line and headers are too long, or too long in coming, or that reads no answer.
 
     uvicorn by itself keeps any number of headers (100 MB of them cost it 96 MB) and waits for the first request for
@@ -27,8 +73,6 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
-        self._deadline: asyncio.TimerHandle | None = None
-        self._reading_deadline: asyncio.TimerHandle | None = None
         self._unanswered: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -75,15 +119,6 @@ class BoundedHttp(HttpToolsProtocol):
         self._answer_nobody()
         super().send_400_response(msg)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._expect_reader()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if not self.transport.is_closing():  # else all of it must be read
-            self._stop_expecting_reader()
-
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():
@@ -96,34 +131,15 @@ class BoundedHttp(HttpToolsProtocol):
         self._expect_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_expecting()
-        self._stop_expecting_reader()
         self._answer_nobody()
         super().connection_lost(exc)
 
     def _cut(self) -> None:
         self._answer_nobody()
-        self.transport.abort()
+        super()._cut()
 
     def _answer_nobody(self) -> None:
         """The connection is gone. Of several requests uvicorn tells the last; the others would write to it and fail."""
         for cycle in self._unanswered:
             cycle.disconnected = True
             cycle.message_event.set()
-
-    def _expect_head(self) -> None:
-        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._cut)
-
-    def _stop_expecting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expect_reader(self) -> None:
-        if self._reading_deadline is None:
-            self._reading_deadline = self.loop.call_later(UNREAD_TIMEOUT_S, self._cut)
-
-    def _stop_expecting_reader(self) -> None:
-        if self._reading_deadline is not None:
-            self._reading_deadline.cancel()
-            self._reading_deadline = None

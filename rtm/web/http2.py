@@ -13,7 +13,7 @@ _LEAST_TAKEN_BYTES = 1 << 16
 """What a client that asks for nothing more must take of its last answers in the time to read them."""
 
 
-class BoundedHttp2(ZttpH2Protocol):
+class BoundedHttp2(http.Deadlines, ZttpH2Protocol):
     """Cuts a connection whose first request is too long in coming, or that does not take what it is answered.
 
     uvicorn by itself waits for the first frame for ever, and ends a connection on which nobody asks for anything a few
@@ -23,13 +23,11 @@ class BoundedHttp2(ZttpH2Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._deadline: asyncio.TimerHandle | None = None
-        self._reading_deadline: asyncio.TimerHandle | None = None
         self._taken_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(http.HEAD_TIMEOUT_S, transport.abort)
+        self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -52,23 +50,9 @@ class BoundedHttp2(ZttpH2Protocol):
         if written:
             self.transport.write(written)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._expect_reader()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if not self.transport.is_closing():  # else all of it must be read
-            self._stop_expecting_reader()
-
     def _close_connection(self) -> None:
         super()._close_connection()
         self._expect_reader()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._stop_expecting()
-        self._stop_expecting_reader()
 
     def _expect_request(self) -> None:
         self._taken_bytes = 0
@@ -79,20 +63,6 @@ class BoundedHttp2(ZttpH2Protocol):
             self._expect_request()
         else:
             self._close_connection()
-
-    def _stop_expecting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expect_reader(self) -> None:
-        if self._reading_deadline is None:
-            self._reading_deadline = self.loop.call_later(http.UNREAD_TIMEOUT_S, self.transport.abort)
-
-    def _stop_expecting_reader(self) -> None:
-        if self._reading_deadline is not None:
-            self._reading_deadline.cancel()
-            self._reading_deadline = None
 
 
 class EitherHttp(AutoZttpProtocol):
