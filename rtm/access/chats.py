@@ -32,11 +32,7 @@ CONVERSATION_SCOPES = (*scopes_for("chats", "rw"), *scopes_for("chats.conversati
 
 def reaches(identity: Identity, resource: Resource, right: Right, chat: Chat, group_ids: Collection[int]) -> bool:
     """Whether the holder, an agent of these groups, may see (`ro`) or change (`rw`) the chat."""
-    if f"{resource}--all:{right}" in identity.scopes:
-        return True
-    if f"{resource}--access:{right}" in identity.scopes and not set(group_ids).isdisjoint(chat.group_ids):
-        return True
-    return f"{resource}--my:{right}" in identity.scopes and chat.member(identity.agent_id) is not None
+    return reaches_thread(identity, resource, right, chat, chat.group_ids, group_ids)
 
 
 def reaches_thread(
@@ -48,9 +44,11 @@ def reaches_thread(
     group_ids: Collection[int],
 ) -> bool:
     """The same for one of the chat's threads, of which an earlier one keeps the groups it had."""
-    if reaches(identity, resource, right, chat, ()):  # by `all`, or as a user of the chat
+    if f"{resource}--all:{right}" in identity.scopes:
         return True
-    return f"{resource}--access:{right}" in identity.scopes and not set(group_ids).isdisjoint(groups_of_thread)
+    if f"{resource}--access:{right}" in identity.scopes and not set(group_ids).isdisjoint(groups_of_thread):
+        return True
+    return f"{resource}--my:{right}" in identity.scopes and chat.member(identity.agent_id) is not None
 
 
 def check_reach(identity: Identity, resource: Resource, right: Right, chat: Chat, group_ids: Collection[int]) -> None:
