@@ -15,7 +15,4 @@ class Shares:
 
     def of(self, license_id: int) -> asyncio.Semaphore:
         """Entered by a query of the license while it runs."""
-        share = self._in_use.get(license_id)
-        if share is None:
-            share = self._in_use[license_id] = asyncio.Semaphore(QUERIES_AT_ONCE)
-        return share
+        return self._in_use.setdefault(license_id, asyncio.Semaphore(QUERIES_AT_ONCE))
