@@ -19,7 +19,7 @@ from pydantic import Field
 
 from rtm.model.events import Postback, RichMessage
 from rtm.model.pushes import AgentDisconnected, CustomerUpdated, OldReason
-from rtm.model.requests.archives import ArchivesFilters, EventTypesFilter
+from rtm.model.requests.archives import ArchivesFilters, EventTypesFilter, OldEventTypes
 from rtm.model.requests.chats import ChatsFilters
 from rtm.model.requests.customers import UpdateCustomer
 from rtm.model.requests.events import ToggledButton
@@ -100,14 +100,13 @@ _CUSTOMER = Differs(
     without=("phone_number", "address", "cart", "carts", "omnichannel", "tickets"), renamed={"visit": "last_visit"}
 )
 _IncludeActive = Annotated[bool, Field(description="`false` leaves active chats out.")]
-_EVENT_TYPES = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message"]
 _TEMPLATES = Literal["cards", "sticker", "quick_replies"]
 
 STRUCTURES = {
     ChatsFilters: Differs(without=("active",), fields={"include_active": _IncludeActive}, read=_active_filter),
     ArchivesFilters: Differs(without=("chat_ids", "agent_types", "customer_id", "customer_email")),
     **dict.fromkeys((Customer, CustomerWithChats, CustomerUpdated, UpdateCustomer), _CUSTOMER),
-    EventTypesFilter: Differs(fields=dict.fromkeys(("values", "exclude_values"), list[_EVENT_TYPES])),
+    EventTypesFilter: Differs(fields=dict.fromkeys(("values", "exclude_values"), OldEventTypes)),
     Statistics: Differs(without=("tickets_count",)),
     Thread: Differs(without=("summary", "customer_visit")),
     Postback: Differs(without=("ecommerce",)),

@@ -24,7 +24,9 @@ MAX_THREAD_IDS = 20
 MAX_VALUES = 100
 MAX_FORMS = 4
 
-EventType = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message", "system"]
+OldEventType = Literal["message", "file", "rich_message", "custom", "form", "filled_form", "system_message"]
+"""Of all versions."""
+EventType = Literal[OldEventType, "system"]
 AgentType = Literal["human", "chatbot", "ai_agent"]
 Value = Annotated[
     Annotated[str, Text(256)] | bool | int,
@@ -32,6 +34,8 @@ Value = Annotated[
 ]
 Values = Annotated[list[Value], Field(max_length=MAX_VALUES)]
 Ids = Annotated[list[Id], Field(max_length=MAX_VALUES)]
+OldEventTypes = Annotated[list[OldEventType], Field(max_length=MAX_VALUES)]
+EventTypes = Annotated[list[EventType], Field(max_length=MAX_VALUES)]
 RequireEveryValue = Annotated[
     bool,
     Field(description="`true`: a thread is found, or left out, that has all of the values and not just one of them."),
@@ -64,8 +68,8 @@ class ValuesFilter(Payload):
 class EventTypesFilter(Payload):
     """The types of a thread's events; at most one of the first two is given."""
 
-    values: Annotated[list[EventType], Field(max_length=MAX_VALUES)] | None = None
-    exclude_values: Annotated[list[EventType], Field(max_length=MAX_VALUES)] | None = None
+    values: EventTypes | None = None
+    exclude_values: EventTypes | None = None
     require_every_value: RequireEveryValue = False
 
     @model_validator(mode="after")
