@@ -40,7 +40,7 @@ def asyncapi(schemas: Schemas) -> Json:
         "operations": _operations(schemas, actions),
         "components": {
             "messages": _messages(schemas, actions),
-            "schemas": schemas.structures | {"Error": error_schema()},
+            "schemas": schemas.structures | {"Error": error_schema(RTM)},
         },
     }
     return rewritten(document, without_discriminator)  # type: ignore[no-any-return]

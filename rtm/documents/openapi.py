@@ -9,7 +9,7 @@ from rtm.actions.registry import WEB, Action
 from rtm.documents.samples import sample
 from rtm.documents.schemas import Json, Schemas
 from rtm.documents.words import about, summary, topics
-from rtm.protocol.errors import ApiError
+from rtm.protocol.errors import INSTEAD, ApiError
 
 _JSON = "application/json"
 _RATE_LIMITS = {
@@ -31,10 +31,11 @@ _SECURITY_SCHEMES = {
 }
 
 
-def error_types() -> dict[HTTPStatus, list[type[ApiError]]]:
-    """Every error of the protocol by its HTTP status."""
+def error_types(door: str) -> dict[HTTPStatus, list[type[ApiError]]]:
+    """Every error that this door's API has, by its HTTP status."""
     by_status: dict[HTTPStatus, list[type[ApiError]]] = {}
-    for error in sorted(_public_errors(ApiError), key=lambda each: (each.status, each.type)):
+    known = (each for each in _public_errors(ApiError) if each not in INSTEAD[door])
+    for error in sorted(known, key=lambda each: (each.status, each.type)):
         by_status.setdefault(error.status, []).append(error)
     return by_status
 
@@ -63,8 +64,8 @@ def openapi(schemas: Schemas) -> Json:
         "tags": topics(actions),
         "paths": {path(schemas, action): {"post": _operation(schemas, action)} for action in actions},
         "components": {
-            "schemas": schemas.structures | {"Error": error_schema()},
-            "responses": {_name(status): _refusal(status, errors) for status, errors in error_types().items()},
+            "schemas": schemas.structures | {"Error": error_schema(WEB)},
+            "responses": {_name(status): _refusal(status, errors) for status, errors in error_types(WEB).items()},
             "headers": {
                 name: {"description": text, "schema": {"type": "integer"}} for name, text in _RATE_LIMITS.items()
             },
@@ -119,7 +120,7 @@ def _operation(schemas: Schemas, action: Action) -> Json:
                 "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _RATE_LIMITS},
                 "content": {_JSON: {"schema": response, "example": sample(response, schemas.structures)}},
             },
-            **{str(status.value): {"$ref": f"#/components/responses/{_name(status)}"} for status in error_types()},
+            **{str(status.value): {"$ref": f"#/components/responses/{_name(status)}"} for status in error_types(WEB)},
         },
     }
 
@@ -130,9 +131,9 @@ def _security(action: Action) -> list[Json]:
     return [{scheme: scopes} for scheme in _SECURITY_SCHEMES for scopes in needed]
 
 
-def error_schema() -> Json:
-    """What every refusal says."""
-    types = sorted({error.type for errors in error_types().values() for error in errors})
+def error_schema(door: str) -> Json:
+    """What every refusal says there."""
+    types = sorted({error.type for errors in error_types(door).values() for error in errors})
     return {
         "type": "object",
         "description": "Why a request was refused; `message` is for people, `data` has what a program can use.",

@@ -117,7 +117,7 @@ def _methods_page(schemas: Schemas, transport: str) -> dict[str, Any]:
         "endings": endings(schemas),
         "pushes": [_push(schemas, name) for name in pushes],
         "structures": _structures(schemas, actions, pushes),
-        "errors": openapi.error_types(),
+        "errors": openapi.error_types(transport),
         "socket": asyncapi.path(schemas),
         "as_bots": versions.bots_by_author_id(schemas.version),
     }

@@ -463,4 +463,5 @@ def _encode_answer(request: Request, outcome: Any) -> tuple[bytes, Any]:
         except TypeError:
             log.exception("answer_not_encodable", action=request.action)
             outcome = InternalError()
-    return encode_error(request.request_id, request.action, outcome), outcome
+    error = outcome.at(RTM)
+    return encode_error(request.request_id, request.action, error), error

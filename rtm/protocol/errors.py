@@ -12,7 +12,8 @@
     ├── ServiceUnavailable                                                                            503
     └── RequestTimeout                                                                                504
 
-`type` and the default message are the contract's (`errors.json`); the HTTP status is ours, and says the same.
+`type` and the default message are the contract's (`errors.json`); the HTTP status is ours, and says the same. Each API
+has its own list of types (`errors_by_api.json`): what a door's API lacks is told there as another error (`INSTEAD`).
 A refused request is an `ApiError`; a connection that is ended is told why by `agent_disconnected`.
 """
 
@@ -33,6 +34,11 @@ class ApiError(Exception):
         self.message = message or self.default_message
         self.data = data
         self.headers: Mapping[str, str] = {}
+
+    def at(self, door: str) -> "ApiError":
+        """The same in the words that the API of this door has."""
+        known = INSTEAD[door].get(type(self))
+        return self if known is None else known(self.message, self.data)
 
     def as_dict(self) -> dict[str, Any]:
         """`{"type", "message", "data"?}`, as both doors send it."""
@@ -232,3 +238,24 @@ class RequestTimeout(ApiError):
     type = "request_timeout"
     status = HTTPStatus.GATEWAY_TIMEOUT
     default_message = "Request timed out"
+
+
+INSTEAD: Mapping[str, Mapping[type[ApiError], type[ApiError]]] = {
+    "rtm": {
+        EntityTooLarge: ValidationError,
+        LicenseNotFound: AuthenticationError,
+        LimitReached: ValidationError,
+        MisdirectedRequest: AuthenticationError,
+        NotAllowed: AuthorizationError,
+        UnsupportedVersion: ValidationError,
+    },
+    "web": {
+        NotAllowed: AuthorizationError,
+        PendingRequestsLimitReached: ServiceUnavailable,
+        RequesterAlreadyOffline: ValidationError,
+        RequesterAwaitingApproval: AuthorizationError,
+        RequesterSuspended: AuthorizationError,
+        SeatsLimitExceeded: AuthorizationError,
+    },
+}
+"""By door, the errors that the Agent Chat API has not there, in any version, and what is told in their place."""

@@ -96,7 +96,7 @@ class WebApi:
             caller.identity = await self._authenticate(http)
             outcome = await self._run(http, caller, caller.identity, action)
         except Exception as error:  # noqa: BLE001 - answered and logged like those of actions
-            outcome = answer_to(error)
+            outcome = answer_to(error).at(WEB)
         self._outcomes.answered(caller, action, outcome, began, request_id=http.headers.get("x-request-id"))
         headers = {**versions.lifecycle(caller.version)}
         if caller.identity is not None:

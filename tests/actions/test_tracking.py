@@ -331,7 +331,7 @@ async def test_a_connection_has_some_subscriptions(world: World) -> None:
     alice = await world.agent("alice", customer_monitoring_level="online")
     subscribed = [await alice.call("subscribe_customers") for _ in range(MAX_SUBSCRIPTIONS)]
     refusal = await alice.refused("subscribe_customers")
-    assert refusal == Refused("limit_reached", "A connection has at most 10 subscriptions")
+    assert refusal == Refused("validation", "A connection has at most 10 subscriptions")
     await alice.call("unsubscribe_customers", subscription_id=subscribed[0]["subscription_id"])
     await alice.call("subscribe_customers")
     other = await world.agent("alice")

@@ -75,7 +75,7 @@ MALFORMED: dict[str, tuple[bytes, tuple[str, str]]] = {
     "version a number": (envelope(action="ping", version=3.6), no_string("version")),
     "version unknown": (
         envelope(action="ping", version="9.9"),
-        ("unsupported_version", "`version` must be one of: 3.4, 3.5, 3.6, 3.7"),
+        ("validation", "`version` must be one of: 3.4, 3.5, 3.6, 3.7"),
     ),
     "version older than the connection's": (
         envelope(action="ping", version="3.5"),
