@@ -107,7 +107,7 @@ class Dispatcher:
     def execute(self, action: Action, caller: Caller, request: Request, version: str, reply: Reply) -> None:
         """Answer a request that was admitted."""
         try:
-            payload = action.payload.parse(versions.request_from(version, action.payload, request.payload))
+            payload = versions.read(version, action.payload, request.payload)
             context = self._context(caller, version, request)
         except Exception as error:  # noqa: BLE001 - the same
             reply(answer_to(error, action=action.name))

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchema
 from pydantic_core import CoreSchema, core_schema
 
 from rtm.protocol import timestamps
-from rtm.protocol.validation import WITHOUT_NUL, explain, refusal
+from rtm.protocol.validation import WITHOUT_NUL, Naming, explain, refusal
 
 MAX_JSON_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 32
@@ -28,12 +28,12 @@ class Payload(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     @classmethod
-    def parse(cls, payload: dict[str, Any]) -> Self:
-        """The payload as this model. Raises rtm.protocol.errors.ValidationError."""
+    def parse(cls, payload: dict[str, Any], naming: Naming = lambda location: location) -> Self:
+        """The payload as this model. Raises rtm.protocol.errors.ValidationError, with the names of `naming`."""
         try:
             return cls.model_validate(payload)
         except pydantic.ValidationError as error:
-            raise explain(error, payload) from None
+            raise explain(error, payload, naming) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def check_together(payload: Payload, one: str, other: str) -> None:
     """Refuse a payload that gives one of the two fields only."""
     for given, missing in ((one, other), (other, one)):
         if getattr(payload, given) is not None and getattr(payload, missing) is None:
-            raise refusal(f"is required with `{given}`", missing)
+            raise refusal("is required with `{names}`", missing, (given,))
 
 
 def check_alone(payload: Payload, field: str, *others: str) -> None:
@@ -106,13 +106,15 @@ def check_alone(payload: Payload, field: str, *others: str) -> None:
         return
     for other in others:
         if other in payload.model_fields_set and getattr(payload, other) is not None:
-            raise refusal(f"can't be used together with `{field}`", type(payload).model_fields[other].alias or other)
+            raise refusal(
+                "can't be used together with `{names}`", type(payload).model_fields[other].alias or other, (field,)
+            )
 
 
 def check_one(payload: Payload, *fields: str) -> None:
     """Refuse a payload that does not give exactly one of the fields."""
     if sum(getattr(payload, field) is not None for field in fields) != 1:
-        raise refusal(f"must have exactly one of: {', '.join(fields)}")
+        raise refusal("must have exactly one of: {names}", names=fields)
 
 
 def _timestamp(text: str) -> str:

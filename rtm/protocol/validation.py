@@ -5,7 +5,7 @@ a page of pydantic's.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pydantic
@@ -18,35 +18,48 @@ WITHOUT_NUL = "must not contain the character U+0000"
 _MAX_NAME_LENGTH = 64  # the names of properties are the client's own
 
 
-def refusal(expected: str, field: str = "") -> PydanticCustomError:
-    """What a validator raises; `expected` completes the sentence that `field`, under the place checked, begins."""
-    return PydanticCustomError("refusal", "{expected}", {"expected": expected, "field": field})
+Location = tuple[int | str, ...]
+Naming = Callable[[Location], Location | None]
+"""What a location is called by who sent the payload; None for a field that they do not know."""
 
 
-def explain(error: pydantic.ValidationError, payload: Mapping[str, Any]) -> ValidationError:
+def refusal(expected: str, field: str = "", names: Sequence[str] = ()) -> PydanticCustomError:
+    """What a validator raises; `expected` completes the sentence that `field`, under the place checked, begins.
+
+    Where it has `{names}`, these other fields of the place are named.
+    """
+    return PydanticCustomError("refusal", "{expected}", {"expected": expected, "field": field, "names": tuple(names)})
+
+
+def explain(
+    error: pydantic.ValidationError, payload: Mapping[str, Any], naming: Naming = lambda location: location
+) -> ValidationError:
     """The error to answer with when `payload` did not fit its model."""
     first = error.errors(include_url=False, include_input=False)[0]
     location, context = first["loc"], first.get("ctx", {})
     expected = _EXPECTED[first["type"]](context) if first["type"] in _EXPECTED else "is not valid"
     if first["type"].startswith("union_tag_"):
         location += (context["discriminator"].strip("'"),)
-    elif context.get("field"):
-        location += (context["field"],)
+    elif "field" in context:
+        known = [named[-1] for each in context["names"] if (named := naming((*location, each)))]
+        expected = expected.replace("{names}", ", ".join(map(str, known)))
+        location += (context["field"],) if context["field"] else ()
     elif location[-1:] == ("[key]",):
         location, expected = location[:-2], f"has a name that {expected}"
-    return ValidationError(f"`{_path(location, payload)}` {expected}"[:MAX_MESSAGE_LENGTH])
+    path = _path(location, naming(location) or location, payload)
+    return ValidationError(f"`{path}` {expected}"[:MAX_MESSAGE_LENGTH])
 
 
-def _path(location: tuple[int | str, ...], payload: Any) -> str:
-    """`location` as its sender would write it; the payload shows what in it is no place."""
+def _path(location: Location, named: Location, payload: Any) -> str:
+    """`named` as the sender would write it; the payload shows what in it is no place, by our names."""
     path = ""
     here = payload
-    for place, part in enumerate(location, start=1):
+    for place, (part, name) in enumerate(zip(location, named, strict=True), start=1):
         if isinstance(part, int):
             path += f"[{part}]"
             here = here[part] if isinstance(here, list) and part < len(here) else None
         elif place == len(location) or not _is_tag(part, here):
-            path += f".{part[:_MAX_NAME_LENGTH]}"
+            path += f".{str(name)[:_MAX_NAME_LENGTH]}"
             here = here.get(part) if isinstance(here, dict) else None
     return path.removeprefix(".")
 

@@ -18,12 +18,14 @@ Payloads are never changed in place: what is turned may be shown to others too.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from rtm.model import pushes
 from rtm.model.payload import Payload
 from rtm.versions import v3_4, v3_5, v3_7
-from rtm.versions.differences import Step, Turn, fields_in, reading, showing, structure_in
+from rtm.versions.differences import Step, Turn, fields_in, named, reading, showing, structure_in
+
+Request = TypeVar("Request", bound=Payload)
 
 SERVED = ("3.4", "3.5", "3.6", "3.7")
 STABLE = "3.6"
@@ -79,6 +81,13 @@ def request_from(version: str, model: type[Payload], payload: dict[str, Any]) ->
         return payload
     read = _reader(version, model)
     return payload if read is None else read(payload)
+
+
+def read(version: str, model: type[Request], payload: dict[str, Any]) -> Request:
+    """The version's request, checked. Raises ValidationError, which names fields as the version does."""
+    return model.parse(
+        request_from(version, model, payload), lambda location: named(model, steps_to(version), location)
+    )
 
 
 def response_for(version: str, response: Any, payload: Any) -> Any:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
 from rtm.model.shown import Shape
+from rtm.protocol.validation import Location
 
 Object = dict[str, Any]
 Turn = Callable[[Any], Any]
@@ -163,6 +164,39 @@ def _upgraded(value: Object, differs: Differs) -> Object:
     ours = {theirs: name for name, theirs in differs.renamed.items()}
     known = {ours.get(name, name): item for name, item in value.items() if name not in differs.unknown}
     return known if differs.read is None else differs.read(known)
+
+
+# What a version calls things
+
+
+def named(annotation: Any, steps: Sequence[Step], location: Location) -> Location | None:
+    """A place in a value of this type as the last step names it; None if it has no such field."""
+    if not location:
+        return ()
+    first, rest = location[0], location[1:]
+    if is_structure(annotation):
+        name = _name(annotation, steps, first)
+        inner = named(fields_of(annotation).get(str(first)), steps, rest)
+        return None if name is None or inner is None else (name, *inner)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Annotated, Required, NotRequired):
+        return named(arguments[0], steps, location)
+    if origin in (Union, UnionType):
+        members = [each for each in arguments if each is not NoneType]
+        if len(members) == 1:
+            return named(members[0], steps, location)
+        # Of several structures pydantic puts the type into the location.
+        arguments = tuple(each for each in members if is_structure(each) and _type_of(each) == first)
+    inner = named(arguments[-1] if arguments else None, steps, rest)
+    return None if inner is None else (first, *inner)
+
+
+def _name(structure: Any, steps: Sequence[Step], field: int | str) -> int | str | None:
+    for each in (each for step in steps for each in differences(structure, step)):
+        if field in each.without:
+            return None
+        field = each.renamed.get(str(field), field)
+    return field
 
 
 # What both have in common

@@ -1,12 +1,15 @@
 """What other versions have otherwise than 3.6."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
 from rtm import versions
 from rtm.actions.registry import listing
 from rtm.model import pushes
+from rtm.model.payload import Payload
+from rtm.model.requests.archives import ListArchives
 from rtm.model.requests.chats import ListChats, ListThreads, StartChat
 from rtm.model.requests.customers import UpdateCustomer
 from rtm.model.requests.events import SendEvent, SendRichMessagePostback
@@ -14,6 +17,8 @@ from rtm.model.requests.sessions import Login
 from rtm.model.responses import AgentStatus, ChatsPage, FollowableChat, LoggedIn, ThreadsPage
 from rtm.model.shown import CustomerWithChats
 from rtm.protocol.errors import ValidationError
+from rtm.protocol.validation import Location
+from rtm.versions.differences import Differs, Step, named
 
 VISIT = {"started_at": "2017-10-12T15:19:21.010200Z", "ip": "10.0.0.1"}
 CUSTOMER = {
@@ -271,6 +276,73 @@ def test_older_versions_send_nothing_that_they_do_not_know(version: str) -> None
     events = [{"type": "rich_message", "elements": [{"title": "a"}, None, 5]}, "no event", {"type": []}]
     assert read == {"chat": {"thread": {"events": events}}}
     assert versions.request_from(version, UpdateCustomer, {"id": "a", "address": {}, "tickets": 1}) == {"id": "a"}
+
+
+def refusal(version: str, model: type[Payload], payload: dict[str, Any]) -> str:
+    with pytest.raises(ValidationError) as caught:
+        versions.read(version, model, payload)
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [("3.4", "surveys"), ("3.5", "forms"), ("3.6", "forms"), ("3.7", "forms")]
+)
+def test_a_refusal_names_a_field_as_its_version_does(version: str, name: str) -> None:
+    def refused(**filters: Any) -> str:
+        return refusal(version, ListArchives, {"filters": filters})
+
+    assert refused(**{name: "x"}) == f"`filters.{name}` must be an array"
+    assert refused(**{name: [{}] * 5}) == f"`filters.{name}` must have at most 4 elements"
+    assert refused(**{name: [{}, {"type": "x"}]}) == f"`filters.{name}[1].type` must be one of: pre_chat, post_chat"
+    alone = f"`filters.{name}` can't be used together with `thread_ids`"
+    assert refused(**{name: []}, thread_ids=["A"]) == alone
+
+
+def test_a_refusal_names_what_its_version_knows() -> None:
+    nothing = {"id": "b7eff798-f8df-4364-8059-649c35c9ed0c", "phone_number": "1"}
+    older = "`name` is required, or one of: email, avatar, session_fields"
+    assert refusal("3.5", UpdateCustomer, nothing) == older
+    assert refusal("3.6", UpdateCustomer, {"id": nothing["id"]}) == (
+        "`name` is required, or one of: email, avatar, phone_number, session_fields, omnichannel, address"
+    )
+
+
+class Wheel(Payload):
+    type: Literal["wheel"]
+    spokes: int
+
+
+class Sail(Payload):
+    type: Literal["sail"]
+    area: int
+
+
+class Vehicle(Payload):
+    parts: dict[str, list[Annotated[Wheel | Sail, Field(discriminator="type")]]]
+    spare: Wheel | None = None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (("parts", "left", 0, "wheel", "spokes"), ("pieces", "left", 0, "wheel", "rods")),
+        (("parts", "parts", 0, "sail", "area"), ("pieces", "parts", 0, "sail", "area")),
+        (("parts", "left", 0, "type"), ("pieces", "left", 0, "type")),
+        (("spare", "spokes"), ("spare", "rods")),
+        (("spare", "spokes", 3), ("spare", "rods", 3)),
+        ((), ()),
+    ],
+)
+def test_a_place_is_named_as_the_last_version_names_it(ours: Location, theirs: Location) -> None:
+    steps: list[Step] = [
+        {Vehicle: Differs(renamed={"parts": "bits"}), Wheel: Differs(renamed={"spokes": "rods"})},
+        {Vehicle: Differs(renamed={"bits": "pieces"})},
+    ]
+    assert named(Vehicle, steps, ours) == theirs
+
+
+def test_a_place_that_a_version_has_not_has_no_name() -> None:
+    assert named(Vehicle, [{Wheel: Differs(without=("spokes",))}], ("spare", "spokes")) is None
 
 
 def test_bots_are_named_in_older_versions_only() -> None:

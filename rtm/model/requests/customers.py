@@ -192,7 +192,7 @@ class UpdateCustomer(Payload):
     def _something(self) -> Self:
         first, *others = [name for name in type(self).model_fields if name != "id"]
         if all(getattr(self, name) is None for name in (first, *others)):
-            raise refusal(f"is required, or one of: {', '.join(others)}", first)
+            raise refusal("is required, or one of: {names}", first, others)
         return self
 
 
