@@ -80,6 +80,7 @@ class Envelope:
                 tuple(audience["customers"]),
                 audience["everyone"],
                 tuple(audience.get("newcomers", ())),
+                audience.get("scope"),
             ),
             document["sequence"],
             Origin(**origin) if origin else None,

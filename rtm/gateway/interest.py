@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from rtm import versions
 from rtm.access.chats import scopes_for
+from rtm.model.audience import Audience
 
 _CHATS = scopes_for("chats", "ro")
 _CUSTOMERS = ("customers:ro",)
@@ -67,7 +68,7 @@ _SCOPES: dict[str, tuple[str, ...]] = {
         ("agents--all:ro",),
     ),
     **dict.fromkeys(("bot_created", "bot_deleted", "bot_updated"), ("agents-bot--all:ro",)),
-    "routing_status_set": ("agents--all:ro", "agents-bot--all:ro"),
+    "routing_status_set": ("agents--all:ro", "agents-bot--all:ro"),  # which of them, its audience says
     "incoming_multicast": ("multicast:ro",),
 }
 """One of these is needed for the push; pushes not listed need none. Source: the reference, "Login"."""
@@ -104,6 +105,10 @@ class Interest:
         if wanted is None:
             wanted = self._versions[push] = self._work_out(push)
         return wanted
+
+    def may_see(self, audience: Audience) -> bool:
+        """Whether the sessions have the scope that the audience asks for, one of those that pushes take."""
+        return audience.scope is None or audience.scope in self._scopes
 
     def within(self, scopes: frozenset[str]) -> "Interest":
         """The same with other scopes."""

@@ -314,7 +314,7 @@ class Room:
         encoded: dict[str, bytes] = {}
         for interest, hearers in recipients.items():
             wanted = interest.versions(envelope.name)
-            if not wanted:
+            if not wanted or not interest.may_see(envelope.audience):
                 continue
             if interest.own_chats_only and is_about_chat(envelope.name):
                 hearers = Hearers(each for each in hearers if each.agent_id in envelope.audience.agents)

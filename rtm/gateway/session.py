@@ -37,7 +37,6 @@ from rtm.gateway.hub import Hub
 from rtm.gateway.interest import Interest
 from rtm.gateway.room import Room, Subscriber
 from rtm.gateway.wire import Wire
-from rtm.model.audience import Audience
 from rtm.model.chat import Absence
 from rtm.model.pushes import Reason
 from rtm.model.requests.sessions import Login, MonitoringLevel
@@ -59,7 +58,7 @@ from rtm.protocol.errors import (
     ServiceUnavailable,
 )
 from rtm.protocol.timestamps import to_seconds
-from rtm.routing.presence import OFFLINE, Change, Member, TooManyConnections
+from rtm.routing.presence import OFFLINE, Change, Member, TooManyConnections, hearers
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +126,8 @@ class Gateway:
             return
         if change.before != change.after and not change.told:
             status = {"agent_id": identity.agent_id, "status": change.after}
-            envelope = Envelope.ephemeral(identity.license_id, "routing_status_set", status, Audience(everyone=True))
+            audience = hearers(of_bot=member.is_bot)
+            envelope = Envelope.ephemeral(identity.license_id, "routing_status_set", status, audience)
             self.services.publish([envelope])
         if because is not None and change.after == OFFLINE:
             self._agent_gone(identity.license_id, identity.agent_id, because)

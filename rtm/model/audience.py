@@ -22,17 +22,19 @@ class Audience:
     """Every agent of the license."""
     newcomers: tuple[str, ...] = ()
     """Ids of agents who are told as some of a group are: not where they hear of their own chats only."""
+    scope: str | None = None
+    """What a session's token must have besides, where the push's name alone does not tell."""
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.agents, self.groups, self.customers, self.everyone, self.newcomers))
+        return hash((self.agents, self.groups, self.customers, self.everyone, self.newcomers, self.scope))
 
     @cached_property
     def encoded(self) -> orjson.Fragment:
-        """An object with the fields, the last one if there are any."""
+        """An object with the fields, the last two if there are any."""
         fields: dict[str, object] = {
             "agents": self.agents,
             "groups": self.groups,
@@ -41,4 +43,6 @@ class Audience:
         }
         if self.newcomers:
             fields["newcomers"] = self.newcomers
+        if self.scope is not None:
+            fields["scope"] = self.scope
         return orjson.Fragment(orjson.dumps(fields))

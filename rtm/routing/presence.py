@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from rtm.bus.base import Origin
+from rtm.model.audience import Audience
 from rtm.settings import Limits
 
 ACCEPTING_CHATS = "accepting_chats"
@@ -19,6 +20,15 @@ NOT_ACCEPTING_CHATS = "not_accepting_chats"
 OFFLINE = "offline"
 
 _LIMITS = Limits()
+_HEARERS = {
+    "agent": Audience(everyone=True, scope="agents--all:ro"),
+    "bot": Audience(everyone=True, scope="agents-bot--all:ro"),
+}
+
+
+def hearers(*, of_bot: bool) -> Audience:
+    """Who hears of an agent's status, or of a bot's."""
+    return _HEARERS["bot" if of_bot else "agent"]
 
 
 class Agent(Protocol):

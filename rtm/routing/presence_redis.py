@@ -43,10 +43,19 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from rtm.bus.base import Origin
 from rtm.bus.redis_script import publication
-from rtm.model.audience import Audience
 from rtm.protocol.errors import ServiceUnavailable
 from rtm.redis_client import RedisUrl
-from rtm.routing.presence import Agent, Change, Evict, Member, MemoryPresence, State, TooManyConnections, evict_nobody
+from rtm.routing.presence import (
+    Agent,
+    Change,
+    Evict,
+    Member,
+    MemoryPresence,
+    State,
+    TooManyConnections,
+    evict_nobody,
+    hearers,
+)
 from rtm.settings import Limits
 from rtm.store.outage import Outage
 
@@ -64,7 +73,6 @@ _PROCESSES = ["rtm:presence:{processes}:heard", "rtm:presence:{processes}:dead"]
 # another fifth, and has a tenth left to bury it.
 _BEAT, _SILENCE, _BEAT_TIMEOUT, _RETURN = 0.2, 0.7, 0.1, 0.4
 
-_EVERYONE = Audience(everyone=True)
 _AWAY = "Presence is not available"
 _UNANSWERED = (RedisError, RedisClusterException, TimeoutError)  # the second is none of the first
 
@@ -409,7 +417,8 @@ class RedisPresence:
         """Run presence.lua."""
         of_license = f"rtm:presence:{{{license_id}}}:"
         keys = [_states_key(license_id), of_license + "given-up", of_license + f"of:{process_id}"]
-        publishing = publication(license_id, "routing_status_set", _EVERYONE, origin, sharded=self._sharded)
+        audience = hearers(of_bot=asked.get("bot", False))  # with a process no bot loses its status
+        publishing = publication(license_id, "routing_status_set", audience, origin, sharded=self._sharded)
         document = {"operation": operation, "process": process_id, **publishing, **asked}
         return orjson.loads(await self._presence(keys=keys, args=[orjson.dumps(document)]))
 

@@ -174,6 +174,25 @@ async def test_agents_and_bots_are_listed_to_who_may_see_them(world: World, ente
     assert refusal == Refused("authorization", "Token lacks the scope: agents--all:ro or agents-bot--all:ro")
 
 
+async def test_statuses_of_agents_and_of_bots_take_scopes_of_their_own(world: World, enter: Enter) -> None:
+    of_agents = listening(await world.agent("erin", scopes=["agents--all:ro"]))
+    of_bots = listening(await world.agent("olivia", scopes=["agents-bot--all:ro"]))
+    nobody = listening(await world.agent("bob", scopes=["agents--my:rw", "agents-bot--my:ro"]))
+    alice = await enter("alice")
+    for client in (of_agents, of_bots, nobody):
+        await client.forget()
+
+    robin = {"agent_id": world.id("robin"), "status": "offline"}
+    mine = {"agent_id": world.id("alice"), "status": "not_accepting_chats"}
+    for wanted in (robin, mine):
+        await alice.call("set_routing_status", **wanted)
+
+    assert await of_agents.next_push("routing_status_set") == mine
+    assert await of_bots.next_push("routing_status_set") == robin
+    for client in (of_agents, of_bots, nobody):
+        await client.hears_nothing_more()
+
+
 async def test_through_redis_too_the_answer_comes_before_its_push(
     world_with: Callable[..., Awaitable[World]], redis_url: str
 ) -> None:

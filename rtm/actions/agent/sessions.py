@@ -58,7 +58,7 @@ async def _log_in(context: Context, payload: Login) -> LoggedIn:
     }
     context.after_reply.append(lambda: session.tell("incoming_customers", monitored))
     context.after_reply.append(lambda: session.caught_up(snapshot.sequence))
-    tell_status(context, agent.id, change)
+    tell_status(context, agent, change)
     if any(chat.member(agent.id) is None and not may_see(agent, chat.group_ids) for chat in snapshot.chats):
         context.services.unfollow(identity.license_id, agent.id)  # access was lost while no process looked
     return {

@@ -3,23 +3,20 @@
 from rtm.access.directory import AgentRecord
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.model.audience import Audience
 from rtm.model.pushes import RoutingStatusSet
 from rtm.model.requests.sessions import ListRoutingStatuses, SetAwayStatus, SetRoutingStatus
 from rtm.model.responses import AgentStatus, Done
 from rtm.protocol.errors import AuthorizationError, NotFound, ValidationError
-from rtm.routing.presence import ACCEPTING_CHATS, Change, Member
-
-_EVERYONE = Audience(everyone=True)
+from rtm.routing.presence import ACCEPTING_CHATS, Change, Member, hearers
 
 
-def tell_status(context: Context, agent_id: str, change: Change) -> None:
+def tell_status(context: Context, agent: AgentRecord, change: Change) -> None:
     """Push the new status, if it is another one, after the answer; who accepts chats now may be given one."""
     if change.before != change.after == ACCEPTING_CHATS:
         context.after_reply.append(lambda: context.services.poke(context.identity.license_id))
     if change.before != change.after and not change.told:
-        told: RoutingStatusSet = {"agent_id": agent_id, "status": change.after}
-        context.publish("routing_status_set", told, _EVERYONE)
+        told: RoutingStatusSet = {"agent_id": agent.id, "status": change.after}
+        context.publish("routing_status_set", told, hearers(of_bot=agent.kind == "bot"))
 
 
 @action(
@@ -30,8 +27,7 @@ def tell_status(context: Context, agent_id: str, change: Change) -> None:
 )
 async def set_routing_status(context: Context, payload: SetRoutingStatus) -> Done:
     """Set an agent's status until its session ends, or a bot's."""
-    agent_id = payload.agent_id or context.identity.agent_id
-    agent = context.directory.agents.get(agent_id)
+    agent = context.directory.agents.get(payload.agent_id or context.identity.agent_id)
     if agent is None:
         raise NotFound("Agent not found")
     _check_scope(context, agent)
@@ -40,7 +36,7 @@ async def set_routing_status(context: Context, payload: SetRoutingStatus) -> Don
     change = await context.services.presence.set_status(
         Member.of(context.identity.license_id, agent), payload.status, context.origin
     )
-    tell_status(context, agent_id, change)
+    tell_status(context, agent, change)
     return {}
 
 
@@ -82,5 +78,5 @@ async def set_away_status(context: Context, payload: SetAwayStatus) -> Done:
     change = await context.services.presence.set_away(
         Member.of(context.identity.license_id, agent), session.connection_id, payload.away, context.origin
     )
-    tell_status(context, agent.id, change)
+    tell_status(context, agent, change)
     return {}
