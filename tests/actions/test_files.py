@@ -3,7 +3,8 @@
 import asyncio
 import io
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
 import orjson
@@ -18,7 +19,7 @@ from rtm.store.files import PART_BYTES
 from rtm.web import uploads
 from rtm.web.uploads import UPLOADS_OF_ONE_AT_ONCE
 from tests.actions.shapes import EVENT_ID, TIME, Like
-from tests.world import Client, Refused, Web, World
+from tests.world import Client, Refused, Web, World, visiting
 
 GONE = "`event.url` names no file that is here: an unused one expires after 24 hours"
 EXECUTABLE = Refused("validation", "`file` must not be executable")
@@ -182,10 +183,8 @@ async def test_images_of_a_rich_message_are_kept_as_well(either_world: World) ->
 
 
 async def test_a_file_belongs_to_its_license(world: World) -> None:
-    stranger = await world.server.world()
-    sam = await stranger.web("alice")
-    url = await uploaded(sam, "a.txt", b"a")
-    await stranger.close()
+    async with visiting(world.server) as stranger:
+        url = await uploaded(await stranger.web("alice"), "a.txt", b"a")
     alice = await world.web("alice")
     chat = await world.chat(alice)
     event = {"type": "file", "url": url}
@@ -359,19 +358,29 @@ class Upload:
         self.writer = writer
 
     @classmethod
-    async def begin(cls, world: World, name: str) -> Self:
-        """All up to the file itself."""
+    @asynccontextmanager
+    async def begun(cls, world: World, name: str) -> AsyncIterator[Self]:
+        """It has its place, and all up to the file itself has been sent."""
         upload = cls(*await asyncio.open_connection("127.0.0.1", world.server.port))
+        try:
+            await upload._begin(await world.token(name))
+            yield upload
+        finally:
+            upload.writer.close()
+
+    async def _begin(self, token: str) -> None:
         head = {
             "Host": "rtm",
-            "Authorization": await world.token(name),
+            "Authorization": token,
             "Content-Type": "multipart/form-data; boundary=B",
-            "Content-Length": str(len(cls.BEGINNING) + MEBIBYTE + len(cls.END)),
+            "Content-Length": str(len(self.BEGINNING) + MEBIBYTE + len(self.END)),
+            "Expect": "100-continue",  # which is answered when the body is asked for
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        upload.writer.write(f"POST /v3.6/agent/action/upload_file HTTP/1.1\r\n{lines}\r\n".encode())
-        upload.writer.write(cls.BEGINNING)
-        return upload
+        self.writer.write(f"POST /v3.6/agent/action/upload_file HTTP/1.1\r\n{lines}\r\n".encode())
+        asked = await self._reader.readuntil(b"\r\n\r\n")
+        assert asked == b"HTTP/1.1 100 Continue\r\n\r\n", asked
+        self.writer.write(self.BEGINNING)
 
     async def answer(self) -> Any:
         """What it is answered."""
@@ -382,46 +391,41 @@ class Upload:
 
 async def test_who_sends_too_slowly_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "PATIENCE_S", 0.5)
-    upload = await Upload.begin(world, "alice")
-    answer = asyncio.create_task(upload.answer())
-    for _ in range(500):
-        upload.writer.write(b"x" * 100)
-        await asyncio.wait([answer], timeout=0.02)
-        if answer.done():
-            break
-    assert Refused.read(answer.result()) == Refused("request_timeout", "Request took too long to arrive")
-    upload.writer.close()
+    async with Upload.begun(world, "alice") as upload:
+        answer = asyncio.create_task(upload.answer())
+        for _ in range(500):
+            upload.writer.write(b"x" * 100)
+            await asyncio.wait([answer], timeout=0.02)
+            if answer.done():
+                break
+        assert Refused.read(answer.result()) == Refused("request_timeout", "Request took too long to arrive")
 
 
 async def test_who_pauses_and_makes_up_for_it_is_served(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "PATIENCE_S", 2)
-    upload = await Upload.begin(world, "alice")
-    for _ in range(4):
-        await asyncio.sleep(0.7)
-        upload.writer.write(bytes(MEBIBYTE // 4))
-    upload.writer.write(Upload.END)
-    assert set(await upload.answer()) == {"url"}
-    upload.writer.close()
+    async with Upload.begun(world, "alice") as upload:
+        for _ in range(4):
+            await asyncio.sleep(0.7)
+            upload.writer.write(bytes(MEBIBYTE // 4))
+        upload.writer.write(Upload.END)
+        assert set(await upload.answer()) == {"url"}
 
 
 async def test_one_license_does_not_take_all_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "PATIENCE_S", 60)  # all of them are under way until the end
     dave = await world.web("dave")
-    names = ("alice", "bob", "carol", "olivia")
-    begun = [await Upload.begin(world, name) for name in names for _ in range(UPLOADS_OF_ONE_AT_ONCE)]
-    async with asyncio.timeout(10):
-        while (response := await dave.upload("a.txt", b"a")).status_code == 200:
-            await asyncio.sleep(0.01)
-    message = f"Too many uploads at once: at most {len(begun)} of a license, try again in 1 s"
-    assert Refused.read(response.json()) == Refused("too_many_requests", message)
-    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+    async with AsyncExitStack() as stack:
+        for name in ("alice", "bob", "carol", "olivia"):
+            for _ in range(UPLOADS_OF_ONE_AT_ONCE):
+                await stack.enter_async_context(Upload.begun(world, name))
+        response = await dave.upload("a.txt", b"a")
+        message = "Too many uploads at once: at most 16 of a license, try again in 1 s"
+        assert Refused.read(response.json()) == Refused("too_many_requests", message)
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")
 
-    stranger = await world.server.world()
-    await uploaded(await stranger.web("alice"), "a.txt", b"a")
-    await stranger.close()
+        async with visiting(world.server) as stranger:
+            await uploaded(await stranger.web("alice"), "a.txt", b"a")
 
-    for upload in begun:
-        upload.writer.close()
     async with asyncio.timeout(10):
         while (await dave.upload("a.txt", b"a")).status_code == 429:
             await asyncio.sleep(0.01)
