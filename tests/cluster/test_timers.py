@@ -18,7 +18,7 @@ SMITH, JONES = "smith@example.com", "jones@example.com"
 CHATS = 10
 ARCHIVED = orjson.dumps({"chats": {"archive_chat_after_min": 0.03}}).decode()
 NEW_RULES = f"UPDATE licenses SET properties = '{ARCHIVED}'"
-"""For servers that are started afterwards: one that runs may look at a chat before it knows, and then not for minutes."""
+"""For servers started afterwards: one that runs may look at a chat before it knows, and then not for minutes."""
 
 
 async def start_chat(agent: Client, server: ServerProcess, **options: Any) -> str:

@@ -26,7 +26,7 @@ Fault = Callable[[], Awaitable[None]]
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(CHAOS_S + 180)
+@pytest.mark.timeout(CHAOS_S + 300)
 async def test_chaos(tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted) -> None:
     options = ("--database-url", postgres_url, "--redis-url", redis_server.url)
     async with (

@@ -130,7 +130,7 @@ async def freeze(cluster: Cluster, *, frozen_s: float, ping_interval_s: float) -
         return dropped
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_its_agents_go_offline_and_come_back_with_it(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
     settings = ("--heartbeat-limit-s", "3", "--ping-timeout-s", "10")
     with cluster_of_two(tmp_path, postgres_url, redis_url, *settings) as cluster:
@@ -139,7 +139,7 @@ async def test_its_agents_go_offline_and_come_back_with_it(tmp_path: Path, postg
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_frozen_for_30_s_with_the_default_settings(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
     with cluster_of_two(tmp_path, postgres_url, redis_url) as cluster:
         await freeze(cluster, frozen_s=30, ping_interval_s=10)

@@ -29,7 +29,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_postgresql_restarted(
     tmp_path: Path,
     postgres_server: PostgresServer,

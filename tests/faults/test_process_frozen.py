@@ -40,7 +40,7 @@ async def test_a_process_frozen(
         await drill.judge()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_process_that_wakes_up_when_the_outbox_has_been_trimmed(
     tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted
 ) -> None:

@@ -51,7 +51,7 @@ def _cut_off_by(redis_server: RedisServer) -> int:
     return count
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_process_cut_off_from_redis(
     tmp_path: Path, postgres_url: str, redis_server: RedisServer, plotted: Plotted
 ) -> None:
@@ -91,7 +91,7 @@ async def test_a_process_cut_off_from_redis(
         assert not drill.log.ended_by_server()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_redis_failed_over(tmp_path: Path, postgres_url: str, plotted: Plotted) -> None:
     """Its Sentinel makes a master of the replica, to which both processes find their way."""
     with RedisWithSentinel() as redis_servers:
@@ -113,7 +113,7 @@ async def test_redis_failed_over(tmp_path: Path, postgres_url: str, plotted: Plo
             assert not drill.log.ended_by_server()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_nodes_of_a_redis_cluster_killed(tmp_path: Path, postgres_url: str, plotted: Plotted) -> None:
     """One master after the other; only the first has a replica that takes its place."""
     with RedisCluster() as redis_servers:

@@ -264,7 +264,7 @@ async def test_the_second_signal_ends_all_workers_at_once(tmp_path: Path, postgr
         assert not psutil.wait_procs(workers, SOON_S)[1]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_workers_restart_one_by_one(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
     options = ("--database-url", postgres_url, "--redis-url", redis_url, "--drain-s", "0.5")
     with two_workers(tmp_path, *options) as (server, workers):
