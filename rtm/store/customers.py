@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Row, Select, Subquery, Text, cast, exists,
 from rtm.model.customer import Customer
 from rtm.model.requests.customers import SortedBy
 from rtm.model.tracking import OpenChat
-from rtm.store.chat_rows import AFTER_STATE
+from rtm.store.chat_rows import after_state
 from rtm.store.database import Database
 from rtm.store.queries import Cursor, Order, Page, as_customer, read_page, reading
-from rtm.store.tables import chat_groups, chat_users, chats, customers, events, threads
+from rtm.store.tables import chat_groups, chat_users, chats, customers, threads
 
 MAX_CHAT_IDS = 100
 """Chats that a customer is shown with, the newest; most customers have one."""
@@ -154,9 +154,9 @@ def _of_chats(what: ColumnElement[Any]) -> Select[Any]:
 def _wrote_at(writer: str) -> ColumnElement[str | None]:
     author = chat_users.alias()
     since = (
-        select(func.max(events.c.body["created_at"].as_string()))
-        .join(author, author.c.user_id == events.c.body["author_id"].as_string())
-        .where(*AFTER_STATE, author.c.chat_id == chats.c.id, author.c.type == writer)
+        select(func.max(after_state.c.body["created_at"].as_string()))
+        .join(author, author.c.user_id == after_state.c.body["author_id"].as_string())
+        .where(author.c.chat_id == chats.c.id, author.c.type == writer)
         .correlate(chats)
         .scalar_subquery()
     )

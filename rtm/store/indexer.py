@@ -35,7 +35,7 @@ from rtm.protocol.timestamps import to_microseconds
 from rtm.store.database import Database
 from rtm.store.outage import Outage
 from rtm.store.sqlite import SqliteStore, transaction
-from rtm.store.tables import archive, archive_due, chats, customers, events, threads
+from rtm.store.tables import all_events, archive, archive_due, chats, customers, threads
 
 log = structlog.get_logger(__name__)
 
@@ -319,8 +319,9 @@ async def _new_events(
     connection: AsyncConnection, counts: Mapping[str, int]
 ) -> tuple[dict[str, list[tuple[int, EventBody]]], set[str]]:
     """By thread, events after so many, and the ids of those of which there are more."""
-    after = (and_(events.c.thread_id == thread_id, events.c.number > count) for thread_id, count in counts.items())
-    in_order = select(events).where(or_(false(), *after)).order_by(events.c.thread_id, events.c.number)
+    events = all_events.c
+    after = (and_(events.thread_id == thread_id, events.number > count) for thread_id, count in counts.items())
+    in_order = select(all_events).where(or_(false(), *after)).order_by(events.thread_id, events.number)
     wanted = in_order.limit(EVENTS_IN_STEP)
     rows = (await connection.execute(wanted)).all()
     found: dict[str, list[tuple[int, EventBody]]] = {}

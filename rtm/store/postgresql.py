@@ -17,6 +17,7 @@ from rtm.model.chat import Chat, Thread
 from rtm.model.customer import Customer
 from rtm.model.files import StoredFile
 from rtm.store import rows
+from rtm.store.chat_rows import AFTER_STATE_ON_POSTGRESQL
 from rtm.store.database import CONNECT_TIMEOUT_S, open_postgresql
 from rtm.store.kept_chats import KeptChats
 from rtm.store.outage import StoreUnavailable, reason
@@ -53,13 +54,12 @@ _UNAVAILABLE = (
 _LOCK_LICENSES = """
     SELECT id, sequence, xmin::text FROM licenses WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE
 """
-_LOAD_CHATS = """
+_LOAD_CHATS = f"""
     SELECT id, license_id, properties::text, state::text, (
-        SELECT coalesce(jsonb_agg(body), '[]')::text FROM events
-        WHERE thread_id = last_thread_id AND number > (state #>> '{thread,events_count}')::int
+        SELECT coalesce(jsonb_agg(body), '[]')::text FROM ({AFTER_STATE_ON_POSTGRESQL}) AS after_state
     )
     FROM chats WHERE id = ANY($1::text[])
-"""
+"""  # noqa: S608 - nothing but our own text
 _LOAD_CUSTOMERS = """
     SELECT c.id, c.license_id, c.name, c.email, c.created_at, c.state::text
     FROM customers c JOIN unnest($1::bigint[], $2::text[]) AS k(license_id, id) USING (license_id, id)

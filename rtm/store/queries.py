@@ -38,7 +38,7 @@ from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.customer import Customer
 from rtm.store.chat_rows import CHATS, as_chat
 from rtm.store.database import Database
-from rtm.store.tables import chat_groups, chat_users, chats, customers, events, licenses, outbox, threads
+from rtm.store.tables import all_events, chat_groups, chat_users, chats, customers, licenses, outbox, threads
 
 T = TypeVar("T")
 Order = Literal["asc", "desc"]
@@ -398,9 +398,9 @@ async def with_events(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> 
     by_thread: dict[str, list[EventBody]] = {row.id: [] for row in rows}
     if by_thread:
         statement = (
-            select(events.c.thread_id, events.c.body)
-            .where(events.c.thread_id.in_(by_thread))
-            .order_by(events.c.thread_id, events.c.number)
+            select(all_events.c.thread_id, all_events.c.body)
+            .where(all_events.c.thread_id.in_(by_thread))
+            .order_by(all_events.c.thread_id, all_events.c.number)
         )
         for thread_id, body in await connection.execute(statement):
             by_thread[thread_id].append(body)

@@ -3,6 +3,9 @@
 This process is the only one that changes chats, so they are kept: a chat is read once and then lives here, and a batch
 costs one visit to the thread. Statements take many rows each, and their values are made before: a statement gives up
 the interpreter's lock, and a row at a time would hand it to and fro with the event loop.
+
+Events of many chats at once are dear to file: each goes to a page of its own of the index by which threads find them.
+So they wait in `new_events`, the index of which is a few pages, and are filed by the thousand: several a page.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.customer import Customer
 from rtm.model.files import StoredFile
 from rtm.store import rows
+from rtm.store.chat_rows import AFTER_STATE_ON_SQLITE
 from rtm.store.outage import StoreUnavailable
 from rtm.store.work import (
     MAX_OPEN_CHATS,
@@ -43,6 +47,10 @@ KEPT_CHATS = 20_000
 """About 3 KB each."""
 MAX_ROWS = 64
 """Rows in one statement; each count of rows is a statement of its own to prepare, and those are kept."""
+FILED_TOGETHER = 1000
+"""Events; as many may wait to be filed, and are looked for in two tables."""
+FILED_AT_ONCE = 8
+"""Events of a batch; fewer than that touch no more pages by being filed than by waiting."""
 BUSY_TIMEOUT_S = 5.0
 
 _MESSAGES = {
@@ -53,14 +61,15 @@ _MESSAGES = {
 """What clients are told, by SQLite's primary error code."""
 
 _CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)"
-_EVENTS_AFTER_STATE = """(
-    SELECT json_group_array(json(body)) FROM events
-    WHERE thread_id = last_thread_id AND number > json_extract(state, '$.thread.events_count')
-)"""
 _EARLIER_THREADS_DUE = """
     INSERT INTO archive_due (license_id, thread_id)
     SELECT license_id, id FROM threads WHERE chat_id = ? AND id <> ? ORDER BY created_at
 """
+_COPY_NEW_EVENTS = """
+    INSERT INTO events (thread_id, number, body)
+    SELECT thread_id, number, body FROM new_events ORDER BY thread_id, number
+"""
+_FILE_EVENTS: list[Statement] = [(_COPY_NEW_EVENTS, ()), ("DELETE FROM new_events", ())]
 _OPEN_CHATS = f"""
     SELECT chats.id FROM chat_users JOIN chats ON chats.id = chat_users.chat_id
     WHERE chat_users.license_id = ? AND user_id = ? AND present AND active LIMIT {MAX_OPEN_CHATS}
@@ -84,6 +93,7 @@ class SqliteStore:
         self._chats: dict[str, Chat] = {}
         self._sequences: dict[int, int] = {}
         self._batch = Loaded()
+        self._waiting = 0  # rows of `new_events`
 
     async def start(self) -> None:
         """Open the file."""
@@ -136,7 +146,10 @@ class SqliteStore:
 
     async def commit(self, changes: Changes) -> None:
         try:
-            statements = _statements(changes)
+            waits = self._waits(changes)
+            statements = _statements(changes, events="new_events" if waits else "events")
+            if changes.events and self._waiting and not waits:
+                statements += _FILE_EVENTS
             await self._run(lambda: self._write(statements))
         except StoreUnavailable:
             await self.rollback()
@@ -145,6 +158,8 @@ class SqliteStore:
             chat.saved()
             self._chats[chat.id] = chat
         self._sequences.update(changes.sequences)
+        if changes.events:
+            self._waiting = self._waiting + len(changes.events) if waits else 0
         self._make_room()
 
     async def rollback(self) -> None:
@@ -156,6 +171,10 @@ class SqliteStore:
     async def between_batches(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run this in the writer's thread, where nobody else writes meanwhile. Raises StoreUnavailable."""
         return await self._run(lambda: work(self._db))
+
+    def _waits(self, changes: Changes) -> bool:
+        """Whether the events of this batch are to wait; if not, they are filed and all that wait with them."""
+        return FILED_AT_ONCE <= len(changes.events) < FILED_TOGETHER - self._waiting
 
     def _make_room(self) -> None:
         while len(self._chats) > KEPT_CHATS:
@@ -177,6 +196,7 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA wal_autocheckpoint=10000")
+        [(self._waiting,)] = connection.execute("SELECT count(*) FROM new_events")
         self._connection = connection
 
     @property
@@ -186,7 +206,8 @@ class SqliteStore:
 
     def _load(self, chat_ids: list[str], license_ids: list[int]) -> None:
         for part in _parts(chat_ids):
-            columns = f"id, license_id, properties, state, {_EVENTS_AFTER_STATE}"
+            after_state = f"(SELECT json_group_array(json(body)) FROM ({AFTER_STATE_ON_SQLITE}))"
+            columns = f"id, license_id, properties, state, {after_state}"
             query = f"SELECT {columns} FROM chats WHERE id IN ({_marks(part)})"
             for chat_id, license_id, *documents in self._db.execute(query, part):
                 self._chats[chat_id] = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
@@ -222,7 +243,7 @@ class SqliteStore:
         found: dict[str, dict[int, EventBody]] = {}
         for part in _parts(thread_ids):
             query = (
-                f"SELECT thread_id, number, body FROM events WHERE thread_id IN ({_marks(part)})"
+                f"SELECT thread_id, number, body FROM all_events WHERE thread_id IN ({_marks(part)})"
                 " ORDER BY thread_id, number"
             )
             for thread_id, number, body in self._db.execute(query, part):
@@ -240,10 +261,7 @@ class SqliteStore:
     def _load_single_events(self, keys: list[tuple[str, int]]) -> dict[tuple[str, int], EventBody]:
         found = {}
         for part in _parts(keys):
-            query = (
-                "SELECT thread_id, number, body FROM events"
-                f" WHERE (thread_id, number) IN (VALUES {', '.join(['(?, ?)'] * len(part))})"
-            )
+            query = by_keys("thread_id, number, body", "all_events", "thread_id, number", len(part))
             for thread_id, number, body in self._db.execute(query, [x for key in part for x in key]):
                 found[thread_id, number] = orjson.loads(body)
         return found
@@ -284,8 +302,8 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _statements(changes: Changes) -> list[Statement]:
-    """What stores the changes, with every value ready to be bound."""
+def _statements(changes: Changes, events: str) -> list[Statement]:
+    """What stores the changes, the events in this table, with every value ready to be bound."""
     chats = [*changes.new_chats, *changes.changed_chats]
     shaped = rows.shaped(changes)
     # What most changes leave alone is not written, and so its indexes are not.
@@ -322,8 +340,9 @@ def _statements(changes: Changes) -> list[Statement]:
             " ON CONFLICT (chat_id, user_id) DO UPDATE SET present = excluded.present, follows = excluded.follows",
         ),
         *(
-            ("UPDATE events SET body = ? WHERE thread_id = ? AND number = ?", (body, thread_id, number))
+            (f"UPDATE {table} SET body = ? WHERE thread_id = ? AND number = ?", (body, thread_id, number))
             for thread_id, number, body in map(rows.of_event, changes.changed_events)
+            for table in ("events", "new_events")
         ),
         *_insert(
             "customers (license_id, id, name, email, created_at, state)",
@@ -342,7 +361,7 @@ def _statements(changes: Changes) -> list[Statement]:
             [rows.of_turn(turn) for turn in changes.turns],
             " ON CONFLICT (license_id, agent_id) DO UPDATE SET given_at = excluded.given_at",
         ),
-        *_insert("events (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
+        *_insert(f"{events} (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
         *_insert("event_custom_ids (thread_id, custom_id, author_id, number)", rows.of_custom_ids(changes.events)),
         *_insert(
             "outbox (license_id, sequence, created_at, envelope)",

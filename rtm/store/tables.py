@@ -17,7 +17,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    column,
     false,
+    table,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
@@ -232,6 +234,9 @@ events = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("body", Json, nullable=False),  # the event as 3.6 shows it
 )
+
+# What is to be read: on SQLite the newest events are in the table `new_events`, which only the migrations name.
+all_events = table("all_events", column("thread_id", Text), column("number", Integer), column("body", Json))
 
 event_custom_ids = Table(
     "event_custom_ids",

@@ -11,7 +11,9 @@ from typing import Any, Self
 import asyncpg
 import orjson
 import pytest
+from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import insert, select
+from sqlalchemy import text as sql
 from structlog.testing import capture_logs
 
 from rtm.access.founding import license_row
@@ -421,13 +423,19 @@ async def test_a_chat_goes_on_after_a_restart(process: Process, data: Data) -> N
 
 
 @pytest.mark.parametrize(
-    ("table", "key"), [("customers", "license_id, id"), ("event_custom_ids", "thread_id, custom_id")]
+    ("table", "key"),
+    [
+        ("customers", "license_id, id"),
+        ("event_custom_ids", "thread_id, custom_id"),
+        ("all_events", "thread_id, number"),
+    ],
 )
 async def test_no_batch_reads_a_whole_table(tmp_path: Path, table: str, key: str) -> None:
     query = sqlite.by_keys("*", table, key, 3)
     async with migrated(Settings(data_dir=tmp_path)) as (_, opened), opened.engine.connect() as connection:
         steps = list(await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", ("a", "b") * 3))
-    assert [step.detail.split()[0] for step in steps if table in step.detail] == ["SEARCH"]
+    read = {name for name in (table, "events", "new_events") for step in steps if f" {name} " in step.detail}
+    assert [step.detail.split()[0] for step in steps if read & set(step.detail.split())] == ["SEARCH"] * len(read)
 
 
 async def test_chats_that_are_no_longer_kept_are_read_again(
@@ -664,6 +672,97 @@ async def test_what_is_stored_is_answered_whatever_goes_wrong_in_telling_of_it(
     assert await data.texts(chat_id) == ["0", "1"]
     assert process.sequences == ([1, 3] if failing_part == "_deliver" else [1, 2, 3])
     assert [(line["event"], line["license_id"]) for line in logs] == [("telling_failed", data.license_id)]
+
+
+# Events that wait to be filed on SQLite
+
+
+@pytest.fixture
+async def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Data]:
+    """A file of one's own, where events are filed by the thirty."""
+    monkeypatch.setattr(sqlite, "FILED_TOGETHER", 30)
+    async with migrated(Settings(data_dir=tmp_path)) as opened:
+        yield await Data.of(*opened)
+
+
+async def numbers_of_events(data: Data) -> tuple[int, int]:
+    """How many are filed, and how many wait."""
+    async with data.database.engine.connect() as connection:
+        filed, waiting = [
+            await connection.scalar(sql(f"SELECT count(*) FROM {table}")) for table in ("events", "new_events")
+        ]
+    return filed, waiting
+
+
+async def test_events_of_many_chats_are_filed_together(alone: Data) -> None:
+    async with running(alone) as process:
+        chat_ids = [await process.start_chat() for _ in range(10)]
+        seen = []
+        for number in range(7):
+            await asyncio.gather(*(process.submit(say(each, str(number)), chat=each) for each in chat_ids))
+            assert [await alone.texts(each) for each in chat_ids] == [list(map(str, range(number + 1)))] * 10
+            seen.append(await numbers_of_events(alone))
+        assert seen == [(0, 10), (0, 20), (30, 0), (30, 10), (30, 20), (60, 0), (60, 10)]
+
+        await process.submit(say(chat_ids[0], "alone"), chat=chat_ids[0])
+        assert await numbers_of_events(alone) == (71, 0)
+
+
+async def test_events_that_wait_are_changed_and_found_as_others_are(alone: Data) -> None:
+    async with running(alone) as process:
+        chat_id, *others = [await process.start_chat() for _ in range(10)]
+        first = await process.submit(say_once(chat_id, "first"), chat=chat_id, custom_id="first")
+        spoken = [process.submit(say(each), chat=each) for each in others]
+        second = await process.submit(say_once(chat_id, "second"), chat=chat_id, custom_id="second")
+        await asyncio.gather(*spoken)
+        assert await numbers_of_events(alone) == (1, 10)
+        for event_id, custom_id in ((first, "first"), (second, "second")):
+            await process.submit(mark(chat_id, event_id, custom_id), chat=chat_id, event=event_id)
+            assert await process.submit(say_once(chat_id, custom_id), chat=chat_id, custom_id=custom_id) == event_id
+
+    async with running(alone) as later:
+        await later.submit(say(chat_id, "third"), chat=chat_id)
+        assert await numbers_of_events(alone) == (12, 0)
+    found = await Queries(alone.database).thread(chat_id, first.partition("_")[0])
+    assert found is not None
+    assert [(each["text"], each.get("properties")) for each in found.events] == [
+        ("first", {"marks": {"first": True}}),
+        ("second", {"marks": {"second": True}}),
+        ("third", None),
+    ]
+
+
+async def test_nobody_reads_all_events_to_find_some(alone: Data) -> None:
+    asked: list[tuple[str, Any]] = []
+    async with running(alone) as process:
+        ada = await process.submit(add_customer)
+        chat_id = await process.start_chat()
+        event_id = await process.submit(say(chat_id), chat=chat_id)
+    sqlalchemy_event.listen(
+        alone.database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, parameters, *_: asked.append((statement, parameters)),
+    )
+    async with running(alone) as process:
+        store = process.writer._store
+        assert isinstance(store, SqliteStore)
+        store._db.set_trace_callback(lambda statement: asked.append((statement, ())))
+        await process.submit(mark(chat_id, event_id, "a"), chat=chat_id, event=event_id)
+        store._db.set_trace_callback(None)
+        queries = Queries(alone.database)
+        await queries.snapshot(alone.license_id, "alice")
+        await queries.thread(chat_id, event_id.partition("_")[0])
+        assert await CustomerQueries(alone.database).get(alone.license_id, ada) is not None
+        about_events = [
+            each for each in asked if "events" in each[0] and each[0].lstrip().startswith(("SELECT", "WITH"))
+        ]
+        async with alone.database.engine.connect() as connection:
+            for statement, parameters in about_events:
+                plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                steps = [step.detail for step in plan]
+                assert [step for step in steps if step.startswith(("SCAN events", "SCAN new_events"))] == [], statement
+                assert sum("events" in step and step.startswith("SEARCH") for step in steps) >= 2, statement
+    assert len(about_events) >= 5
 
 
 # Outages
