@@ -4,11 +4,12 @@ import asyncio
 import signal
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-from rtm.store.outbox import INTERVAL_S
 from tests.faults.conftest import Plotted
 from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
+from tests.running import PATIENCE_S
 from tests.servers import RedisServer
 
 BETWEEN_S = 1.0
@@ -56,9 +57,22 @@ async def test_a_process_that_wakes_up_when_the_outbox_has_been_trimmed(
             await asyncio.sleep(BETWEEN_S)
             with drill.log.fault("frozen"):
                 pair.servers["there"].process.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(INTERVAL_S + 2)
+                await trimmed(postgres_url)
                 pair.servers["there"].process.send_signal(signal.SIGCONT)
             await asyncio.sleep(BETWEEN_S)
             await drill.homecoming()
         await drill.judge()
     assert any(connection.process == "there" for connection in drill.log.ended_by_server())
+
+
+async def trimmed(database_url: str) -> None:
+    """Return when the outbox has lost what is written from now on."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await asyncio.sleep(BETWEEN_S)  # for something to be written
+        written = await connection.fetchval("SELECT max(sequence) FROM outbox")
+        async with asyncio.timeout(PATIENCE_S):
+            while await connection.fetchval("SELECT min(sequence) FROM outbox") <= written:
+                await asyncio.sleep(0.1)
+    finally:
+        await connection.close()
