@@ -5,7 +5,7 @@ same frames. The session that asked gets frames of its own, with its `request_id
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -62,7 +62,7 @@ class Backlog(Cork):
         super().__init__([], 0)
         self._room = room
         self._kept: list[tuple[int, bytes]] = []
-        self.write: Callable[[bytes], int] | None = None
+        self.fileno: int | None = None
 
     @property
     def pending(self) -> Cork | None:

@@ -12,7 +12,6 @@ A session is told of what happens while its wire is OPEN, and of nothing after t
 
 import asyncio
 import logging
-import socket
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
@@ -125,10 +124,10 @@ class _Corked:
     So a push for a thousand connections looks at one place in memory for each.
     """
 
-    __slots__ = ("pending", "write")
+    __slots__ = ("fileno", "pending")
 
     def __init__(self) -> None:
-        self.write: Callable[[bytes], int] | None = None
+        self.fileno: int | None = None
         self.pending: Cork | None = NOWHERE
         """What the flusher will have written; None while there is nothing."""
 
@@ -144,9 +143,9 @@ class Wire(_Corked, asyncio.Protocol):
         "_earned_at",
         "_fragments",
         "_lag_allowed",
+        "_plain_fileno",
         "_protocol",
         "_session",
-        "_socket",
         "_state",
         "_timer",
         "_transport",
@@ -164,7 +163,7 @@ class Wire(_Corked, asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._state: State = CONNECTING
         self._address: str | None = None
-        self._socket: socket.socket | None = None
+        self._plain_fileno: int | None = None
         self._credit: float = _CREDIT
         self._earned_at = 0.0
         self._fragments: bytearray | None = None
@@ -200,7 +199,7 @@ class Wire(_Corked, asyncio.Protocol):
         """Close without a word, and drop what is pending."""
         self._transport.abort()
         self.pending = NOWHERE
-        self.write = None
+        self.fileno = None
         self._leave()
 
     # The handshake
@@ -210,7 +209,7 @@ class Wire(_Corked, asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         if transport.get_extra_info("sslcontext") is None:
             self._transport.set_write_buffer_limits(high=0)
-            self._socket = _borrowed_socket(transport)
+            self._plain_fileno = transport.get_extra_info("socket").fileno()
         else:
             self._transport.set_write_buffer_limits(high=_TLS_HIGH_WATER_BYTES)
         self._connections.add(self)
@@ -375,8 +374,8 @@ class Wire(_Corked, asyncio.Protocol):
 
         For a peer that keeps up and takes frames as they are, without TLS, and while the transport has nothing to send.
         """
-        if self._socket is not None and not self._protocol.extensions and not self._transport.get_write_buffer_size():
-            self.write = self._socket.send
+        if not self._protocol.extensions and not self._transport.get_write_buffer_size():
+            self.fileno = self._plain_fileno
 
     def _compressed(self, pending: Cork) -> bytes:
         """The same frames in this connection's compression, whose state makes them nobody else's."""
@@ -409,7 +408,7 @@ class Wire(_Corked, asyncio.Protocol):
         Reading goes on, else the pings of a peer on a slow line would not be seen. A peer that sends requests and does
         not read the answers lags too, and is cut for it.
         """
-        self.write = None
+        self.fileno = None
         if self._wires.max_lag_bytes is not None:
             self._lag_allowed = self._transport.get_write_buffer_size() + self._wires.max_lag_bytes
 
@@ -447,14 +446,12 @@ class Wire(_Corked, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
         self.pending = NOWHERE
-        self.write = None
+        self.fileno = None
         self._leave()
         self._state = CLOSED
         if self._timer is not None:
             self._timer.cancel()
         self._connections.discard(self)
-        if self._socket is not None:
-            self._socket.detach()  # the transport closes it
         # Its frame holds the protocol that holds it: left to the garbage collector, the dead outnumber the living.
         self._protocol.parser.close()
 
@@ -478,7 +475,7 @@ class Wire(_Corked, asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
         self.flush()
         self.pending = NOWHERE
-        self.write = None
+        self.fileno = None
         if state is OPEN:
             session = self._session
             del self._session  # as it holds this wire
@@ -494,13 +491,6 @@ class Wire(_Corked, asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
-
-
-def _borrowed_socket(transport: asyncio.BaseTransport) -> socket.socket:
-    """The transport's socket, which stays its own: to be detached before the transport closes it."""
-    borrowed = socket.socket(fileno=transport.get_extra_info("socket").fileno())
-    borrowed.setblocking(False)
-    return borrowed
 
 
 def encode_text_frame(payload: bytes) -> bytes:

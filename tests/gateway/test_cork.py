@@ -2,70 +2,99 @@
 
 import asyncio
 import gc
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Any
 
-from rtm.gateway.cork import Cork, Flusher
+import pytest
+
+from rtm.gateway import cork
+from rtm.gateway.cork import RUN_FROM, Cork, Flusher
+
+Connect = Callable[[], "Connection"]
 
 
 class Connection:
-    """Takes frames and writes them down when it is flushed."""
+    """Writes to a socket that keeps apart what is written at once."""
 
-    def __init__(self, flusher: Flusher) -> None:
+    def __init__(self, flusher: Flusher, stack: ExitStack) -> None:
         self.flusher = flusher
         self.pending: Cork | None = None
-        self.written: list[bytes] = []
-        self.write: Callable[[bytes], int] | None = self.take
-        self.failures = 0
+        self.ours, self.theirs = map(stack.enter_context, socket.socketpair(type=socket.SOCK_SEQPACKET))
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
+        self.fileno: int | None = self.ours.fileno()
+        self.noted: list[bytes] = []
+        self.failures: list[Exception] = []
+        self.when_failed: Callable[[], None] = lambda: None
 
-    def take(self, frames: bytes) -> int:
-        self.written.append(frames)
-        return len(frames)
+    @property
+    def written(self) -> list[bytes]:
+        """What has been written since, a write each, and what else was told."""
+        written: list[bytes] = []
+        with suppress(BlockingIOError):
+            while part := self.theirs.recv(1 << 20):
+                written.append(part)
+        noted, self.noted = self.noted, []
+        return written + noted
+
+    def fill(self) -> None:
+        """There is no room for anything."""
+        with suppress(BlockingIOError):
+            while True:
+                self.ours.send(b"full")
 
     def send(self, frame: bytes) -> None:
         self.pending = self.pending.then(frame) if self.pending else self.flusher.start(self, frame)
 
     def flush(self) -> None:
         assert self.pending is not None
-        self.written.append(b"looked at: " + self.pending.joined())
+        self.noted.append(b"looked at: " + self.pending.joined())
         self.pending = None
 
     def behind(self, rest: bytes) -> None:
-        self.written.append(b"later: " + rest)
+        self.noted.append(b"later: " + rest)
 
     def failed(self, error: Exception) -> None:
-        self.failures += 1
+        self.failures.append(error)
+        self.when_failed()
 
 
-async def test_a_connection_that_fails_holds_nobody_up_and_one_that_must_look_is_asked() -> None:
+def no_ring() -> Any:
+    raise OSError
+
+
+@pytest.fixture(params=["ring", "no ring"])
+def connect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
+    """Connections of one event loop."""
+    if request.param == "no ring":
+        monkeypatch.setattr(cork, "Ring", no_ring)
     flusher = Flusher()
-    broken, looking, last = (Connection(flusher) for _ in range(3))
+    if request.param == "ring" and flusher._ring is None:
+        pytest.skip("no io_uring here")
+    with ExitStack() as stack:
+        yield partial(Connection, flusher, stack)
 
-    def fail(frames: bytes) -> int:
-        raise OSError("gone")
 
-    broken.write = fail
-    looking.write = None
-    flusher.send_all((broken, looking, last), b"push")
+@pytest.mark.parametrize("crowd", [0, 3 * RUN_FROM])
+async def test_a_connection_that_fails_holds_nobody_up_and_one_that_must_look_is_asked(
+    connect: Connect, crowd: int
+) -> None:
+    broken, looking, full, last = (connect() for _ in range(4))
+    others = [connect() for _ in range(crowd)]
+    broken.theirs.close()
+    looking.fileno = None
+    full.fill()
+    last.flusher.send_all((*others[: crowd // 2], broken, looking, full, *others[crowd // 2 :], last), b"push")
     await turn()
-    assert (broken.failures, broken.written) == (1, [])
-    assert (looking.failures, looking.written) == (0, [b"looked at: push"])
-    assert (last.failures, last.written) == (0, [b"push"])
-
-
-async def test_what_there_is_no_room_for_is_left_to_the_connection() -> None:
-    flusher = Flusher()
-    full, nearly_full, empty = (Connection(flusher) for _ in range(3))
-
-    def refuse(frames: bytes) -> int:
-        raise BlockingIOError
-
-    full.write = refuse
-    nearly_full.write = lambda frames: 3
-    flusher.send_all((full, nearly_full, empty), b"a push")
-    await turn()
-    assert (full.written, nearly_full.written, empty.written) == ([b"later: a push"], [b"later: ush"], [b"a push"])
-    assert full.failures == 0
+    assert [type(error) for error in broken.failures] == [BrokenPipeError]
+    assert looking.written == [b"looked at: push"]
+    assert set(full.written) == {b"full", b"later: push"}
+    assert [each.written for each in (*others, last)] == [[b"push"]] * (crowd + 1)
+    assert looking.failures == full.failures == last.failures == []
 
 
 async def turn() -> None:
@@ -73,8 +102,8 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-async def test_the_frames_of_one_turn_leave_in_one_write_and_in_order() -> None:
-    connection = Connection(Flusher())
+async def test_the_frames_of_one_turn_leave_in_one_write_and_in_order(connect: Connect) -> None:
+    connection = connect()
     for frame in (b"a", b"b", b"c"):
         connection.send(frame)
     assert connection.written == []
@@ -84,29 +113,25 @@ async def test_the_frames_of_one_turn_leave_in_one_write_and_in_order() -> None:
     assert connection.written == [b"abc", b"d"]
 
 
-async def test_connections_with_the_same_frames_write_the_same_object() -> None:
-    flusher = Flusher()
-    connections = [Connection(flusher) for _ in range(3)]
+@pytest.mark.parametrize("crowd", [3, RUN_FROM - 1, RUN_FROM, 5 * RUN_FROM])
+async def test_connections_with_the_same_frames_share_the_work(connect: Connect, crowd: int) -> None:
+    connections = [connect() for _ in range(crowd)]
     for frame in (b"push 1", b"push 2"):
         for connection in connections:
             connection.send(frame)
     await turn()
-    written = [connection.written[0] for connection in connections]
-    assert written[0] == b"push 1push 2"
-    assert all(one is written[0] for one in written)
+    assert [connection.written for connection in connections] == [[b"push 1push 2"]] * crowd
+    flusher = connections[0].flusher
+    assert (flusher.writes, flusher.corked) == (crowd, 2)
 
 
-async def test_a_single_frame_is_not_copied() -> None:
-    connection = Connection(Flusher())
+def test_a_single_frame_is_not_copied() -> None:
     frame = b"a push for everybody"
-    connection.send(frame)
-    await turn()
-    assert connection.written[0] is frame
+    assert Cork([], 0).then(frame).joined() is frame
 
 
-async def test_a_connection_with_a_frame_of_its_own_changes_nothing_for_the_others() -> None:
-    flusher = Flusher()
-    first, second, third = (Connection(flusher) for _ in range(3))
+async def test_a_connection_with_a_frame_of_its_own_changes_nothing_for_the_others(connect: Connect) -> None:
+    first, second, third = (connect() for _ in range(3))
     for connection in (first, second, third):
         connection.send(b"1")
     second.send(b"own ")
@@ -117,38 +142,42 @@ async def test_a_connection_with_a_frame_of_its_own_changes_nothing_for_the_othe
     assert (first.written, second.written, third.written) == ([b"12"], [b"1own 2"], [b"12late"])
 
 
-async def test_frames_may_be_handed_out_reader_by_reader() -> None:
-    flusher = Flusher()
-    connections = [Connection(flusher) for _ in range(3)]
+async def test_frames_may_be_handed_out_reader_by_reader(connect: Connect) -> None:
+    connections = [connect() for _ in range(2 * RUN_FROM)]
     for connection in connections:
         for frame in (b"old ", b"new "):
             connection.send(frame)
             connection.send(frame)
     await turn()
-    assert [connection.written for connection in connections] == [[b"old old new new "]] * 3
+    assert [connection.written for connection in connections] == [[b"old old new new "]] * (2 * RUN_FROM)
 
 
-async def test_what_is_sent_during_a_flush_leaves_in_the_next_turn() -> None:
-    flusher = Flusher()
-    answering, other = Connection(flusher), Connection(flusher)
+@pytest.mark.parametrize("crowd", [0, 2 * RUN_FROM])
+async def test_what_is_sent_during_a_flush_leaves_in_the_next_turn(connect: Connect, crowd: int) -> None:
+    failing, before, after, other = (connect() for _ in range(4))
+    others = [connect() for _ in range(crowd)]
+    failing.theirs.close()
 
-    def write_and_send(frames: bytes) -> int:
-        answering.write = answering.take
-        answering.send(b"again")
-        other.send(b"too")
-        return answering.take(frames)
+    def answer() -> None:
+        for connection in (before, other, *others):
+            connection.send(b"again")
 
-    answering.write = write_and_send
-    answering.send(b"once")
+    failing.when_failed = answer
+    failing.flusher.send_all((*others[:RUN_FROM], before, failing, after, *others[RUN_FROM:]), b"once")
     await turn()
-    assert (answering.written, other.written) == ([b"once"], [])
+    assert [each.written for each in (before, after, other, *others[:RUN_FROM])] == [
+        [b"once"],
+        [b"once"],
+        [],
+        *[[b"once"]] * len(others[:RUN_FROM]),
+    ]
     await turn()
-    assert (answering.written, other.written) == ([b"once", b"again"], [b"too"])
+    assert [each.written for each in (before, other, *others[:RUN_FROM])] == [[b"again"]] * (2 + min(RUN_FROM, crowd))
 
 
-async def test_frames_are_forgotten_when_they_are_written() -> None:
-    flusher = Flusher()
-    connections = [Connection(flusher) for _ in range(2)]
+async def test_frames_are_forgotten_when_they_are_written(connect: Connect) -> None:
+    connections = [connect() for _ in range(2)]
+    flusher = connections[0].flusher
     shared, own = b"shared %d" % id(flusher), b"own %d" % id(flusher)
     before = sys.getrefcount(shared), sys.getrefcount(own)
     gc.disable()  # they must go without its help

@@ -315,10 +315,10 @@ async def test_a_connection_that_cannot_be_written_to_ends_alone(logged: list[Ev
     broken, whole = Peer(wires=wires), Peer(wires=wires)
     session = notes_of(broken)
 
-    def write(data: bytes) -> int:
+    def write(data: object) -> None:
         raise MemoryError
 
-    broken.wire.write = write
+    broken.transport.write = write  # type: ignore[method-assign]
     for peer in (broken, whole):
         peer.wire.send(b"push")
     assert await whole.heard_text() == [b"push"]
