@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from rtm.access.directory import Directories
 from rtm.protocol.timestamps import from_microseconds
@@ -18,6 +18,8 @@ _TIMEOUT_S = 5.0
 # Each look goes back this much further than the last one: the clocks of two machines differ, and a revocation is
 # dated before it is committed.
 _OVERLAP_S = 30
+
+_REVOKED = select(tokens.c.id).where(tokens.c.revoked_at > bindparam("since"))
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +56,8 @@ class Watch:
         """Look once. Raises what the database driver raises."""
         now = time.time()
         since = from_microseconds(int((self._looked_at - _OVERLAP_S) * 1_000_000))
-        revoked = select(tokens.c.id).where(tokens.c.revoked_at > since)
         async with self._database.engine.connect() as connection:
-            ids = set(await connection.scalars(revoked))
+            ids = set(await connection.scalars(_REVOKED, {"since": since}))
             for token_id in ids - self._reported:
                 self._on_revoked(token_id)
             self._reported = ids

@@ -72,7 +72,7 @@ class Cork:
     def joined(self) -> bytes:
         """The same as one run of bytes."""
         if self._joined is None:
-            self._joined = b"".join(self.frames())
+            self._joined = self._frames[0] if self.length == 1 else b"".join(self.frames())
         return self._joined
 
 
