@@ -13,25 +13,33 @@ import trustme
 import uvicorn
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, StreamEnded
+from h2.events import DataReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes, Settings
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from rtm.web import http
 from rtm.web.http2 import EitherHttp
 
 PATIENCE_S = 10
+PIECE_BYTES = 1 << 16
 MOST = (1 << 31) - 1
 """The largest window."""
 
 
 class Server:
-    """Answers with as many bytes as the path says; the kernel keeps hardly any of them."""
+    """Answers with as many bytes as the path says, in so many pieces; the kernel keeps hardly any of them."""
 
     def __init__(self, certificate: Path | None = None) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         options: dict[str, Any] = {"loop": "none", "lifespan": "off", "log_config": None, "timeout_keep_alive": 1}
-        self.server = uvicorn.Server(uvicorn.Config(_content, http=EitherHttp, ssl_certfile=certificate, **options))
+        self.made = 0
+        """Pieces of answers."""
+        application = Starlette(routes=[Route("/{size:int}/{pieces:int}", self._answer)])
+        self.server = uvicorn.Server(uvicorn.Config(application, http=EitherHttp, ssl_certfile=certificate, **options))
 
     async def __aenter__(self) -> "Server":
         self._serving = asyncio.create_task(self.server.serve([self.listener]))
@@ -46,10 +54,14 @@ class Server:
             while self.server.server_state.connections:
                 await asyncio.sleep(0.01)
 
+    async def _answer(self, http: Request) -> Response:
+        return StreamingResponse(self._pieces(**http.path_params))
 
-async def _content(scope: Any, receive: object, send: uvicorn._types.ASGISendCallable) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": bytes(int(scope["path"][1:])), "more_body": False})
+    async def _pieces(self, size: int, pieces: int) -> AsyncIterator[bytes]:
+        for _ in range(pieces):
+            await asyncio.sleep(0)  # as to read from a database takes
+            yield bytes(size // pieces)
+            self.made += 1
 
 
 class Client:
@@ -69,10 +81,12 @@ class Client:
     def send_bytes(self, data: bytes) -> None:
         self._writer.write(data)
 
-    def ask(self, size: int) -> None:
-        names = {":method": "GET", ":scheme": "http", ":authority": "rtm.test", ":path": f"/{size}"}
-        self.speaks.send_headers(1, names.items(), end_stream=True)
+    def ask(self, size: int, pieces: int = 1) -> int:
+        names = {":method": "GET", ":scheme": "http", ":authority": "rtm.test", ":path": f"/{size}/{pieces}"}
+        stream_id = self.speaks.get_next_available_stream_id()
+        self.speaks.send_headers(stream_id, names.items(), end_stream=True)
         self.send()
+        return stream_id
 
     async def read(self) -> list[Any] | None:
         """What comes next; None at the end."""
@@ -164,9 +178,36 @@ async def test_an_answer_that_is_not_read_is_not_kept(server: Server, connect: C
     await server.has_no_connection()
 
 
-async def test_an_answer_that_is_read_slowly_arrives(connect: Callable[..., Any]) -> None:
+async def test_an_answer_in_pieces_is_made_no_faster_than_it_may_be_sent(
+    server: Server, connect: Callable[..., Any]
+) -> None:
+    client = await connect(window=0)
+    asked = {client.ask(100 * PIECE_BYTES, pieces=100) for _ in range(5)}
+    while asked and (events := await client.read()) is not None:
+        asked -= {event.stream_id for event in events if isinstance(event, StreamReset)}
+        client.send()
+    assert not asked, "it was cut before its answers were"
+    assert server.made <= 50
+
+
+async def test_one_that_may_not_be_sent_holds_no_other_of_its_connection_back(connect: Callable[..., Any]) -> None:
+    client = await connect(window=0)
+    client.ask(100 * PIECE_BYTES, pieces=100)
+    wanted = client.ask(4 * PIECE_BYTES, pieces=4)
+    client.speaks.increment_flow_control_window(4 * PIECE_BYTES)
+    client.speaks.increment_flow_control_window(4 * PIECE_BYTES, wanted)
+    client.send()
+    while (events := await client.read()) is not None:
+        if any(isinstance(event, StreamEnded) and event.stream_id == wanted for event in events):
+            return
+        client.send()
+    pytest.fail("it did not come")
+
+
+@pytest.mark.parametrize("pieces", [1, 16])
+async def test_an_answer_that_is_read_slowly_arrives(connect: Callable[..., Any], pieces: int) -> None:
     client = await connect()
-    client.ask(1_000_000)
+    client.ask(1_000_000, pieces)
     loop = asyncio.get_running_loop()
     began, taken = loop.time(), 0
     while (events := await client.read()) is not None:
