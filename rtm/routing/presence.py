@@ -124,6 +124,13 @@ class Presence(Protocol):
         """The status of each of `agents`, in their order. Raises ServiceUnavailable."""
         ...
 
+    async def settled_statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
+        """The same, for decisions that cannot be taken back.
+
+        Raises ServiceUnavailable also while, after an outage, some processes may not have told yet who is with them.
+        """
+        ...
+
 
 @dataclass(slots=True)
 class State:
@@ -230,6 +237,8 @@ class MemoryPresence:
             )
             for agent_id, agent in agents.items()
         }
+
+    settled_statuses = statuses
 
     def knows(self, license_id: int, agent_id: str, connection_id: str) -> bool:
         """Whether the connection has joined, and not left."""

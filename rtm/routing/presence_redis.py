@@ -18,7 +18,7 @@ step is atomic and does not mind being repeated, so who dies at it is relieved b
 nobody counts for nobody's silence.
 
 Who was given up and is not dead (it was frozen, or cut off), or finds Redis empty, takes another id and writes what it
-has once more. Nobody's session ends in the time that the others need for the same.
+has once more. Nobody's session ends in the time that the others need for the same, and `settled_statuses` are none.
 
 While Redis is away connections come and go, and their agents' statuses are those of this process alone; what they are
 then is told to everybody when it is back. The statuses chosen for the agents connected here, and for the bots here, are
@@ -31,6 +31,7 @@ Measured: a change takes Redis 50 to 60 µs and this process 140 to 200; a heart
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from importlib.resources import files
@@ -116,8 +117,10 @@ class RedisPresence:
         self._own: dict[Key, Member] = {}  # who has connections here
         self._unsure: dict[Key, tuple[Member, Tell]] = {}  # what Redis may not know
         self._chosen: dict[Key, tuple[Member, str, int]] = {}  # with the number of the choice
-        self._entered: set[int] = set()  # licenses that this process has said it serves
+        self._entered: set[int] = set()  # licenses in which this process is known to have written of agents
         self._others_are_back_at = 0.0
+        self._settled_at = 0.0
+        """When all can have written what they did while Redis was away; never, while no heartbeat is answered."""
         self._former: dict[str, float] = {}  # ids that this process had, and until when something may come under them
         self._due = asyncio.Event()
         """There is something to write again."""
@@ -192,6 +195,19 @@ class RedisPresence:
             for (agent_id, agent), document in zip(agents.items(), documents, strict=True)
         }
 
+    async def settled_statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
+        statuses = await self.statuses(license_id, agents)
+        async with self._answering():  # whether they are of a Redis that knows everybody
+            process_id = self._process_id
+            if license_id not in self._entered:
+                await self._beat()
+            elif not await self._client.exists(_written_key(license_id, process_id)):
+                self._come_back(process_id)
+        is_settled = asyncio.get_running_loop().time() >= self._settled_at
+        if not is_settled or any((license_id, agent_id) in self._unsure for agent_id in agents):
+            raise ServiceUnavailable(_AWAY)
+        return statuses
+
     # What is here
 
     def _disown_if_gone(self, member: Member) -> None:
@@ -237,6 +253,8 @@ class RedisPresence:
                 return await self._count(member, joining=joining, restore=restore, origin=origin)
             self._doubt(member, "always")
             return None
+        if process_id == self._process_id:
+            self._entered.add(member.license_id)
         self._remember_choice(member, reply)
         if reply["evicted"]:
             self._evict(member.license_id, reply["evicted"])
@@ -279,7 +297,7 @@ class RedisPresence:
             logger.warning("presence_forgotten", process=was)
             now = asyncio.get_running_loop().time()
             self._process_id = secrets.token_hex(8)
-            self._others_are_back_at = now + self._heartbeat_limit_s * _RETURN
+            self._others_are_back_at = self._settled_at = now + self._heartbeat_limit_s * _RETURN
             self._former[was] = now + self._heartbeat_limit_s
             self._doubt_all()
 
@@ -334,6 +352,7 @@ class RedisPresence:
                     await self._beat()
             except ServiceUnavailable as error:
                 was_away |= not isinstance(error.__cause__, TimeoutError)
+                self._settled_at = math.inf
                 self._outage.noticed(error.__cause__ or error)
                 await self._rest(_BEAT / 4)
             except Exception:  # without a heartbeat the others take it for dead
@@ -343,6 +362,8 @@ class RedisPresence:
                 self._outage.over()
                 if was_away:  # it may know less than the one before: a replica that took its place
                     self._doubt_all()
+                if self._settled_at == math.inf:
+                    self._settled_at = asyncio.get_running_loop().time() + self._heartbeat_limit_s * _RETURN
                 was_away = False
                 self._silent = False
                 await self._rest(_BEAT, self._beat_now)
@@ -377,8 +398,6 @@ class RedisPresence:
             await self._beat()
         if license_id not in self._entered:
             await self._client.sadd(_licenses_key(process_id), license_id)
-            if process_id == self._process_id:
-                self._entered.add(license_id)
 
     def _begin_burial(self, process_id: str) -> None:
         if process_id not in self._burials:
@@ -415,8 +434,8 @@ class RedisPresence:
         self, process_id: str, operation: str, license_id: int, origin: Origin | None, asked: Mapping[str, Any]
     ) -> Any:
         """Run presence.lua."""
-        of_license = f"rtm:presence:{{{license_id}}}:"
-        keys = [_states_key(license_id), of_license + "given-up", of_license + f"of:{process_id}"]
+        given_up = f"rtm:presence:{{{license_id}}}:given-up"
+        keys = [_states_key(license_id), given_up, _written_key(license_id, process_id)]
         audience = hearers(of_bot=asked.get("bot", False))  # with a process no bot loses its status
         publishing = publication(license_id, "routing_status_set", audience, origin, sharded=self._sharded)
         document = {"operation": operation, "process": process_id, **publishing, **asked}
@@ -435,6 +454,10 @@ def _named(member: Member) -> dict[str, Any]:
 def _states_key(license_id: int) -> str:
     """The braces keep a license's keys on one shard of a cluster."""
     return f"rtm:presence:{{{license_id}}}:states"
+
+
+def _written_key(license_id: int, process_id: str) -> str:
+    return f"rtm:presence:{{{license_id}}}:of:{process_id}"
 
 
 def _licenses_key(process_id: str) -> str:

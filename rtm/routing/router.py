@@ -24,7 +24,8 @@ from rtm.store.writer import Writer
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
-MAX_RETRIES = 5
+MAX_RETRIES = 15
+"""Redis may have been away for some seconds, and as many go by until statuses are settled."""
 
 _MAKES_ROOM = frozenset({"chat_deactivated", "chat_transferred", "user_added_to_chat", "user_removed_from_chat"})
 """Pushes after which an agent may have room, or others wait in other places."""
@@ -95,7 +96,7 @@ class Router:
             directory = await self._directories.get(license_id)
         except LicenseNotFound:
             return
-        statuses = await self._presence.statuses(license_id, directory.agents)
+        statuses = await self._presence.settled_statuses(license_id, directory.agents)
 
         in_order = sorted(chat_ids)
         for start in range(0, max(len(in_order), 1), AT_ONCE):

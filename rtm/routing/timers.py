@@ -178,7 +178,7 @@ class Timers:
         look = partial(upkeep.look, directory, here, self._grace_s)
         left_to_do = await self._for_each(license_id, [chat.id for chat in due], look)
         if left_to_do:
-            statuses = await self._presence.statuses(license_id, directory.agents)
+            statuses = await self._presence.settled_statuses(license_id, directory.agents)
             for start in range(0, len(left_to_do), AT_ONCE):
                 part = tuple(left_to_do[start : start + AT_ONCE])
                 settle = partial(attendance.settle, directory, statuses, self._grace_s, part)
@@ -188,7 +188,7 @@ class Timers:
         """Those of the agents who are there; nobody while that cannot be told."""
         agents = {agent_id: directory.agents[agent_id] for agent_id in agent_ids if agent_id in directory.agents}
         try:
-            statuses = await self._presence.statuses(directory.id, agents)
+            statuses = await self._presence.settled_statuses(directory.id, agents)
         except ServiceUnavailable:
             return frozenset()
         return frozenset(agent.id for agent in agents.values() if attendance.attends(agent, statuses))
@@ -200,7 +200,7 @@ class Timers:
         for start in range(0, len(gone), MAX_AGENTS):
             chat_ids = await self._queries.chats_with(license_id, gone[start : start + MAX_AGENTS])
             if chat_ids:
-                statuses = await self._presence.statuses(license_id, directory.agents)
+                statuses = await self._presence.settled_statuses(license_id, directory.agents)
                 miss = partial(attendance.miss, directory, statuses, left, self._grace_s)
                 await self._for_each(license_id, chat_ids, miss)
 

@@ -59,6 +59,9 @@ class Person:
     async def status(self) -> str:
         return (await self.presence.statuses(7, {self.id: self}))[self.id]
 
+    async def settled(self) -> str:
+        return (await self.presence.settled_statuses(7, {self.id: self}))[self.id]
+
     async def _checked(self, change: Change) -> tuple[str, str]:
         """What a change says is what the list says."""
         assert await self.status() == change.after

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
@@ -319,6 +319,33 @@ async def test_nobody_goes_offline_before_all_have_told_an_empty_redis(
     assert await here.status() == ACCEPTING
 
 
+@pytest.mark.parametrize("asked", ["here", "there"])
+async def test_statuses_are_not_settled_before_all_have_told_an_empty_redis(
+    here: Person, there: Person, redis_server: RedisServer, asked: str
+) -> None:
+    await here.join("c1")
+    asker = {"here": here, "there": there}[asked]  # there nobody of the license is connected
+    assert await asker.settled() == ACCEPTING
+    async with redis.asyncio.Redis.from_url(redis_server.url) as client:
+        for _ in range(3):
+            await client.flushall()
+            with pytest.raises(ServiceUnavailable):
+                await asker.settled()
+            assert await answered(asker.settled) == ACCEPTING
+            await until(here.status, ACCEPTING)
+
+
+async def test_nor_after_one_that_was_away_and_has_missed_something(
+    here: Person, there: Person, redis_server: RedisServer
+) -> None:
+    await here.join("c1")
+    redis_server.kill()
+    with pytest.raises(ServiceUnavailable):
+        await there.settled()
+    redis_server.start()
+    assert await answered(there.settled) == ACCEPTING
+
+
 async def test_what_happened_while_redis_was_away_is_told_when_it_is_back(
     here: Person, there: Person, told: Told, redis_server: RedisServer
 ) -> None:
@@ -517,6 +544,15 @@ async def test_the_limit_of_each_process_holds_while_redis_is_away(redis_server:
         else:
             with pytest.raises(TooManyConnections):
                 await process.presence.join(member, "c2", away=False, reconnect=False)
+
+
+async def answered(status: Callable[[], Awaitable[Any]]) -> Any:
+    """The first answer that there is."""
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(ServiceUnavailable):
+                return await status()
+            await asyncio.sleep(0.02)
 
 
 async def until(status: Callable[[], Awaitable[Any]], wanted: Any) -> None:

@@ -35,7 +35,7 @@ class Parts:
             chats_followed_by=self._answer("queries", lambda: self.followed),
         )
         directories: Any = SimpleNamespace(get=self._answer("directories", lambda: DIRECTORY))
-        presence: Any = SimpleNamespace(statuses=self._answer("presence", lambda: {AGENT.id: "offline"}))
+        presence: Any = SimpleNamespace(settled_statuses=self._answer("presence", lambda: {AGENT.id: "offline"}))
         self.timers = Timers(queries, writer, directories, presence, print, 60)
 
     def _answer(self, name: str, give: Callable[[], Any]) -> Callable[..., Awaitable[Any]]:
