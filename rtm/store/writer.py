@@ -6,16 +6,17 @@ everybody: first a command's requester, then the audience of its pushes. Alone, 
 
 A command that is refused changes nothing and harms nobody: if it had changed a chat already, the batch starts again
 without it, and what its license asked after it is left to the next batch: others wait once, however many such commands
-a license sends. A batch that cannot be stored is refused as a whole, and its chats are forgotten. What goes wrong after
-the commit, in telling of it, is in the log: everybody is answered that it is stored.
+a license sends. So is what a license asks after commands that push very much, for a batch is applied, made rows of and
+told of without a pause. A batch that cannot be stored is refused as a whole, and its chats are forgotten. What goes
+wrong after the commit, in telling of it, is in the log: everybody is answered that it is stored.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, time_ns
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from prometheus_client import Histogram
@@ -32,6 +33,12 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH = 256
 """Commands in one transaction: past some dozens the price per command no longer falls, but the wait grows."""
+MAX_PUSHED_BYTES = 4 << 20
+"""By the commands of one batch, all but the last of them; it is some 50 ms of work."""
+MAX_PUSHED_BYTES_OF_ONE = 1 << 20
+"""Of one license."""
+_PUSH_BYTES = 1 << 10
+"""What a push counts for besides its payload: to make it, its event and their rows."""
 
 
 @dataclass(slots=True)
@@ -54,6 +61,17 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.new_chats or self.changed_chats or self.customers or self.bans or self.outbox)
+
+
+class Applied(NamedTuple):
+    """How far the commands of a batch have come."""
+
+    works: list[tuple[Command, Work, Any]]
+    """Those that have run, and their outcomes."""
+    put_off: list[Command]
+    """Those that are too much for this batch."""
+    refused: int | None
+    """The place of one that was refused after it had changed a chat, so that none may be stored."""
 
 
 class WriteStore(Protocol):
@@ -155,8 +173,10 @@ class Writer:
         try:
             while batch:
                 loaded = await self._store.begin(batch)
-                works = self._apply(batch, loaded)
-                if len(works) == len(batch):
+                works, put_off, refused = self._apply(batch, loaded)
+                if refused is None:
+                    self._queue.extendleft(reversed(put_off))
+                    batch = [command for command, _, _ in works]
                     changes = self._changes(works, loaded)
                     self._committing = {each.license_id: each.sequence for each in reversed(changes.outbox)}
                     began = monotonic()
@@ -167,7 +187,7 @@ class Writer:
                     self._answer(works)
                     return
                 await self._store.rollback()
-                batch = self._without(batch, len(works))
+                batch = self._without(batch, refused)
         except StoreUnavailable as error:
             self.outage.noticed(error)
             self._refuse(batch, ServiceUnavailable(error.message))
@@ -184,29 +204,41 @@ class Writer:
         self._queue.extendleft(command for command in reversed(later) if command.license_id == license_id)
         return [*batch[:place], *(command for command in later if command.license_id != license_id)]
 
-    def _apply(self, batch: Sequence[Command], loaded: Loaded) -> list[tuple[Command, Work, Any]]:
+    def _apply(self, batch: Sequence[Command], loaded: Loaded) -> Applied:
         """Run the commands in order, up to one that is refused after it had changed a chat."""
-        works: list[tuple[Command, Work, Any]] = []
-        for command in batch:
+        applied = Applied([], [], None)
+        pushed, pushed_by_all = Counter[int](), 0
+        for place, command in enumerate(batch):
+            license_id = command.license_id
+            if pushed_by_all >= MAX_PUSHED_BYTES or pushed[license_id] >= MAX_PUSHED_BYTES_OF_ONE:
+                applied.put_off.append(command)
+                continue
             work = Work(command, loaded, self._now)
-            outcome: Any
-            try:
-                outcome = command.apply(work)
-            except ApiError as error:
-                outcome = error.with_traceback(None)  # whose frames hold the outcome, and with it the batch
-            except Exception:
-                request_id = command.origin.request_id if command.origin is not None else None
-                log.exception("command_failed", license_id=command.license_id, request_id=request_id)
-                outcome = InternalError()
+            outcome = self._outcome(command, work)
             if isinstance(outcome, ApiError):
                 if work.changed_before_failing() or work.pushes:
                     self._finish(command, outcome)
-                    return works
+                    return applied._replace(refused=place)
                 work = Work(command, loaded, self._now)
-            works.append((command, work, outcome))
+            applied.works.append((command, work, outcome))
             for chat in work.new_chats:
                 loaded.chats[chat.id] = chat
-        return works
+            for envelope in work.pushes:
+                size = len(envelope.payload) + _PUSH_BYTES
+                pushed[license_id] += size
+                pushed_by_all += size
+        return applied
+
+    def _outcome(self, command: Command, work: Work) -> Any:
+        """What the command answers, or the error that refuses it."""
+        try:
+            return command.apply(work)
+        except ApiError as error:
+            return error.with_traceback(None)  # whose frames hold the outcome, and with it the batch
+        except Exception:
+            request_id = command.origin.request_id if command.origin is not None else None
+            log.exception("command_failed", license_id=command.license_id, request_id=request_id)
+            return InternalError()
 
     def _changes(self, works: Iterable[tuple[Command, Work, Any]], loaded: Loaded) -> Changes:
         changes = Changes(

@@ -22,7 +22,7 @@ from rtm.model.audience import Audience
 from rtm.model.chat import EVENTS_AFTER_STATE, Chat, ChatUser
 from rtm.model.customer import Customer
 from rtm.model.properties import merged
-from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound
+from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound, ServiceUnavailable
 from rtm.settings import Settings
 from rtm.store import sqlite, tables
 from rtm.store.customers import CustomerQueries
@@ -32,7 +32,7 @@ from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
 from rtm.store.work import Command, Loaded, Needs, Work
-from rtm.store.writer import MAX_BATCH, Changes, Writer, WriteStore
+from rtm.store.writer import MAX_BATCH, MAX_PUSHED_BYTES_OF_ONE, Changes, Writer, WriteStore
 from tests.servers import PostgresServer
 from tests.world import Refused, Server, World, visiting
 
@@ -364,6 +364,43 @@ async def test_a_batch_has_a_bound(process: Process, data: Data) -> None:
     await asyncio.gather(*(process.submit(say(chat_id, str(n)), chat=chat_id) for n in range(count)))
     assert process.writer.batches == before + 2
     assert await data.texts(chat_id) == [str(n) for n in range(count)]
+
+
+async def test_who_tells_very_much_is_given_several_batches_while_others_wait_for_one(
+    process: Process, data: Data
+) -> None:
+    chat_id, other_chat_id = await process.start_chat(), await process.start_chat(data.other_license_id)
+    before, text = process.writer.batches, "x" * (MAX_PUSHED_BYTES_OF_ONE // 4)
+    flood = [process.submit(say(chat_id, f"{number}{text}"), chat=chat_id) for number in range(12)]
+    other = process.submit(say(other_chat_id, "unharmed"), chat=other_chat_id, license_id=data.other_license_id)
+
+    await other
+    assert [answer.done() for answer in flood] == [True] * 4 + [False] * 8
+    await asyncio.gather(*flood)
+    assert process.writer.batches == before + 3
+    assert await data.texts(chat_id) == [f"{number}{text}" for number in range(12)]
+    assert process.sequences == [1, 1, 2, 3, 4, 5, 2, *range(6, 14)]
+
+
+async def test_what_was_put_off_is_not_refused_with_the_batch(
+    process: Process, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat_id, text = await process.start_chat(), "x" * MAX_PUSHED_BYTES_OF_ONE
+    commit, failures = process.writer._store.commit, iter([StoreUnavailable("no")])
+
+    async def failing_once(changes: Changes) -> None:
+        for failure in failures:
+            await process.writer._store.rollback()
+            raise failure
+        await commit(changes)
+
+    monkeypatch.setattr(process.writer._store, "commit", failing_once)
+    refused, stored = await asyncio.gather(
+        *(process.submit(say(chat_id, f"{number}{text}"), chat=chat_id) for number in range(2))
+    )
+    assert isinstance(refused, ServiceUnavailable)
+    assert stored.endswith("_1")
+    assert await data.texts(chat_id) == [f"1{text}"]
 
 
 async def test_chats_of_one_batch_and_many_licenses(process: Process, data: Data) -> None:
