@@ -9,6 +9,7 @@ from rtm.access.directory import Directories, Directory
 from rtm.access.identity import Identity
 from rtm.access.tokens import Authenticator
 from rtm.actions.pages import PageIds
+from rtm.actions.shares import Decoding
 from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
 from rtm.model.pushes import Reason
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 
 _LOGINS_AT_ONCE = 8
-_IMAGES_AT_ONCE = 2
 
 
 class SocketSession(Protocol):
@@ -104,8 +104,8 @@ class Services:
     """Tell the router that an agent of this license follows what it may not see."""
     logins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LOGINS_AT_ONCE))
     """Held while somebody logs in: of thousands who come at once most had better wait before than half-way."""
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_IMAGES_AT_ONCE))
-    """Held while an image is looked at, which takes a process of its own and may take a gigabyte."""
+    decoding: Decoding = field(default_factory=Decoding)
+    """Held while an image is looked at."""
 
 
 class Context:

@@ -26,7 +26,7 @@ from rtm.actions import registry
 from rtm.actions.context import Context, Services, SocketSession
 from rtm.actions.lane import Lane
 from rtm.actions.registry import Action, Kind
-from rtm.actions.shares import Shares
+from rtm.actions.shares import QUERIES_AT_ONCE, Shares
 from rtm.model.payload import Payload
 from rtm.protocol.envelope import Request
 from rtm.protocol.errors import (
@@ -91,7 +91,7 @@ class Dispatcher:
         self.quota = quota
         """What a license may ask in a minute."""
         self._timeout_s = services.settings.limits.request_timeout_s or math.inf
-        self._shares = Shares()
+        self._shares = Shares(QUERIES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def dispatch(self, caller: Caller, request: Request, reply: Reply) -> None:

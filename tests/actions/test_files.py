@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from rtm import versions
+from rtm import images, versions
 from rtm.model.chat import Chat
 from rtm.store import tables
 from rtm.store.files import PART_BYTES
@@ -263,6 +263,28 @@ async def test_what_cannot_be_shown_is_no_image(world: World, name: str, content
     assert event.keys().isdisjoint({"size", "width", "height", "thumbnail_url", "thumbnail2x_url"})
     response = await alice.request("GET", event["url"])
     assert response.headers["content-disposition"].startswith("attachment")
+
+
+async def test_who_has_images_looked_at_that_take_long_holds_up_nobody_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, easy = images.read, picture(size=(8, 8))
+    waiting, stalled = asyncio.Event(), asyncio.Event()
+
+    async def of_hard_ones_slowly(content: bytes) -> images.Image | None:
+        if content != easy:
+            waiting.set()
+            await stalled.wait()
+        return await read(content)
+
+    monkeypatch.setattr(images, "read", of_hard_ones_slowly)
+    alice = await world.web("alice")
+    hard = [asyncio.create_task(alice.upload("hard.png", picture())) for _ in range(UPLOADS_OF_ONE_AT_ONCE)]
+    await waiting.wait()
+    async with visiting(world.server) as stranger:
+        await uploaded(await stranger.web("alice"), "easy.png", easy)
+    stalled.set()
+    assert [upload.status_code for upload in await asyncio.gather(*hard)] == [200] * UPLOADS_OF_ONE_AT_ONCE
 
 
 async def test_an_image_of_too_many_pixels_is_refused(world: World) -> None:

@@ -56,7 +56,7 @@ async def upload_file(context: Context, payload: UploadFile) -> FileUploaded:
 
 
 async def _image(context: Context, upload: Upload) -> images.Image | None:
-    async with context.services.decoding:
+    async with context.services.decoding.of(context.identity.license_id):
         await upload.content.seek(0)
         try:
             return await images.read(await upload.content.read(upload.size))
