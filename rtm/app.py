@@ -27,6 +27,7 @@ from rtm.access.tally import Tally
 from rtm.access.tokens import Authenticator
 from rtm.access.watch import Watch
 from rtm.actions import agent, registry
+from rtm.actions.agent.chats import introduce
 from rtm.actions.context import Services
 from rtm.actions.dispatch import Dispatcher
 from rtm.actions.outcomes import Outcomes
@@ -41,6 +42,7 @@ from rtm.gateway.tracking import Recounts
 from rtm.gateway.unsupported import UnsupportedSession
 from rtm.gateway.wire import Wires, WireSession
 from rtm.protocol.errors import NotFound, ValidationError
+from rtm.routing.introductions import Introductions
 from rtm.routing.presence import Evict, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
 from rtm.routing.router import Router
@@ -124,8 +126,10 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             (hub.directory_replaced, router.directory_replaced, timers.directory_replaced), *replaced
         ),
     )
-    router = Router(queries, writer, directories, presence)
-    timers = Timers(queries, writer, directories, presence, router.poke, settings.disconnect_grace_s)
+    router = Router(queries, writer, directories, presence, Introductions(writer, introduce))
+    timers = Timers(
+        queries, writer, directories, presence, router.introductions, router.poke, settings.disconnect_grace_s
+    )
     services = Services(
         settings,
         authenticator,

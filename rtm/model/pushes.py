@@ -47,7 +47,7 @@ def payload_of(push: str) -> Any:
 
 
 class IncomingChat(TypedDict):
-    """A chat has been started or resumed, or has come to the agent."""
+    """A chat has been started or resumed, or has come to the agent, who hears all of it from now on."""
 
     requester_id: NotRequired[str]
     chat: Chat

@@ -7,6 +7,7 @@ group_statuses.py  the statuses of groups, which follow from those of their agen
 assignment.py      which agent is given a chat
 queue.py           the order of those who wait, and their places
 handover.py        a chat goes to others, or waits: one command's changes and what is told of them
+introductions.py   who is given a chat is shown it
 router.py          notices that something can be routed
 timers.py          finds the chats that are due, on all licenses
 deadlines.py       what is due in a chat, and when to look at it next

@@ -11,6 +11,7 @@ from rtm.protocol.timestamps import seconds_after
 from rtm.routing.assignment import PRIORITIES
 from rtm.routing.deadlines import Due, due, next_look
 from rtm.routing.handover import Handover
+from rtm.routing.introductions import Introduction
 from rtm.routing.presence import ACCEPTING_CHATS, OFFLINE
 from rtm.routing.upkeep import rules_of
 from rtm.store.work import Work
@@ -21,8 +22,11 @@ PATIENCE_S = 60
 
 def settle(
     directory: Directory, statuses: Mapping[str, str], grace_s: float, chat_ids: Iterable[str], work: Work
-) -> None:
-    """Do in these chats what `look` has left, if it is still to be done; for a command that needs routing."""
+) -> list[Introduction]:
+    """Do in these chats what `look` has left, if it is still to be done; for a command that needs routing.
+
+    Who has been given one is still to be shown it.
+    """
     handover, now = Handover(work, directory, statuses), work.now()
     for chat_id in chat_ids:
         chat = work.chat(chat_id)
@@ -46,6 +50,7 @@ def settle(
             chat.attend(_attending(chat, directory, statuses))
         chat.set_due(again or next_look(chat, rules, grace_s, now))
     handover.tell_positions()
+    return handover.introductions
 
 
 def miss(

@@ -26,11 +26,12 @@ from rtm.model.pushes import (
     UserAddedToChat,
     UserRemovedFromChat,
 )
-from rtm.model.shown import QueuePosition
+from rtm.model.shown import QueuePosition, TransferredFrom
 from rtm.model.system_messages import Kind, system_message
 from rtm.protocol.timestamps import to_seconds
 from rtm.routing import queue
 from rtm.routing.assignment import Candidate, choose
+from rtm.routing.introductions import Introduction
 from rtm.routing.presence import ACCEPTING_CHATS
 from rtm.routing.rules import Rules
 from rtm.routing.upkeep import archive, rules_of
@@ -51,6 +52,8 @@ class Handover:
         self._work = work
         self._directory = directory
         self._requester_id = requester_id
+        self.introductions: list[Introduction] = []
+        """Who has been given a chat here and is still to be shown it."""
         self._accepting = [
             agent
             for agent in directory.agents.values()
@@ -143,14 +146,16 @@ class Handover:
         reason: Reason,
         agent_id: str | None,
         group_ids: Sequence[int] | None = None,
-        introduce: Callable[[], None] = lambda: None,
+        introduce: Callable[[], None] | None = None,
     ) -> None:
         """Let the agent have the chat, or let it wait for one, in the same groups or in others.
 
-        All who had access before are told, and who is given it, with a token for their own chats perhaps; `introduce`
-        shows the chat to those who have access only now.
+        All who had access before are told, and who is given it, with a token for their own chats perhaps. `introduce`
+        shows the chat to who begins to hear all of it, and to those who have access only now; without it who is given
+        the chat is left to be shown it (`introductions`).
         """
         now, before = self._work.now(), chat.key_audience()
+        left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
         leaving = [user for user in chat.users.values() if user.present and user.type == "agent"]
         leaving = [user for user in leaving if user.id != agent_id or user.visibility != "all"]
         groups = list(chat.group_ids if group_ids is None else dict.fromkeys(group_ids))
@@ -164,6 +169,8 @@ class Handover:
         joined = ChatUser(agent_id, "agent") if agent_id is not None and chat.member(agent_id) is None else None
         if joined is not None:
             chat.add_user(joined, now)
+            if introduce is None and joined.id not in before.agents:
+                self.introductions.append(Introduction(chat.id, joined.id, left))
             if not has_moved or not self._directory.agents[joined.id].group_ids.isdisjoint(old_groups):
                 before = replace(before, agents=tuple(dict.fromkeys((*before.agents, joined.id))))
         self._changed()
@@ -173,7 +180,8 @@ class Handover:
         elif not chat.continuous:
             self._enqueue(chat, now)
         properties = set_unassigned(chat, unassigned=agent_id is None, last_transfer_timestamp=to_seconds(now))
-        introduce()
+        if introduce is not None:
+            introduce()
         self._tell_transfer(chat, reason, agent_id, before)
         if has_moved:
             access: ChatAccessUpdated = {"id": chat.id, "access": {"group_ids": groups}}

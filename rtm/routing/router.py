@@ -16,6 +16,7 @@ from rtm.access.directory import Directories, Directory
 from rtm.bus.base import Envelope
 from rtm.protocol.errors import LicenseNotFound
 from rtm.routing.handover import AT_ONCE, Handover
+from rtm.routing.introductions import Introduction, Introductions
 from rtm.routing.presence import Presence
 from rtm.store.queries import Queries
 from rtm.store.work import Needs, Work
@@ -36,11 +37,19 @@ _LEAVES_ALONE = "user_removed_from_chat"
 class Router:
     """Told by `poke` and `committed`; works until `stop`."""
 
-    def __init__(self, queries: Queries, writer: Writer, directories: Directories, presence: Presence) -> None:
+    def __init__(
+        self,
+        queries: Queries,
+        writer: Writer,
+        directories: Directories,
+        presence: Presence,
+        introductions: Introductions,
+    ) -> None:
         self._queries = queries
         self._writer = writer
         self._directories = directories
         self._presence = presence
+        self.introductions = introductions
         self._poked: dict[int, set[str]] = {}
         """By license, chats that may have no agent."""
         self._working: dict[int, asyncio.Task[None]] = {}
@@ -102,10 +111,13 @@ class Router:
         for start in range(0, max(len(in_order), 1), AT_ONCE):
             part = tuple(in_order[start : start + AT_ONCE])
             apply = partial(_route, directory, statuses, part)
-            await self._writer.perform(license_id, Needs(part, routing=True), apply)
+            given = await self._writer.perform(license_id, Needs(part, routing=True), apply)
+            self.introductions.make(directory, given)
 
 
-def _route(directory: Directory, statuses: Mapping[str, str], chat_ids: Iterable[str], work: Work) -> None:
+def _route(
+    directory: Directory, statuses: Mapping[str, str], chat_ids: Iterable[str], work: Work
+) -> list[Introduction]:
     """The command; these chats may have no agent."""
     handover = Handover(work, directory, statuses)
     for chat_id in chat_ids:
@@ -114,3 +126,4 @@ def _route(directory: Directory, statuses: Mapping[str, str], chat_ids: Iterable
             handover.place(chat, "other")
     handover.assign_queued()
     handover.tell_positions()
+    return handover.introductions

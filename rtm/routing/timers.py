@@ -20,6 +20,7 @@ from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import from_microseconds
 from rtm.routing import attendance, followers, upkeep
 from rtm.routing.handover import AT_ONCE
+from rtm.routing.introductions import Introductions
 from rtm.routing.presence import Presence
 from rtm.store.outage import Outage
 from rtm.store.queries import DueChat, Queries
@@ -57,6 +58,7 @@ class Timers:
         writer: Writer,
         directories: Directories,
         presence: Presence,
+        introductions: Introductions,
         poke: Callable[[int], None],
         grace_s: float,
     ) -> None:
@@ -64,6 +66,7 @@ class Timers:
         self._writer = writer
         self._directories = directories
         self._presence = presence
+        self._introductions = introductions
         self._poke = poke
         self._grace_s = grace_s
         self._gone: dict[int, dict[str, Absence]] = {}
@@ -182,7 +185,8 @@ class Timers:
             for start in range(0, len(left_to_do), AT_ONCE):
                 part = tuple(left_to_do[start : start + AT_ONCE])
                 settle = partial(attendance.settle, directory, statuses, self._grace_s, part)
-                await self._writer.perform(license_id, Needs(part, routing=True), settle)
+                given = await self._writer.perform(license_id, Needs(part, routing=True), settle)
+                self._introductions.make(directory, given)
 
     async def _who_is_here(self, directory: Directory, agent_ids: Iterable[str]) -> frozenset[str]:
         """Those of the agents who are there; nobody while that cannot be told."""

@@ -103,7 +103,7 @@ ROWS = [
     Row(
         "add_user_to_chat",
         CHAT | {"user_id": "$dave", "user_type": "agent", "visibility": "all", "ignore_requester_presence": True},
-        untold=OF_UNASSIGNED,
+        untold=OF_UNASSIGNED | {"incoming_chat"},
     ),
     Row("remove_user_from_chat", BOB),
     Row(

@@ -20,10 +20,16 @@ def to_agent(world: World, *names: str) -> dict[str, Any]:
 async def test_a_chat_is_transferred_to_an_agent(either_world: World) -> None:
     world = either_world
     alice, bob, carol = await world.agents("alice", "bob", "carol")
-    chat = await world.chat(alice, users=["ada"], texts=["hello"])
+    chat = await world.chat(alice, users=["ada"])
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "hello"})
+    await alice.forget()
 
     assert await alice.call("transfer_chat", id=chat.id, target=to_agent(world, "bob")) == {}
 
+    incoming = await bob.next_push("incoming_chat")  # of what was said he has heard nothing
+    assert incoming["transferred_from"] == {"group_ids": [SALES], "agent_ids": [alice.id]}
+    assert [event["text"] for event in incoming["chat"]["thread"]["events"]] == ["hello"]
+    assert incoming["requester_id"] == alice.id
     for client in (alice, bob):
         assert await client.next_push("chat_transferred") == {
             "chat_id": chat.id,
@@ -85,6 +91,7 @@ async def test_within_its_group_a_chat_goes_to_another_agent(either_world: World
     dave = await world.agent("dave")
     await alice.call("transfer_chat", id=chat.id)
 
+    assert (await dave.next_push("incoming_chat"))["transferred_from"]["agent_ids"] == [alice.id, bob.id]
     told = await dave.next_push("chat_transferred")
     assert told["transferred_to"] == {"group_ids": [SALES], "agent_ids": [dave.id]}
     assert {(await dave.next_push("user_removed_from_chat"))["user_id"] for _ in range(2)} == {alice.id, bob.id}
@@ -123,6 +130,12 @@ async def test_without_anybody_free_a_chat_is_refused_or_queued(either_world: Wo
     }
     added = await carol.next_push("user_added_to_chat")
     assert (added["user"]["id"], added["reason"], "requester_id" in added) == (carol.id, "assigned", False)
+    await carol.next_push("thread_properties_updated")
+    await carol.next_push("chat_properties_updated")
+    incoming = await carol.next_push("incoming_chat")
+    assert incoming["transferred_from"] == {"group_ids": [SUPPORT], "agent_ids": []}
+    assert "requester_id" not in incoming
+    assert incoming["chat"]["thread"]["properties"]["routing"]["unassigned"] is False
     assert "queue" not in (await carol.call("get_chat", chat_id=chat.id))["thread"]
 
 
@@ -169,7 +182,24 @@ async def test_an_agent_who_accepts_no_chats_may_be_given_one_by_name(either_wor
 
     await alice.call("transfer_chat", id=chat.id, target=to_agent(world, "dave", "bob"))
 
+    assert (await bob.next_push("incoming_chat"))["chat"]["id"] == chat.id
     assert (await bob.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
+
+
+async def test_who_follows_a_chat_is_not_shown_it_again_when_it_is_theirs(world: World) -> None:
+    alice, bob = await world.agents("alice", "bob")
+    chat, other = [await world.chat(alice, users=["ada"]) for _ in range(2)]
+    for each in (chat, other):
+        await bob.call("follow_chat", id=each.id)
+    await bob.forget()
+
+    await alice.call("transfer_chat", id=chat.id, target=to_agent(world, "bob"))
+    joining = {"user_id": bob.id, "user_type": "agent", "visibility": "all"}
+    await alice.call("add_user_to_chat", chat_id=other.id, **joining)
+
+    told = [name for name, _ in await pushes(bob)]
+    assert {"chat_transferred", "user_added_to_chat"} < set(told)
+    assert "incoming_chat" not in told
 
 
 async def test_a_follower_who_loses_access_hears_no_more(either_world: World) -> None:
@@ -266,6 +296,7 @@ async def test_who_reaches_their_own_chats_only_hears_of_the_one_they_are_given(
 
     await alice.call("transfer_chat", id=chat.id, target={"type": "agent", "ids": [erin.id]})
 
+    assert (await erin.next_push("incoming_chat"))["chat"]["id"] == chat.id
     assert (await erin.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [erin.id]
     assert (await erin.next_push("user_added_to_chat"))["user"]["id"] == erin.id
 
@@ -277,6 +308,7 @@ async def test_so_does_who_had_access_before_it_came_into_another_group(world: W
 
     await alice.call("transfer_chat", id=chat.id, target=to_group(SUPPORT))
 
+    assert (await erin.next_push("incoming_chat"))["chat"]["access"] == {"group_ids": [SUPPORT]}
     assert (await erin.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [erin.id]
     assert (await erin.next_push("chat_access_updated"))["access"]["group_ids"] == [SUPPORT]
     assert (await erin.next_push("user_added_to_chat"))["user"]["id"] == erin.id

@@ -10,7 +10,8 @@ the chats, tells whom it concerns, and returns the answer or raises `Refused`. E
                     chat_transferred (with who has it before, and after)
     other changes   members, followers, and who asked: incoming_event, events_marked_as_seen, thread_tagged, ...
     indicators      members and followers: incoming_typing_indicator, incoming_thinking_indicator
-    one's own       the agent alone: chat_unfollowed, and incoming_chat of who begins to follow
+    one's own       the agent alone: chat_unfollowed, and incoming_chat of who begins to hear all: who follows now, or
+                    has become a member and did not follow
 
 A socket hears of chats if its token may read them; one that may read its agent's own chats only ("my") hears nothing
 as one of a group. What agents alone may see is told to agents as everything else. The agents of a chat are its members
@@ -378,6 +379,11 @@ class Protocol:
         if user.id not in chat.last.user_ids:
             chat.last.user_ids.append(user.id)
         chat.last.declined.discard(user.id)
+        if user.type == "agent":
+            chat.last.waits_no_more()
+            if user.id not in chat.followers:
+                introduced = {"requester_id": asker.agent_id, "chat": self._shown(chat, chat.last)}
+                self._tell(asker, {user.id}, "incoming_chat", introduced)
         shown = {
             "chat_id": chat.id,
             "thread_id": chat.last.id,
@@ -387,7 +393,6 @@ class Protocol:
         }
         self._tell_key_change(asker, chat, "user_added_to_chat", shown)
         if user.type == "agent":
-            chat.last.waits_no_more()
             for push, told in self._set_unassigned(chat, unassigned=False):
                 self._tell(asker, chat.listeners(), push, told)
         initiator, added = self._name(asker.agent_id), self._name(user.id)

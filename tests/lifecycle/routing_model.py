@@ -18,8 +18,9 @@ The queue's order is that of the groups' priority, then that in which they came.
 have a group in common. A chat that begins to wait is told its own with the transfer.
 
 **Who hears of a transfer**: who had access before, and who is given the chat, if it is of their groups: all that
-changes; who has access only now: incoming_chat, with those who had it before. Who follows a chat and cannot see it any
-more, whatever token they are given, follows it no longer.
+changes; who has access only now, and who is given it and did not hear all of it before: incoming_chat, with those who
+had it before. Who is given it by itself is shown it a moment later, which is not told here. Who follows a chat and
+cannot see it any more, whatever token they are given, follows it no longer.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -243,7 +244,8 @@ class Routed(Protocol):
             for name, person in PEOPLE.items()
             if has_moved and person.groups.isdisjoint(old_groups) and not person.groups.isdisjoint(groups)
         } - before
-        self._show(asker, chat, had_it, newcomers, agent_id)
+        begins_to_hear = set() if added is None else {added.id} - before
+        self._show(asker, chat, had_it, newcomers, begins_to_hear)
         told = before if added is None or agent_id in newcomers else before | {added.id}
         by = {"requester_id": asker.agent_id} if asker is not THE_SERVER else {}
         moved = {"chat_id": chat.id, "thread_id": chat.last.id, "reason": reason} | by
@@ -277,12 +279,14 @@ class Routed(Protocol):
         return added
 
     def _show(
-        self, asker: Asker, chat: Chat, had_it: Payload, newcomers: Collection[str], agent_id: str | None
+        self, asker: Asker, chat: Chat, had_it: Payload, newcomers: Collection[str], begins_to_hear: Collection[str]
     ) -> None:
-        """To those who have access only now; a token for one's own chats has it to the chat that one is given."""
+        """To those who have access only now, by more than a token for their own chats, and to who is given it."""
+        if asker is THE_SERVER:
+            return
         shown = {"requester_id": asker.agent_id, "chat": self._shown(chat, chat.last), "transferred_from": had_it}
-        may_see = {each for each in newcomers if each == agent_id or PEOPLE[self.names[each]].reads != "my"}
-        self._tell(asker, may_see, "incoming_chat", shown)
+        may_see = {each for each in newcomers if PEOPLE[self.names[each]].reads != "my"}
+        self._tell(asker, may_see.union(begins_to_hear), "incoming_chat", shown)
 
 
 def _positions(queue: Iterable[Chat]) -> list[tuple[Chat, int]]:

@@ -320,6 +320,8 @@ class Scene:
                 frame = await self._sockets[seat].next()
             except TimeoutError:
                 raise AssertionError(f"{seat} does not hear the bell; it has heard {frames}") from None
+            if _is_introduction(frame):
+                continue
             if _chat_id(frame["payload"]) != self.bell_id:
                 frames.append(frame)
             elif frame["action"] == "chat_properties_updated":
@@ -347,6 +349,12 @@ async def _employ(world: World) -> None:
         for group_id, properties in GROUP_PROPERTIES.items():
             change = update(tables.groups).where(of(tables.groups, id=group_id))
             await connection.execute(change.values(properties={"chats": properties}))
+
+
+def _is_introduction(frame: Frame) -> bool:
+    """What the server has given somebody is shown a moment later, with what has come by then."""
+    told = frame["payload"]
+    return frame["action"] == "incoming_chat" and "transferred_from" in told and "requester_id" not in told
 
 
 def _is_stored(frame: Frame) -> bool:

@@ -51,6 +51,9 @@ async def goes_to_bob(world: World, chat: Chat, bob: Client, because: str, text:
     assert told["user_added_to_chat"]["user"]["id"] == world.id("bob")
     message = told["incoming_event"]["event"]
     assert (message["system_message_type"], message["text"]) == (f"routing.assigned_{because}", text)
+    incoming = await bob.next_push("incoming_chat")
+    assert incoming["transferred_from"] == {"group_ids": [SALES], "agent_ids": [world.id("alice")]}
+    assert incoming["chat"]["thread"]["events"] == [message]
     await bob.call("send_event", chat_id=chat.id, event=HELLO)
     await bob.next_push("incoming_event")
     await bob.hears_nothing_more()
@@ -211,6 +214,7 @@ async def test_who_leaves_the_customer_without_an_answer_loses_the_chat(either_w
     message = told["incoming_event"]["event"]
     assert message["text"] == "Chat assigned to Bob because Alice hasn't replied in 0.01 minutes"
     assert message["system_message_type"] == "routing.assigned_inactive"
+    assert (await bob.next_push("incoming_chat"))["chat"]["id"] == started["chat_id"]
     await bob.call("send_event", chat_id=started["chat_id"], event=HELLO)
     await bob.next_push("incoming_event")
     await asyncio.sleep(2)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from rtm.access.chats import check_present, check_reach, scopes_for
+from rtm.access.directory import Directory
 from rtm.actions.agent import structures
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
@@ -22,6 +23,7 @@ from rtm.model.requests.chats import (
     UnfollowChat,
 )
 from rtm.model.responses import ChatStarted, Done, NoLongerFollowed, ThreadBegun
+from rtm.model.shown import TransferredFrom
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
 from rtm.routing.followers import may_see
@@ -49,6 +51,27 @@ def listeners(context: Context, chat: Chat, visibility: Visibility = "all", of: 
 def _may_read(context: Context, agent_id: str, thread: Thread) -> bool:
     agent = context.directory.agents.get(agent_id)
     return agent is not None and may_see(agent, thread.group_ids)
+
+
+def introduce(
+    directory: Directory,
+    work: Work,
+    chat: Chat,
+    to: Audience,
+    left: TransferredFrom | None = None,
+    *,
+    requester_id: str | None = None,
+) -> None:
+    """Show an open chat to who begins to hear all of it, if anybody does, for a command that needs users and events."""
+    if not (to.agents or to.newcomers):
+        return
+    thread = structures.thread(chat.active_thread(), work.events_of(chat.active_thread().id))
+    told: IncomingChat = {"chat": structures.chat(chat, thread, directory, work.find_customer)}
+    if requester_id is not None:
+        told["requester_id"] = requester_id
+    if left is not None:
+        told["transferred_from"] = left
+    work.push("incoming_chat", told, to)
 
 
 def _needs_of_start(payload: StartChat) -> Needs:

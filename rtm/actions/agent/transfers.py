@@ -4,13 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from rtm.access.chats import check_access, check_present, check_reach, scopes_for
 from rtm.access.directory import Directory
-from rtm.actions.agent import structures
-from rtm.actions.agent.chats import check_agent
+from rtm.actions.agent.chats import check_agent, introduce
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, RTM, action
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat
-from rtm.model.pushes import IncomingChat
 from rtm.model.requests.chats import ListAgentsForTransfer, TransferChat, TransferTarget
 from rtm.model.responses import AgentForTransfer, Done
 from rtm.model.shown import TransferredFrom
@@ -46,7 +44,8 @@ def _needs_of_transfer(payload: TransferChat) -> Needs:
 def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     """Give the chat to another agent, who then has it alone, or let it wait for one.
 
-    Who had access hears of the transfer; who has it only now is shown the chat as one that comes in.
+    Who had access hears of the transfer. Who has it only now is shown the chat as one that comes in, and so is who is
+    given it, on all of their connections.
     """
     chat = work.chat(payload.id)
     check_reach(context.identity, "chats", "rw", chat, context.group_ids)
@@ -59,9 +58,15 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     if agent_id is None and not (payload.ignore_agents_availability and handover.may_wait(chat, group_ids)):
         raise AgentOffline("No agent of `target` is available" if payload.target else "No other agent is available")
     left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
-    newcomers = _newcomers(context.directory, chat, group_ids)
+    hearers = Audience(_begins_to_hear(chat, agent_id), newcomers=_newcomers(context.directory, chat, group_ids))
     handover.transfer(
-        chat, "manual", agent_id, group_ids, introduce=lambda: _show(context, work, chat, left, newcomers, agent_id)
+        chat,
+        "manual",
+        agent_id,
+        group_ids,
+        introduce=lambda: introduce(
+            context.directory, work, chat, hearers, left, requester_id=context.identity.agent_id
+        ),
     )
     unfollow_strangers(context.directory, work, chat)
     initiator, targets = context.directory.name_of(context.identity.agent_id), _names(context.directory, chat, payload)
@@ -90,6 +95,11 @@ def _find_agent(
     return handover.least_busy(each for each in target.agent_ids if context.statuses.get(each, OFFLINE) != OFFLINE)
 
 
+def _begins_to_hear(chat: Chat, agent_id: str | None) -> tuple[str, ...]:
+    """Who is given the chat, unless they hear all of it already."""
+    return () if agent_id is None or agent_id in chat.audience("agents").agents else (agent_id,)
+
+
 def _newcomers(directory: Directory, chat: Chat, group_ids: Iterable[int]) -> tuple[str, ...]:
     """Agents of the groups who have no access to the chat yet."""
     known = chat.audience("agents").agents
@@ -100,26 +110,6 @@ def _newcomers(directory: Directory, chat: Chat, group_ids: Iterable[int]) -> tu
         and not agent.group_ids.isdisjoint(group_ids)
         and agent.id not in known
     )
-
-
-def _show(
-    context: Context,
-    work: Work,
-    chat: Chat,
-    left: TransferredFrom,
-    newcomers: tuple[str, ...],
-    agent_id: str | None,
-) -> None:
-    """To those who have access only now; who is given it, on all of their connections."""
-    if newcomers:
-        thread = structures.thread(chat.active_thread(), work.events_of(chat.active_thread().id))
-        told: IncomingChat = {
-            "requester_id": context.identity.agent_id,
-            "chat": structures.chat(chat, thread, context.directory, work.find_customer),
-            "transferred_from": left,
-        }
-        given_it = tuple(each for each in newcomers if each == agent_id)
-        work.push("incoming_chat", told, Audience(agents=given_it, newcomers=newcomers))
 
 
 def _names(directory: Directory, chat: Chat, payload: TransferChat) -> str:

@@ -3,9 +3,10 @@
 from rtm.access.chats import check_present, check_reach, scopes_for
 from rtm.access.identity import Identity
 from rtm.actions.agent import structures
-from rtm.actions.agent.chats import EVERYBODY, check_agent
+from rtm.actions.agent.chats import EVERYBODY, check_agent, introduce
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
+from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
 from rtm.model.pushes import UserAddedToChat, UserRemovedFromChat
 from rtm.model.requests.chats import AddUserToChat, RemoveUserFromChat
@@ -16,17 +17,27 @@ from rtm.store.work import Needs, Work
 
 
 def _needs_of_adding(payload: AddUserToChat) -> Needs:
-    return Needs((payload.chat_id,), (payload.user_id,) if payload.user_type == "customer" else ())
+    if payload.user_type == "customer":
+        return Needs((payload.chat_id,), (payload.user_id,))
+    return Needs((payload.chat_id,), users_of_chats=True, events_of_chats=True)
 
 
 @action(
     AGENT,
     scopes=scopes_for("chats", "rw"),
-    pushes=("user_added_to_chat", "incoming_event", "chat_properties_updated", "thread_properties_updated"),
+    pushes=(
+        "user_added_to_chat",
+        "incoming_chat",
+        "incoming_event",
+        "chat_properties_updated",
+        "thread_properties_updated",
+    ),
     needs=_needs_of_adding,
 )
 def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Done:
     """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it.
+
+    An agent who has not followed it is shown the chat, as one that comes in.
 
     Who reaches all chats may join one of any group, and so may a bot that somebody speaks as. The chat is told in words
     as well, but for its first agent.
@@ -38,7 +49,11 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
     else:
         check_agent(context, payload.user_id, _groups_to_share(context.identity, payload.user_id, chat))
     user = ChatUser(payload.user_id, payload.user_type, payload.visibility)
+    hears_already = user.id in chat.followers
     chat.add_user(user, work.now())
+    if user.type == "agent" and not hears_already:
+        newcomer = Audience(agents=(user.id,))
+        introduce(context.directory, work, chat, newcomer, requester_id=context.identity.agent_id)
     told: UserAddedToChat = {
         "chat_id": chat.id,
         "thread_id": chat.active_thread().id,
