@@ -95,6 +95,7 @@ class NewEvent(NamedTuple):
     body: EventBody
     author_id: str
     """Also of an event that is shown without an author."""
+    chat: "Chat"
 
 
 class ChangedEvent(NamedTuple):
@@ -129,6 +130,8 @@ class Chat:
     """The router need not look at it before; None if it never need. Events leave it alone: a look may be too early."""
     events_after_state: int = 0
     """Those added since its state was stored."""
+    size: int = 0
+    """Bytes of its state and properties as JSON when they were last stored or read, and of its events since."""
     revision: int = 0
     """How often it has changed since it was loaded."""
     state_changed: bool = False
@@ -382,7 +385,7 @@ class Chat:
             self._changed(shape=True)  # it is indexed again
         elif author_id not in self.users or body.get("author_id") != author_id:
             self._changed()  # the event does not tell what has changed
-        return NewEvent(thread.id, thread.events_count, body, author_id)
+        return NewEvent(thread.id, thread.events_count, body, author_id, self)
 
     def _add(self, body: EventBody, author_id: str) -> None:
         thread = self.thread

@@ -9,6 +9,32 @@ from dataclasses import dataclass, field
 from rtm.model.chat import Chat
 
 
+class Bounds:
+    """Counts what is kept, and says when it is too much."""
+
+    max_chats = 20_000
+    """About 3 KB each."""
+    max_bytes = 64 << 20
+    """Of JSON, which takes several times as much in memory."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
+
+    @property
+    def exceeded(self) -> bool:
+        return self._bytes > self.max_bytes or len(self._sizes) > self.max_chats
+
+    def kept(self, chat: Chat) -> None:
+        """The chat is kept, or is and has changed."""
+        self._bytes += chat.size - self._sizes.get(chat.id, 0)
+        self._sizes[chat.id] = chat.size
+
+    def forgotten(self, chat_id: str) -> None:
+        """It is kept no longer."""
+        self._bytes -= self._sizes.pop(chat_id)
+
+
 @dataclass(slots=True)
 class _License:
     version: str
@@ -16,18 +42,18 @@ class _License:
 
 
 class KeptChats:
-    """At most `limit` chats; licenses that have not been used for longest give way first."""
+    """As many as there is room for; licenses that have not been used for longest give way first."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
+        self._bounds = Bounds()
         self._licenses: dict[int, _License] = {}
-        self._count = 0
 
     def locked(self, license_id: int, version: str) -> None:
         """The license's row is ours until the end of the batch, and has this version."""
         kept = self._licenses.pop(license_id, None)
         if kept is None or kept.version != version:
-            self._count -= len(kept.chats) if kept is not None else 0
+            if kept is not None:
+                self._forget_all(kept)
             kept = _License(version)
         self._licenses[license_id] = kept
 
@@ -42,22 +68,25 @@ class KeptChats:
 
     def keep(self, chat: Chat) -> None:
         """Of a license that is locked; as the batch found it, or as it was committed."""
-        chats = self._licenses[chat.license_id].chats
-        self._count += chat.id not in chats
-        chats[chat.id] = chat
+        self._licenses[chat.license_id].chats[chat.id] = chat
+        self._bounds.kept(chat)
 
     def forget(self, chat: Chat) -> None:
         """It was changed, and the change is not stored."""
         kept = self._licenses.get(chat.license_id)
         if kept is not None and kept.chats.pop(chat.id, None) is not None:
-            self._count -= 1
+            self._bounds.forgotten(chat.id)
+
+    def _forget_all(self, kept: _License) -> None:
+        for chat_id in kept.chats:
+            self._bounds.forgotten(chat_id)
 
     def make_room(self) -> None:
-        """Keep to the limit; between batches."""
-        while self._count > self._limit:
+        """Between batches."""
+        while self._bounds.exceeded:
             license_id, kept = next(iter(self._licenses.items()))
             if len(self._licenses) > 1:
-                self._count -= len(kept.chats)
+                self._forget_all(kept)
                 del self._licenses[license_id]
             else:
                 self.forget(next(iter(kept.chats.values())))

@@ -181,8 +181,6 @@ _WRITE = f"""
     WHERE licenses.id = r.id
     RETURNING licenses.id, licenses.xmin::text
 """  # noqa: S608 - nothing but our own text
-KEPT_CHATS = 20_000
-"""About 3 KB each."""
 
 
 class PostgresqlStore:
@@ -198,7 +196,7 @@ class PostgresqlStore:
     async def start(self) -> None:
         """Connect. Raises StoreUnavailable."""
         # It may be another server than before, which takes the numbers of lost transactions for others.
-        self._kept = KeptChats(KEPT_CHATS)
+        self._kept = KeptChats()
         try:
             self._connection = await open_postgresql(self._dsn, COMMAND_TIMEOUT_S)
         except _UNAVAILABLE as error:
@@ -280,6 +278,7 @@ class PostgresqlStore:
         if missing:
             for chat_id, license_id, *documents in await self._db.fetch(_LOAD_CHATS, missing):
                 chat = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
+                chat.size = sum(map(len, documents))
                 batch.chats[chat_id] = chat
                 if license_id in batch.sequences:
                     self._kept.keep(chat)
@@ -351,7 +350,7 @@ class PostgresqlStore:
             await self._db.execute("DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])", shaped_ids)
             await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
         await self._insert(_UPSERT_USERS, rows.of_users(chats))
-        await self._insert(_UPDATE_EVENTS, [rows.of_event(event) for event in changes.changed_events])
+        await self._insert(_UPDATE_EVENTS, [rows.of_changed_event(event) for event in changes.changed_events])
         await self._insert(_UPSERT_CUSTOMERS, [rows.of_customer(customer) for customer in changes.customers])
         await self._insert(_UPSERT_BANS, [rows.of_ban(ban) for ban in changes.bans])
         await self._insert(_UPSERT_TURNS, [rows.of_turn(turn) for turn in changes.turns])
@@ -363,7 +362,7 @@ class PostgresqlStore:
             for license_id, version in await self._db.fetch(
                 _WRITE,
                 *_columns(9, [rows.of_chat(chat) for chat in changes.changed_chats if chat.state_due]),
-                *_columns(3, [rows.of_event(event) for event in changes.events]),
+                *_columns(3, [rows.of_new_event(event) for event in changes.events]),
                 *_columns(4, rows.of_custom_ids(changes.events)),
                 *_columns(4, [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox]),
                 # Also of those without a push: whoever keeps their chats sees by the row that they have changed.

@@ -24,7 +24,12 @@ def json(value: object) -> str:
 
 
 def of_chat(chat: Chat) -> Row:
-    """id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state"""
+    """id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state
+
+    The chat is told its size.
+    """
+    properties, state = json(chat.properties), chat.state().decode()
+    chat.size = len(properties) + len(state)
     return (
         chat.id,
         chat.license_id,
@@ -33,8 +38,8 @@ def of_chat(chat: Chat) -> Row:
         chat.sorted_at,
         chat.queued_at,
         chat.due_at,
-        json(chat.properties),
-        chat.state().decode(),
+        properties,
+        state,
     )
 
 
@@ -43,7 +48,14 @@ def of_thread(chat: Chat, thread: Thread) -> Row:
     return (thread.id, chat.id, chat.license_id, thread.active, thread.created_at, json(thread))
 
 
-def of_event(event: NewEvent | ChangedEvent) -> Row:
+def of_new_event(event: NewEvent) -> Row:
+    """thread_id, number, body; its chat is told by how much it has grown."""
+    body = json(event.body)
+    event.chat.size += len(body)
+    return (event.thread_id, event.number, body)
+
+
+def of_changed_event(event: ChangedEvent) -> Row:
     """thread_id, number, body"""
     return (event.thread_id, event.number, json(event.body))
 

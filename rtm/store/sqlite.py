@@ -24,6 +24,7 @@ from rtm.model.customer import Customer
 from rtm.model.files import StoredFile
 from rtm.store import rows
 from rtm.store.chat_rows import AFTER_STATE_ON_SQLITE
+from rtm.store.kept_chats import Bounds
 from rtm.store.outage import StoreUnavailable
 from rtm.store.work import (
     MAX_OPEN_CHATS,
@@ -43,8 +44,6 @@ from rtm.store.writer import Changes
 _T = TypeVar("_T")
 Statement = tuple[str, Sequence[object]]
 
-KEPT_CHATS = 20_000
-"""About 3 KB each."""
 MAX_ROWS = 64
 """Rows in one statement; each count of rows is a statement of its own to prepare, and those are kept."""
 FILED_TOGETHER = 1000
@@ -91,6 +90,7 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
         self._connection: sqlite3.Connection | None = None
         self._chats: dict[str, Chat] = {}
+        self._bounds = Bounds()
         self._sequences: dict[int, int] = {}
         self._batch = Loaded()
         self._waiting = 0  # rows of `new_events`
@@ -156,7 +156,7 @@ class SqliteStore:
             raise
         for chat in (*changes.new_chats, *changes.changed_chats):
             chat.saved()
-            self._chats[chat.id] = chat
+            self._keep(chat)
         self._sequences.update(changes.sequences)
         if changes.events:
             self._waiting = self._waiting + len(changes.events) if waits else 0
@@ -164,8 +164,8 @@ class SqliteStore:
 
     async def rollback(self) -> None:
         for chat_id, chat in self._batch.chats.items():
-            if chat.revision:
-                self._chats.pop(chat_id, None)
+            if chat.revision and chat_id in self._chats:
+                self._forget(chat_id)
         self._make_room()
 
     async def between_batches(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -176,9 +176,17 @@ class SqliteStore:
         """Whether the events of this batch are to wait; if not, they are filed and all that wait with them."""
         return FILED_AT_ONCE <= len(changes.events) < FILED_TOGETHER - self._waiting
 
+    def _keep(self, chat: Chat) -> None:
+        self._chats[chat.id] = chat
+        self._bounds.kept(chat)
+
+    def _forget(self, chat_id: str) -> None:
+        del self._chats[chat_id]
+        self._bounds.forgotten(chat_id)
+
     def _make_room(self) -> None:
-        while len(self._chats) > KEPT_CHATS:
-            del self._chats[next(iter(self._chats))]
+        while self._bounds.exceeded:
+            self._forget(next(iter(self._chats)))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
@@ -210,7 +218,9 @@ class SqliteStore:
             columns = f"id, license_id, properties, state, {after_state}"
             query = f"SELECT {columns} FROM chats WHERE id IN ({_marks(part)})"
             for chat_id, license_id, *documents in self._db.execute(query, part):
-                self._chats[chat_id] = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
+                chat = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
+                chat.size = sum(map(len, documents))
+                self._keep(chat)
         for license_id in license_ids:
             query = "SELECT id, sequence FROM licenses WHERE id = ?"
             self._sequences.update(self._db.execute(query, (license_id,)).fetchall())
@@ -341,7 +351,7 @@ def _statements(changes: Changes, events: str) -> list[Statement]:
         ),
         *(
             (f"UPDATE {table} SET body = ? WHERE thread_id = ? AND number = ?", (body, thread_id, number))
-            for thread_id, number, body in map(rows.of_event, changes.changed_events)
+            for thread_id, number, body in map(rows.of_changed_event, changes.changed_events)
             for table in ("events", "new_events")
         ),
         *_insert(
@@ -361,7 +371,7 @@ def _statements(changes: Changes, events: str) -> list[Statement]:
             [rows.of_turn(turn) for turn in changes.turns],
             " ON CONFLICT (license_id, agent_id) DO UPDATE SET given_at = excluded.given_at",
         ),
-        *_insert(f"{events} (thread_id, number, body)", [rows.of_event(event) for event in changes.events]),
+        *_insert(f"{events} (thread_id, number, body)", [rows.of_new_event(event) for event in changes.events]),
         *_insert("event_custom_ids (thread_id, custom_id, author_id, number)", rows.of_custom_ids(changes.events)),
         *_insert(
             "outbox (license_id, sequence, created_at, envelope)",

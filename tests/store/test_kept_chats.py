@@ -1,11 +1,13 @@
-"""What is kept of chats: never more than the limit, never what is out of date."""
+"""What is kept of chats: never more than there is room for, never what is out of date."""
+
+import pytest
 
 from rtm.model.chat import Chat
-from rtm.store.kept_chats import KeptChats
+from rtm.store.kept_chats import Bounds, KeptChats
 
 
-def chat(license_id: int, name: str) -> Chat:
-    return Chat(name, license_id, "2026-01-01T00:00:00.000000Z", [0])
+def chat(license_id: int, name: str, size: int = 0) -> Chat:
+    return Chat(name, license_id, "2026-01-01T00:00:00.000000Z", [0], size=size)
 
 
 def kept(chats: KeptChats, license_id: int, *names: str) -> str:
@@ -13,7 +15,7 @@ def kept(chats: KeptChats, license_id: int, *names: str) -> str:
 
 
 def test_chats_are_kept_until_their_license_has_another_version() -> None:
-    chats = KeptChats(10)
+    chats = KeptChats()
     chats.locked(1, "a")
     chats.locked(2, "a")
     for each in (chat(1, "x"), chat(1, "y"), chat(2, "z")):
@@ -28,7 +30,7 @@ def test_chats_are_kept_until_their_license_has_another_version() -> None:
 
 
 def test_what_was_changed_and_not_stored_is_forgotten() -> None:
-    chats = KeptChats(10)
+    chats = KeptChats()
     chats.locked(1, "a")
     chats.keep(changed := chat(1, "x"))
     chats.keep(chat(1, "y"))
@@ -37,8 +39,11 @@ def test_what_was_changed_and_not_stored_is_forgotten() -> None:
     assert kept(chats, 1, "x", "y") == "y"
 
 
-def test_the_license_that_was_used_before_all_others_gives_way_and_then_the_oldest_chats() -> None:
-    chats = KeptChats(3)
+def test_the_license_that_was_used_before_all_others_gives_way_and_then_the_oldest_chats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Bounds, "max_chats", 3)
+    chats = KeptChats()
     for license_id in (1, 2, 1):
         chats.locked(license_id, "a")
     for license_id, name in ((1, "u"), (1, "v"), (2, "w"), (2, "x")):
@@ -49,3 +54,19 @@ def test_the_license_that_was_used_before_all_others_gives_way_and_then_the_olde
         chats.keep(chat(1, name))
     chats.make_room()
     assert kept(chats, 1, "u", "v", "y", "z") == "vyz"
+
+
+def test_large_chats_take_the_room_of_many() -> None:
+    chats = KeptChats()
+    chats.locked(1, "a")
+    for name in "vwxyz":
+        chats.keep(chat(1, name, size=Bounds.max_bytes // 4))
+    chats.make_room()
+    assert kept(chats, 1, *"vwxyz") == "wxyz"
+    chats.keep(chat(1, "z", size=Bounds.max_bytes // 2))  # it has grown
+    chats.make_room()
+    assert kept(chats, 1, *"vwxyz") == "xyz"
+    chats.locked(1, "b")
+    chats.keep(chat(1, "v", size=Bounds.max_bytes))
+    chats.make_room()
+    assert kept(chats, 1, *"vwxyz") == "v"

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from rtm.settings import Settings
 from rtm.store import sqlite, tables
 from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, connect, migrate
+from rtm.store.kept_chats import Bounds
 from rtm.store.outage import StoreUnavailable
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
@@ -478,7 +480,7 @@ async def test_no_batch_reads_a_whole_table(tmp_path: Path, table: str, key: str
 async def test_chats_that_are_no_longer_kept_are_read_again(
     process: Process, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "KEPT_CHATS", 2)
+    monkeypatch.setattr(Bounds, "max_chats", 2)
     chat_ids = [await process.start_chat() for _ in range(5)]
     for text in ("one", "two"):
         for chat_id in chat_ids:
@@ -490,10 +492,30 @@ async def test_chats_that_are_no_longer_kept_are_read_again(
 async def test_no_more_chats_are_kept_where_nothing_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with migrated(Settings(data_dir=tmp_path)) as opened, running(await Data.of(*opened)) as process:
         chat_ids = [await process.start_chat() for _ in range(3)]
-        monkeypatch.setattr(sqlite, "KEPT_CHATS", 2)
+        monkeypatch.setattr(Bounds, "max_chats", 2)
         for chat_id in chat_ids:
             await process.submit(type_in(chat_id), chat=chat_id, stores=False)
         assert len(process.writer._store._chats) == 2  # type: ignore[attr-defined]
+
+
+async def test_a_chat_is_as_large_as_what_it_takes_to_store_it(process: Process, data: Data) -> None:
+    """However it has become so: it is what bounds the chats that are kept."""
+    chat_id, text = await process.start_chat(), "x" * 10_000
+    sizes = []
+
+    def look(work: Work) -> None:
+        sizes.append(work.chat(chat_id).size)
+
+    for _ in range(EVENTS_AFTER_STATE + 1):
+        await process.submit(look, chat=chat_id)
+        await process.submit(say(chat_id, text), chat=chat_id)
+    async with running(data) as later:
+        await later.submit(look, chat=chat_id)
+
+    assert 0 < sizes[0] < 10_000
+    assert all(10_000 < now - before < 10_500 for before, now in pairwise(sizes[:EVENTS_AFTER_STATE]))
+    assert 10_000 < sizes[EVENTS_AFTER_STATE] < 25_000, "its state has the last event, with which it was stored"
+    assert 20_000 < sizes[-1] < 30_000
 
 
 # Refused
