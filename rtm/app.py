@@ -126,7 +126,9 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             (hub.directory_replaced, router.directory_replaced, timers.directory_replaced), *replaced
         ),
     )
-    router = Router(queries, writer, directories, presence, Introductions(writer, introduce))
+    router = Router(
+        queries, writer, directories, presence, Introductions(writer, introduce), settings.disconnect_grace_s
+    )
     timers = Timers(
         queries, writer, directories, presence, router.introductions, router.poke, settings.disconnect_grace_s
     )

@@ -10,7 +10,7 @@ from rtm.model.chat import Absence, Chat
 from rtm.protocol.timestamps import seconds_after
 from rtm.routing.assignment import PRIORITIES
 from rtm.routing.deadlines import Due, due, next_look
-from rtm.routing.handover import Handover
+from rtm.routing.handover import Handover, Return
 from rtm.routing.introductions import Introduction
 from rtm.routing.presence import ACCEPTING_CHATS, OFFLINE
 from rtm.routing.upkeep import rules_of
@@ -21,13 +21,18 @@ PATIENCE_S = 60
 
 
 def settle(
-    directory: Directory, statuses: Mapping[str, str], grace_s: float, chat_ids: Iterable[str], work: Work
+    directory: Directory,
+    statuses: Mapping[str, str],
+    grace_s: float,
+    return_: Return,
+    chat_ids: Iterable[str],
+    work: Work,
 ) -> list[Introduction]:
     """Do in these chats what `look` has left, if it is still to be done; for a command that needs routing.
 
     Who has been given one is still to be shown it.
     """
-    handover, now = Handover(work, directory, statuses), work.now()
+    handover, now = Handover(work, directory, statuses, return_=return_), work.now()
     for chat_id in chat_ids:
         chat = work.chat(chat_id)
         if chat.thread is None or chat.due_at is None or chat.due_at > now:
@@ -35,13 +40,16 @@ def settle(
         rules, again = rules_of(directory, chat.group_ids), None
         match due(chat, rules, grace_s, now):
             case Due.REASSIGN:
-                if not _attending(chat, directory, statuses):  # nor came back meanwhile
-                    handover.place(chat, chat.thread.unattended_because or "other")
-                if chat.active:
+                came_back = _attending(chat, directory, statuses)
+                if not came_back and not handover.place(chat, chat.thread.unattended_because or "other"):
+                    again = return_.over_at
+                elif chat.active:
                     chat.miss_no_more()
             case Due.TRANSFER:
                 handover.replace_silent(chat, rules.transfer_chat_after_min)
                 chat.wait_anew(now)
+            case Due.GIVE_UP if return_.concerns(chat, now):
+                again = return_.over_at
             case Due.GIVE_UP if not _anybody_may_come(chat, directory, statuses):
                 handover.give_up(chat)
             case Due.GIVE_UP:

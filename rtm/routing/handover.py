@@ -9,10 +9,11 @@ Routing statuses come from outside the transaction and may be a moment old; load
 left them, so that nobody is given more than its limit.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 from rtm.access.directory import AgentRecord, Directory
 from rtm.model.audience import Audience
@@ -28,7 +29,7 @@ from rtm.model.pushes import (
 )
 from rtm.model.shown import QueuePosition, TransferredFrom
 from rtm.model.system_messages import Kind, system_message
-from rtm.protocol.timestamps import to_seconds
+from rtm.protocol.timestamps import from_microseconds, seconds_after, to_seconds
 from rtm.routing import queue
 from rtm.routing.assignment import Candidate, choose
 from rtm.routing.introductions import Introduction
@@ -43,15 +44,42 @@ AT_ONCE = 10
 Reason = Literal["manual", "inactive", "assigned", "unassigned", "other"]
 
 
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The time after a start in which those who were connected before may come back, as after a lost connection."""
+
+    began_at: str
+    over_at: str
+
+    @classmethod
+    def begins(cls, grace_s: float) -> Self:
+        """This process starts now."""
+        now = from_microseconds(time.time_ns() // 1000)
+        return cls(now, seconds_after(now, grace_s))
+
+    def concerns(self, chat: Chat, now: str) -> bool:
+        """Whether the chat is older, so that its open thread is not to be closed yet for want of agents."""
+        return now < self.over_at and chat.active_thread().created_at < self.began_at
+
+
 class Handover:
-    """What one command, which needs routing, can do with chats; `requester_id` is who asked for it, if anybody did."""
+    """What one command, which needs routing, can do with chats.
+
+    `requester_id` is who asked for it, if anybody did; by itself nothing is closed during the `return_`.
+    """
 
     def __init__(
-        self, work: Work, directory: Directory, statuses: Mapping[str, str], requester_id: str | None = None
+        self,
+        work: Work,
+        directory: Directory,
+        statuses: Mapping[str, str],
+        requester_id: str | None = None,
+        return_: Return | None = None,
     ) -> None:
         self._work = work
         self._directory = directory
         self._requester_id = requester_id
+        self._return = return_
         self.introductions: list[Introduction] = []
         """Who has been given a chat here and is still to be shown it."""
         self._accepting = [
@@ -200,27 +228,33 @@ class Handover:
         if len(waiting) >= self._rules(chat.group_ids).queue_limit:
             chat.set_fills_queue(fills=True)
 
-    def place(self, chat: Chat, because: Absence | Literal["other"]) -> None:
-        """Give a chat whose agents are gone to another one, let it wait for one, or close it."""
+    def place(self, chat: Chat, because: Absence | Literal["other"]) -> bool:
+        """Give a chat whose agents are gone to another one, let it wait for one, or close it.
+
+        False if it is to be tried again, when all are back who were here before the start.
+        """
         if not chat.routed or chat.queued_at is not None or chat.has_routing_flag("ignore_agents_routing"):
-            return
+            return True
         gone = self._names(chat.present_ids("agent"))
         if chat.continuous and not gone and chat.has_routing_flag("unassigned"):
-            return  # it waits for somebody who takes it up
+            return True  # it waits for somebody who takes it up
         agent_id = self._find_next(chat)
         if agent_id is not None:
             self.transfer(chat, "assigned", agent_id)
             added = self._names([agent_id])
             names = {"agent": added} if because == "other" else {"agent_added": added, "agent_removed": gone}
             self._work.post(chat, self._message(f"routing.assigned_{because}", names))
-            return
+            return True
         names = {} if because == "other" else {"agent": gone}
         if self.may_wait(chat):
             self.transfer(chat, "unassigned", None)
             self._work.post(chat, self._message(f"routing.unassigned_{because}", names))
+        elif self._return is not None and self._return.concerns(chat, self._work.now()):
+            return False
         else:
             archive(self._work, chat, self._message(f"routing.archived_{because}", names))
             self._changed()
+        return True
 
     def give_up(self, chat: Chat) -> None:
         """Close a chat that has waited in vain."""

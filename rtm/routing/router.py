@@ -15,7 +15,7 @@ import structlog
 from rtm.access.directory import Directories, Directory
 from rtm.bus.base import Envelope
 from rtm.protocol.errors import LicenseNotFound
-from rtm.routing.handover import AT_ONCE, Handover
+from rtm.routing.handover import AT_ONCE, Handover, Return
 from rtm.routing.introductions import Introduction, Introductions
 from rtm.routing.presence import Presence
 from rtm.store.queries import Queries
@@ -35,7 +35,7 @@ _LEAVES_ALONE = "user_removed_from_chat"
 
 
 class Router:
-    """Told by `poke` and `committed`; works until `stop`."""
+    """Told by `poke` and `committed`; works until `stop`. After a start agents have `grace_s` to come back."""
 
     def __init__(
         self,
@@ -44,12 +44,14 @@ class Router:
         directories: Directories,
         presence: Presence,
         introductions: Introductions,
+        grace_s: float,
     ) -> None:
         self._queries = queries
         self._writer = writer
         self._directories = directories
         self._presence = presence
         self.introductions = introductions
+        self._return = Return.begins(grace_s)
         self._poked: dict[int, set[str]] = {}
         """By license, chats that may have no agent."""
         self._working: dict[int, asyncio.Task[None]] = {}
@@ -110,20 +112,20 @@ class Router:
         in_order = sorted(chat_ids)
         for start in range(0, max(len(in_order), 1), AT_ONCE):
             part = tuple(in_order[start : start + AT_ONCE])
-            apply = partial(_route, directory, statuses, part)
+            apply = partial(_route, directory, statuses, self._return, part)
             given = await self._writer.perform(license_id, Needs(part, routing=True), apply)
             self.introductions.make(directory, given)
 
 
 def _route(
-    directory: Directory, statuses: Mapping[str, str], chat_ids: Iterable[str], work: Work
+    directory: Directory, statuses: Mapping[str, str], return_: Return, chat_ids: Iterable[str], work: Work
 ) -> list[Introduction]:
     """The command; these chats may have no agent."""
-    handover = Handover(work, directory, statuses)
+    handover = Handover(work, directory, statuses, return_=return_)
     for chat_id in chat_ids:
         chat = work.chat(chat_id)
-        if not chat.present_ids("agent"):
-            handover.place(chat, "other")
+        if not chat.present_ids("agent") and not handover.place(chat, "other"):
+            chat.set_due(return_.over_at)
     handover.assign_queued()
     handover.tell_positions()
     return handover.introductions

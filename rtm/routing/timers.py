@@ -19,7 +19,7 @@ from rtm.model.chat import Absence
 from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import from_microseconds
 from rtm.routing import attendance, followers, upkeep
-from rtm.routing.handover import AT_ONCE
+from rtm.routing.handover import AT_ONCE, Return
 from rtm.routing.introductions import Introductions
 from rtm.routing.presence import Presence
 from rtm.store.outage import Outage
@@ -69,6 +69,7 @@ class Timers:
         self._introductions = introductions
         self._poke = poke
         self._grace_s = grace_s
+        self._return = Return.begins(grace_s)
         self._gone: dict[int, dict[str, Absence]] = {}
         """Agents who have just left, by license, and why."""
         self._restricted: dict[int, set[str]] = {}
@@ -184,7 +185,7 @@ class Timers:
             statuses = await self._presence.settled_statuses(license_id, directory.agents)
             for start in range(0, len(left_to_do), AT_ONCE):
                 part = tuple(left_to_do[start : start + AT_ONCE])
-                settle = partial(attendance.settle, directory, statuses, self._grace_s, part)
+                settle = partial(attendance.settle, directory, statuses, self._grace_s, self._return, part)
                 given = await self._writer.perform(license_id, Needs(part, routing=True), settle)
                 self._introductions.make(directory, given)
 
