@@ -66,6 +66,18 @@ class Lane:
         if self._waiting:
             self._go_on()
 
+    async def emptied(self, within_s: float) -> None:
+        """Wait until the changes that have come so far are done, though no longer than that."""
+        if self._running or self._waiting:
+            emptied = asyncio.Event()
+
+            def start() -> None:
+                emptied.set()
+                self.exit()
+
+            self.wait(start, emptied.set, alone=True, expires_at=monotonic() + within_s)
+            await emptied.wait()
+
     def _is_free(self, alone: bool) -> bool:
         return not (self._alone or (alone and self._running))
 

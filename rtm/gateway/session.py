@@ -9,6 +9,7 @@ why first (`agent_disconnected`). Source: the public reference, "Access" and "ag
 """
 
 import asyncio
+import math
 import secrets
 import time
 from collections import Counter
@@ -108,16 +109,18 @@ class Gateway:
         log.info("disconnected", reason=reason, license_id=license_id, connection_id=session.connection_id)
 
     def left(self, session: "Session", default_status: str, because: Absence | None = None) -> None:
-        """Count the session out, and tell if its agent went offline."""
+        """Count the session out when its changes are done, the last of them; tell if its agent went offline."""
         assert session.identity is not None
-        leaving = self._leave(session.connection_id, session.identity, default_status, because)
+        leaving = self._leave(session.lane, session.connection_id, session.identity, default_status, because)
         task = asyncio.get_running_loop().create_task(leaving)
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)
 
     async def _leave(
-        self, connection_id: str, identity: Identity, default_status: str, because: Absence | None
+        self, lane: Lane, connection_id: str, identity: Identity, default_status: str, because: Absence | None
     ) -> None:
+        # A status that its agent still chooses would else last until the next log-in.
+        await lane.emptied(self.limits.request_timeout_s or math.inf)
         member = Member(identity.license_id, identity.agent_id, default_status, is_bot=identity.kind == "bot")
         try:
             change = await self.services.presence.leave(member, connection_id)
@@ -155,6 +158,7 @@ class Session:
         "_wire",
         "connection_id",
         "interest",
+        "lane",
         "monitoring_level",
         "organization_id",
         "outlet",
@@ -167,7 +171,8 @@ class Session:
 
     def __init__(self, gateway: Gateway, version: str, organization_id: str | None) -> None:
         self._gateway = gateway
-        self._caller = Caller(AGENT, RTM, version, session=self, lane=Lane())
+        self.lane = Lane()
+        self._caller = Caller(AGENT, RTM, version, session=self, lane=self.lane)
         self._state = State.CONNECTED
         self._address: str | None = None
         self._default_status = ""
@@ -308,8 +313,6 @@ class Session:
         except TooManyConnections:
             self.disconnect("too_many_connections")
             raise AuthenticationError("Too many connections") from None
-        if self._ended:  # the client left meanwhile, and was counted out before it was counted in
-            self._gateway.left(self, agent.default_status)
         return change
 
     def caught_up(self, sequence: int) -> None:

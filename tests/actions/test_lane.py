@@ -60,6 +60,24 @@ async def test_what_waits_for_too_long_is_dropped_and_those_behind_it_go_on() ->
     assert recorder.done[-1] == "D"
 
 
+async def test_it_is_empty_when_all_that_has_come_is_done_or_overdue() -> None:
+    recorder = Recorder()
+    await recorder.lane.emptied(NEVER)
+    for name in "aB":
+        recorder.ask(name, alone=name.isupper())
+    emptied = asyncio.create_task(recorder.lane.emptied(NEVER))
+    await asyncio.sleep(0)
+    recorder.ask("c", alone=False)
+    recorder.lane.exit()
+    assert recorder.done == ["a", "B"]
+    assert not emptied.done()
+    recorder.lane.exit()
+    assert recorder.done == ["a", "B", "c"]
+    async with asyncio.timeout(5):
+        await emptied
+        await recorder.lane.emptied(0.01)
+
+
 async def test_the_limit_on_time_covers_the_wait_for_ones_turn(world_with: Callable[..., Awaitable[World]]) -> None:
     world = await world_with(limits={"request_timeout_s": 0.5})
     alice = await world.agent("alice")

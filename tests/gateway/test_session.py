@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
@@ -352,6 +353,26 @@ async def test_a_client_that_vanishes_is_counted_out(world: World) -> None:
     alice.connection.transport.abort()
     told = {"agent_id": world.id("alice"), "status": "offline"}
     assert await olivia.next_push("routing_status_set") == told
+
+
+async def test_what_was_sent_before_the_connection_is_closed_is_done_before_it_is_counted_out(world: World) -> None:
+    bob, alice = await world.agents("bob", "alice")
+    chat = await world.chat(alice)
+    bob.noise = set()
+    protocol, transport = alice.connection.protocol, alice.connection.transport
+    for number, (action, payload) in enumerate(
+        [
+            ("send_event", {"chat_id": chat.id, "event": HELLO}),  # the status waits for it
+            ("set_routing_status", {"status": "not_accepting_chats"}),
+        ]
+    ):
+        protocol.send_text(orjson.dumps({"action": action, "request_id": str(number), "payload": payload}))
+    protocol.send_close(1000)
+    transport.write(b"".join(protocol.data_to_send()))  # at once
+    for status in ("not_accepting_chats", "offline"):
+        told = {"agent_id": alice.id, "status": status}
+        assert await bob.next_push("routing_status_set") == told
+    assert (await statuses(bob))[alice.id] == "offline"
 
 
 async def test_a_client_that_vanishes_while_it_logs_in_is_counted_out(world: World) -> None:
