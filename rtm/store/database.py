@@ -112,8 +112,12 @@ async def open_postgresql(dsn: str, statement_timeout_s: float | None) -> "async
     raises.
     """
     connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=statement_timeout_s)
-    if statement_timeout_s is not None:
-        await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}")
+    try:
+        if statement_timeout_s is not None:
+            await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_TIMEOUT_MS}")
+    except BaseException:  # also of who does not wait any longer
+        connection.terminate()
+        raise
     return connection
 
 

@@ -7,12 +7,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
 from rtm.settings import Settings
 from rtm.store import database
-from rtm.store.database import Database, DatabaseError, connect, make_ready, migrate
+from rtm.store.database import Database, DatabaseError, connect, make_ready, migrate, open_postgresql
 
 
 async def test_a_cancelled_statement_leaves_no_task_that_cannot_end(tmp_path: Path) -> None:
@@ -35,6 +36,23 @@ async def test_a_cancelled_statement_leaves_no_task_that_cannot_end(tmp_path: Pa
                 assert not endless
     for thread in set(threading.enumerate()) - threads:  # those that were stopped still report to the loop
         thread.join()
+
+
+async def test_a_connection_that_could_not_be_prepared_is_closed(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    connect = asyncpg.connect
+
+    async def noted(*arguments: Any, **options: Any) -> Any:
+        opened.append(await connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(asyncpg, "connect", noted)
+    monkeypatch.setattr(database, "IDLE_IN_TRANSACTION_TIMEOUT_MS", "soon")
+    with pytest.raises(asyncpg.InvalidParameterValueError):
+        await open_postgresql(postgres_url, statement_timeout_s=5)
+    assert [each.is_closed() for each in opened] == [True]
 
 
 async def ask(database: Database) -> None:
