@@ -12,7 +12,7 @@ Prefect and LangChain take the same forms.
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -125,6 +125,18 @@ class RedisUrl:
         limits = {"socket_timeout": timeout_s / 4, "socket_connect_timeout": timeout_s / 4}
         options = self.sentinel_options | limits | {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
         return Sentinel(self.nodes, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel them, and wait for their end.
+
+    Again and again: a Cluster's client stands on `asyncio.wait_for`, which in Python 3.11 can lose a cancellation.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.1)
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):

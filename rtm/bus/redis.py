@@ -30,7 +30,7 @@ from redis.exceptions import RedisError
 from rtm.bus.base import MALFORMED, BusUnavailable, Envelope, Lost, Take, Traffic
 from rtm.bus.redis_places import Address, places_of
 from rtm.bus.redis_shard import CALL_TIMEOUT_S, PROBE_INTERVAL_S, Shard, channel_of
-from rtm.redis_client import RedisUrl
+from rtm.redis_client import RedisUrl, cancelled
 
 STOP_TIMEOUT_S = 1.0
 PLACES_INTERVAL_S = 5.0
@@ -95,9 +95,7 @@ class RedisBus:
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await cancelled(self._tasks.values())
         for shard in self._shards.values():
             shard.close()
         await self._places.close()

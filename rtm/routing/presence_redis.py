@@ -45,7 +45,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from rtm.bus.base import Origin
 from rtm.bus.redis_script import publication
 from rtm.protocol.errors import ServiceUnavailable
-from rtm.redis_client import RedisUrl
+from rtm.redis_client import RedisUrl, cancelled
 from rtm.routing.presence import (
     Agent,
     Change,
@@ -491,11 +491,7 @@ async def _ended(tasks: set[asyncio.Task[None]]) -> None:
     """Let them end, within CALL_TIMEOUT_S; then end them."""
     if tasks:
         _, tasks = await asyncio.wait(tasks, timeout=CALL_TIMEOUT_S)
-    # Again and again: a Cluster's client stands on `asyncio.wait_for`, which in Python 3.11 can lose a cancellation.
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=0.1)
+    await cancelled(tasks)
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from rtm.bus.base import Bus, Envelope, Lost
 from rtm.bus.redis import RedisBus
 from rtm.model.audience import Audience
 
-PATIENCE_S = 20
+PATIENCE_S = 30
 
 
 class Hearing:

@@ -1,6 +1,7 @@
 """What is particular to the Redis bus: a Redis that dies, freezes, comes back empty or carries rubbish."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +17,7 @@ import rtm.bus.redis_shard
 from rtm.bus.base import BusUnavailable, Lost
 from rtm.bus.redis import RedisBus
 from rtm.bus.redis_connection import RedisConnection, connect
+from rtm.bus.redis_places import OneServer
 from rtm.bus.redis_shard import OUTGOING_BYTES
 from rtm.redis_client import RedisUrl
 from tests.bus.hearing import PATIENCE_S, Hearing, envelope, hearing, until
@@ -236,6 +238,23 @@ async def test_a_frozen_redis_does_not_hold_up_the_stop(redis_server: RedisServe
     async with asyncio.timeout(10), hearing(redis_server.url) as process:
         redis_server.freeze()
         process.bus.publish([envelope(7)])
+
+
+async def test_a_cancellation_that_is_lost_does_not_hold_up_the_stop(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the client of a Cluster loses one now and then."""
+    looking = asyncio.Event()
+
+    async def find(_: OneServer) -> None:
+        looking.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(10), hearing(redis_server.url) as process:
+        monkeypatch.setattr(OneServer, "find", find)
+        process.bus._misplaced.set()  # type: ignore[attr-defined]
+        await looking.wait()
 
 
 class Deaf:

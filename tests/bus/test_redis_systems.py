@@ -1,5 +1,7 @@
 """The Redis bus on a Cluster and with Sentinels: masters that change, slots that move."""
 
+import asyncio
+import contextlib
 from itertools import count
 
 import pytest
@@ -11,7 +13,7 @@ import rtm.bus.redis_shard
 from rtm.bus.base import BusUnavailable, Lost
 from rtm.bus.redis import RedisBus
 from rtm.redis_client import RedisUrl
-from tests.bus.hearing import Hearing, envelope, hearing, until
+from tests.bus.hearing import PATIENCE_S, Hearing, envelope, hearing, until
 from tests.servers import RedisCluster, RedisWithSentinel, free_port
 
 
@@ -119,11 +121,10 @@ async def test_the_sentinels_new_master_is_found(redis_with_sentinel: RedisWithS
 async def all_goes_through(here: Hearing, there: Hearing, license_id: int) -> None:
     """Until both have followed, each in its own time; then what is published is heard, and nothing is lost."""
     await until(lambda: here.bus.healthy and there.bus.healthy)
-    for sequence in count(1):
-        here.bus.publish([envelope(license_id, sequence)])
-        try:
-            while await there.next(0.5) != envelope(license_id, sequence):
-                pass
-        except TimeoutError:
-            continue
-        return
+    async with asyncio.timeout(PATIENCE_S):
+        for sequence in count(1):
+            here.bus.publish([envelope(license_id, sequence)])
+            with contextlib.suppress(TimeoutError):
+                while await there.next(0.5) != envelope(license_id, sequence):
+                    pass
+                return
