@@ -19,13 +19,14 @@ from rtm.settings import Limits
 from tests.routing.test_presence import ACCEPTING, NOT_ACCEPTING, OFFLINE, Person
 from tests.servers import RedisCluster, RedisServer, RedisWithSentinel
 
-LIMIT_S = 1.0
+LIMIT_S = 2.0
 SMITH = "smith@example.com"
+PATIENCE_S = 30
 
 
 @pytest.fixture(autouse=True)
 def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence_redis, "CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(presence_redis, "CALL_TIMEOUT_S", 1.0)
 
 
 class Process:
@@ -76,7 +77,7 @@ class Told:
     def __init__(self, pubsub: Any) -> None:
         self._pubsub = pubsub
 
-    async def next(self, within_s: float = 10) -> tuple[str, str]:
+    async def next(self, within_s: float = PATIENCE_S) -> tuple[str, str]:
         """The agent and its status."""
         async with asyncio.timeout(within_s):
             while (message := await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=None)) is None:
@@ -556,7 +557,7 @@ async def answered(status: Callable[[], Awaitable[Any]]) -> Any:
 
 
 async def until(status: Callable[[], Awaitable[Any]], wanted: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 if await status() == wanted:
