@@ -37,8 +37,6 @@ class Subscriber(Protocol):
     interest: Interest
     monitoring_level: MonitoringLevel
     outlet: Corked
-    own_pushes: list[bytes] | None
-    """Frames about the change it has asked for, while that is not answered; None when they may be sent."""
 
     @property
     def license_id(self) -> int: ...
@@ -162,6 +160,8 @@ class Room:
         self._by_agent: dict[str, list[Subscriber]] = {}
         self._by_group: dict[int, dict[Subscriber, None]] = {}
         self._catching_up: list[tuple[int, Subscriber, Corked]] = []
+        self._held: dict[Subscriber, list[bytes]] = {}
+        """Frames for sessions with a change that is not answered yet, from the first that tells of it."""
 
     def of_agent(self, agent_id: str) -> Sequence[Subscriber]:
         """The agent's sessions, the oldest first."""
@@ -196,6 +196,7 @@ class Room:
         self._set_groups(session, frozenset())
         self._forget_interest(session)
         self.trackers.forget(session)
+        self._held.pop(session, None)
         del self.sessions[session]
 
     def release(self, session: Subscriber, wire: Corked, sequence: int) -> None:
@@ -212,6 +213,17 @@ class Room:
         if isinstance(backlog, Backlog):
             for frame in backlog.after(sequence):
                 self._flusher.send_all((wire,), frame)
+
+    def hold(self, session: Subscriber) -> None:
+        """The session asks for a change: what tells of it comes by Redis, and may be faster than the answer.
+
+        From then on nothing that is not stored is sent, so that what comes of others' changes does not pass it.
+        """
+        self._held[session] = []
+
+    def let_go(self, session: Subscriber) -> Sequence[bytes]:
+        """The change is answered: the frames that have been held back."""
+        return self._held.pop(session, ())
 
     def regroup(self, directory: Directory) -> None:
         """Agents have come into groups or left them."""
@@ -319,16 +331,27 @@ class Room:
             if interest.own_chats_only and is_about_chat(envelope.name):
                 hearers = Hearers(each for each in hearers if each.agent_id in envelope.audience.agents)
             try:
-                outlets = hearers.outlets()
+                apart = [each for each in self._holding() if each in hearers and each is not asker]
+                for each in apart:
+                    self._held[each] += (_encode(envelope, version, encoded) for version in wanted)
                 if asker is not None and asker in hearers:
                     self._answer(envelope, asker, wanted)
-                    outlets = [outlet for outlet in outlets if outlet is not asker.outlet]
+                    apart.append(asker)
+                outlets = hearers.outlets()
+                if apart:
+                    outlets = [outlet for outlet in outlets if all(outlet is not each.outlet for each in apart)]
                 for version in wanted:
                     self._flusher.send_all(outlets, _encode(envelope, version, encoded))
             except Exception:
                 log.exception("push_failed", license_id=envelope.license_id, push=envelope.name, versions=wanted)
                 if envelope.sequence:
                     _end_soon(hearers)
+
+    def _holding(self) -> Iterable[Subscriber]:
+        """Who is not to be told yet what is not stored, nor follows from what is: those have their places."""
+        if self.delivering or not self._held:
+            return ()
+        return [session for session, frames in self._held.items() if frames]
 
     def _tell(self, push: str, payload: Any, sessions: Iterable[Subscriber]) -> None:
         """Tell these sessions what follows from the push that is being delivered."""
@@ -351,12 +374,13 @@ class Room:
     def _answer(self, envelope: Envelope, asker: Subscriber, wanted: Sequence[str]) -> None:
         assert envelope.origin is not None
         request_id: str | None = envelope.origin.request_id
+        held = None if envelope.sequence else self._held.get(asker)  # what is stored was answered before
         for version in wanted:
             frame = encode_text_frame(encode_push(version, envelope.name, _payload(envelope, version), request_id))
-            if asker.own_pushes is None or envelope.sequence:  # what is stored was answered before, and has its place
+            if held is None:
                 self._flusher.send_all((asker.outlet,), frame)
             else:
-                asker.own_pushes.append(frame)
+                held.append(frame)
             request_id = None  # who takes a push in two versions is told once that it is theirs
 
     def _release_caught_up(self) -> None:

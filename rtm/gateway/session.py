@@ -162,7 +162,6 @@ class Session:
         "monitoring_level",
         "organization_id",
         "outlet",
-        "own_pushes",
     )
 
     _wire: Wire
@@ -184,7 +183,6 @@ class Session:
         self.connection_id = secrets.token_hex(8)
         self.monitoring_level: MonitoringLevel = "my"
         self.organization_id = organization_id
-        self.own_pushes: list[bytes] | None = None
 
     # For the wire
 
@@ -338,13 +336,14 @@ class Session:
 
     def change_begins(self) -> None:
         """Keep its own pushes back: they come by Redis, and may be faster than the answer."""
-        if self._state is State.LOGGED_IN:  # before, all pushes are kept back
-            self.own_pushes = []
+        room = self._room()
+        if self._state is State.LOGGED_IN and room is not None:  # before, all pushes are kept back
+            room.hold(self)
 
     def change_answered(self) -> None:
         """Let them go."""
-        frames, self.own_pushes = self.own_pushes, None
-        for frame in frames or ():
+        room = self._room()
+        for frame in room.let_go(self) if room is not None else ():
             self._wire.send_encoded(frame)
 
     def renew(self, identity: Identity) -> None:

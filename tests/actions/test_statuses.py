@@ -1,9 +1,13 @@
 """Who accepts chats: choosing, being away, listing, and who hears of it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from rtm.bus.base import Origin
+from rtm.routing.presence import Change, Member
+from rtm.routing.presence_redis import RedisPresence
 from tests.actions.conftest import Enter
 from tests.world import SALES, SUPPORT, Client, Refused, World
 
@@ -191,6 +195,40 @@ async def test_statuses_of_agents_and_of_bots_take_scopes_of_their_own(world: Wo
     assert await of_bots.next_push("routing_status_set") == robin
     for client in (of_agents, of_bots, nobody):
         await client.hears_nothing_more()
+
+
+async def test_what_is_told_before_the_answer_comes_after_it_in_its_order(
+    world_with: Callable[..., Awaitable[World]], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, choose = asyncio.Event(), RedisPresence.set_status
+
+    async def set_status(presence: RedisPresence, member: Member, status: str, origin: Origin | None = None) -> Change:
+        change = await choose(presence, member, status, origin)
+        if status == "not_accepting_chats":
+            await answer.wait()  # Redis has done it, and told
+        return change
+
+    monkeypatch.setattr(RedisPresence, "set_status", set_status)
+    world = await world_with(redis_url=redis_url)
+    alice, olivia = await world.agent("alice"), listening(await world.agent("olivia"))
+    await alice.forget()
+    alice.noise = set()
+    asked = await alice.send("set_routing_status", status="not_accepting_chats")
+    assert (await olivia.next_push("routing_status_set"))["status"] == "not_accepting_chats"
+    await olivia.call("set_routing_status", status="accepting_chats", agent_id=alice.id)
+    assert (await olivia.next_push("routing_status_set"))["status"] == "accepting_chats"
+
+    answer.set()
+    told = [await alice.next() for _ in range(5)]
+    assert [(frame["action"], frame.get("request_id")) for frame in told] == [
+        ("set_routing_status", asked),
+        ("routing_status_set", asked),
+        ("groups_status_updated", asked),
+        ("routing_status_set", None),
+        ("groups_status_updated", None),
+    ]
+    assert [frame["payload"]["status"] for frame in told[1::2]] == ["not_accepting_chats", "accepting_chats"]
+    await alice.hears_nothing_more()
 
 
 async def test_through_redis_too_the_answer_comes_before_its_push(
