@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from rtm.access.directory import Directory
 from rtm.access.identity import Identity
-from rtm.protocol.errors import AuthorizationError, ValidationError
+from rtm.protocol.errors import AuthorizationError, RequesterSuspended, ValidationError
 
 
 def as_bot(identity: Identity, directory: Directory, bot_id: str) -> Identity:
     """The same token, speaking as a bot: it must be of the bot's client, or a personal one.
 
-    For all that is known here, the client of a bot is its organization's own. Raises ValidationError or
-    AuthorizationError.
+    For all that is known here, the client of a bot is its organization's own. Raises ValidationError,
+    AuthorizationError or RequesterSuspended.
     """
     if bot_id == identity.agent_id:
         return identity
@@ -21,4 +21,6 @@ def as_bot(identity: Identity, directory: Directory, bot_id: str) -> Identity:
     of_its_client = bot.owner_client_id is not None and bot.owner_client_id == identity.client_id
     if not (of_its_client or identity.personal):
         raise AuthorizationError("Token must be personal, or of the client that the bot belongs to")
+    if bot.suspended:
+        raise RequesterSuspended("Bot suspended")
     return replace(identity, agent_id=bot.id, kind="bot", holder=identity)

@@ -108,7 +108,7 @@ class Dispatcher:
         """Answer a request that was admitted."""
         try:
             payload = versions.read(version, action.payload, request.payload)
-            context = self._context(caller, version, request)
+            context = self._context(action, caller, version, request)
         except Exception as error:  # noqa: BLE001 - the same
             reply(answer_to(error, action=action.name))
             return
@@ -142,12 +142,14 @@ class Dispatcher:
             raise AuthorizationError(f"Token lacks the scope: {' or '.join(sorted(action.scopes))}")
         return action
 
-    def _context(self, caller: Caller, version: str, request: Request) -> Context:
+    def _context(self, action: Action, caller: Caller, version: str, request: Request) -> Context:
         identity = caller.identity
         author_id = request.author_id
         if author_id is not None and identity is not None and versions.bots_by_author_id(version):
             assert caller.directory is not None
-            identity = as_bot(identity, caller.directory, author_id)
+            bot = as_bot(identity, caller.directory, author_id)
+            if action.kind is not Kind.QUERY:  # what the bot may read is not shown to who may not
+                identity = bot
         return Context(
             self._services,
             version=version,

@@ -1,14 +1,18 @@
 """Hearing of customers: by the level of a log-in, by subscriptions, and through the agents' own chats."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from rtm.access.directory import Directory
 from rtm.gateway import tracking
+from rtm.gateway.session import Session
 from rtm.model.tracking import MAX_SUBSCRIPTIONS
 from rtm.settings import Settings
 from rtm.store.customers import CustomerQueries, Here
+from rtm.store.queries import Queries, Snapshot
 from tests.actions.shapes import TIME, ada, older_ada
 from tests.actions.test_contract import contract, differences
 from tests.world import SALES, SUPPORT, Client, Refused, Server, World, visiting
@@ -94,6 +98,30 @@ async def test_the_levels_beyond_are_of_the_agents_groups(either_world: World) -
     shown = older_ada(world)
     del shown["present"]
     assert told["customers"] == [shown]
+
+
+async def test_nor_of_a_group_that_is_lost_during_the_log_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    olivia, regrouped = await world.agent("olivia"), asyncio.Event()
+    await world.chat(olivia, users=["ada"])
+    snapshot, directory_replaced = Queries.snapshot, Session.directory_replaced
+
+    def replaced(session: Session, directory: Directory) -> None:
+        directory_replaced(session, directory)
+        if session.agent_id == world.id("bob"):
+            asyncio.get_running_loop().call_soon(regrouped.set)
+
+    async def late(queries: Queries, license_id: int, agent_id: str) -> Snapshot:
+        if agent_id == world.id("bob"):
+            await world.set_groups("bob")
+            await regrouped.wait()
+        return await snapshot(queries, license_id, agent_id)
+
+    monkeypatch.setattr(Session, "directory_replaced", replaced)
+    monkeypatch.setattr(Queries, "snapshot", late)
+    bob, told = await logged_in(world, "bob", customer_monitoring_level="chatting")
+    assert told["customers"] == []
+    await world.chat(olivia, users=["grace"])
+    await bob.hears_nothing_more()
 
 
 async def test_a_second_session_keeps_the_level_of_the_first(world: World) -> None:
