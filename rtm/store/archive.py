@@ -6,8 +6,8 @@ plans that is good for most values and bad for some.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
 
 import orjson
 from sqlalchemy import func, select, text
@@ -27,6 +27,10 @@ EXACT = 10_000
 """Up to here PostgreSQL counts what is found, which is then 10 to 20 ms; SQLite counts all."""
 NEAR = 40
 """Of more than EXACT, PostgreSQL looks for a page among so many threads for each on it, before it looks at all."""
+SAMPLE = 500
+"""The first threads of the list, which tell PostgreSQL what is common in it."""
+WALK = 25_000
+"""The first threads of the list, which are all tried for many labels, if those of the sample let expect EXACT there."""
 MAX_PRESENT_CHATS = 500
 """Chats that an agent is in; some dozens at most."""
 CLOCKS_APART_US = 60_000_000
@@ -114,11 +118,15 @@ class _Source:
     """Those of the conditions that say between which numbers."""
     tried: list[str] = field(default_factory=list)
     """The conditions as they are best tried on one thread after the other."""
+    refused: dict[Column, list[str]] = field(default_factory=dict)
+    """What is true of none of the threads: tokens, or with `&` several that none has all of."""
+    walked: bool = False
+    """Whether threads are better tried one after the other, if most are found."""
 
-    def where(self, condition: str, values: Mapping[str, object], tried: str | None = None) -> None:
+    def where(self, condition: str, values: Mapping[str, object]) -> None:
         """A further condition; `{number}` in it stands for the number."""
         self.conditions.append(condition.format(number=self.number))
-        self.tried.append(tried or condition.format(number="number"))
+        self.tried.append(condition.format(number="number"))
         self.values.update(values)
 
     def bound(self, condition: str, values: Mapping[str, object]) -> None:
@@ -130,16 +138,23 @@ class _Source:
         """A statement."""
         return f"SELECT {what} FROM {self.table} WHERE {' AND '.join([*self.conditions, *conditions])}"  # noqa: S608
 
+    def select_page(self, place: "_Place") -> str:
+        """A statement that finds the numbers of a page among all."""
+        return f"{self.select(self.number, place.then(self.number))} {place.first(self.number)}"
+
     def select_tried(self) -> str:
         """A statement of which the planner can tell how much it finds."""
         return f"SELECT 1 FROM {self.table} WHERE {' AND '.join([_OF_LICENSE, *self.tried])}"  # noqa: S608
 
-    def select_next(self, what: str, place: "_Place") -> str:
-        """A statement that looks at the next threads of the list only, one after the other."""
+    def select_next(self, what: str, place: "_Place", among: int) -> str:
+        """A statement that reads the next threads of the list."""
         bounds = " AND ".join([*self.bounds, place.then("number")])
-        order = "DESC" if place.descending else "ASC"
-        threads = f"SELECT * FROM {self.table} WHERE {bounds} ORDER BY number {order} LIMIT {NEAR * place.count}"  # noqa: S608
-        return f"SELECT {what} FROM ({threads}) AS {self.table} WHERE {' AND '.join(self.tried)}"  # noqa: S608
+        return f"SELECT {what} FROM {self.table} WHERE {bounds} {place.order('number')} LIMIT {among}"  # noqa: S608
+
+    def select_near(self, place: "_Place", among: int) -> str:
+        """A statement that finds numbers among these, one after the other; it may be followed by a limit."""
+        tried, order = " AND ".join(self.tried), place.order("number")
+        return f"SELECT number FROM ({self.select_next('*', place, among)}) AS {self.table} WHERE {tried} {order}"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +169,13 @@ class _Place:
         """That a number comes after it; `true` for all at the beginning of the list."""
         return "true" if self.after is None else f"{number} {'<' if self.descending else '>'} :after"
 
+    def order(self, number: str) -> str:
+        """In which they are read."""
+        return f"ORDER BY {number} {'DESC' if self.descending else 'ASC'}"
+
     def first(self, number: str) -> str:
         """What ends the statement that reads them."""
-        return f"ORDER BY {number} {'DESC' if self.descending else 'ASC'} LIMIT :count"
+        return f"{self.order(number)} LIMIT :count"
 
     @property
     def values(self) -> dict[str, object]:
@@ -281,8 +300,7 @@ class _Sqlite:
     @staticmethod
     async def read(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int]:
         """Numbers from a place on, and how many there are in all: FTS5 counts some twenty million a second."""
-        page = f"{source.select(source.number, place.then(source.number))} {place.first(source.number)}"
-        numbers = list(await connection.scalars(text(page), source.values | place.values))
+        numbers = list(await connection.scalars(text(source.select_page(place)), source.values | place.values))
         if place.after is None and len(numbers) < place.count:
             return numbers, len(numbers)
         return numbers, int((await connection.execute(text(source.select("count(*)")), source.values)).scalar_one())
@@ -329,6 +347,9 @@ def _any(terms: Sequence[str]) -> str:
     return " OR ".join(terms)
 
 
+_COLUMNS: tuple[Column, ...] = ("labels", "words")
+
+
 class _PostgreSql:
     @staticmethod
     async def read(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int]:
@@ -337,50 +358,49 @@ class _PostgreSql:
         Each row must be visited to be counted. Also to be put in order; so of many, those next in the list are tried
         first, as pages are found there unless what is asked for is all at the list's other end.
         """
-        values = source.values | place.values
-        page = f"{source.select(source.number, place.then(source.number))} {place.first(source.number)}"
-        if source.conditions == [_OF_LICENSE]:
+        if source.conditions == [_OF_LICENSE] and not source.refused:
             found = (await connection.execute(text(source.select("count(*)")), source.values)).scalar_one()
-            return list(await connection.scalars(text(page), values)), int(found)
-        await connection.execute(_BY_TOKENS, {"ordered": "off"})
-        some = f"""
-            WITH every AS MATERIALIZED ({source.select("number")}),
-                found AS MATERIALIZED (SELECT number FROM every LIMIT {EXACT + 1})
-            SELECT (SELECT count(*) FROM found) AS count,
-                ARRAY(SELECT number FROM found WHERE {place.then("number")} {place.first("number")}) AS numbers
-        """  # noqa: S608 - nothing but our own text and integers
-        found, numbers = (await connection.execute(text(some), values)).one()
+            page = text(source.select_page(place))
+            return list(await connection.scalars(page, source.values | place.values)), int(found)
+        numbers, found = await _walked(connection, source, place) or await _looked_up(connection, source, place)
         if found > EXACT:
             estimate = text(f"EXPLAIN (FORMAT JSON) {source.select_tried()}")
             [plan] = (await connection.execute(estimate, source.values)).scalar_one()
             found = max(found, int(plan["Plan"]["Plan Rows"]))
             await connection.execute(_BY_TOKENS, {"ordered": "on"})
-            near = f"{source.select_next('number', place)} {place.first('number')}"
-            numbers = list(await connection.scalars(text(near), values))
+            near = f"{source.select_near(place, NEAR * place.count)} LIMIT :count"
+            numbers = list(await connection.scalars(text(near), source.values | place.values))
             if len(numbers) < place.count:
                 await connection.execute(_BY_TOKENS, {"ordered": "off"})
-                numbers = list(await connection.scalars(text(page), values))
+                page = text(f"{_every(source, place.then(source.number))} {place.first('number')}")
+                numbers = list(await connection.scalars(page, source.values | place.values))
         await connection.rollback()  # and with it what the planner was told
         return numbers, found
 
     @staticmethod
     def source(license_id: int, clauses: Sequence[_Clause], *, by_id: bool) -> _Source:
         source = _Source("archive", "archive.number", [_OF_LICENSE], {"license_id": license_id}, [_OF_LICENSE])
-        if not by_id and clauses and all(_is_wide(clause) for clause in clauses):
-            # One of them is looked up. The sums keep the planner from trying it on threads found by other indexes.
-            [first, *clauses] = clauses
-            source.conditions = ["license_id + 0 = :license_id"]
-            source.number = "archive.number + 0"
-            of_first = f"{first.column} @@ CAST(:first_tried AS tsquery)"
-            values = {"first": list(first.tokens), "first_tried": _tsquery([first])}
-            source.where(f"{first.column} @@ ANY(CAST(:first AS tsquery[]))", values, tried=of_first)
-        columns: tuple[Column, ...] = ("labels", "words")
-        for column in columns:
+        for column in _COLUMNS:
             of_column = [clause for clause in clauses if clause.column == column]
-            if of_column and by_id:
-                source.where(f"{column} @@ CAST(:{column} AS tsquery)", {column: _tsquery(of_column)})
-            elif of_column:
-                _limit_tokens(source, license_id, column, of_column)
+            if of_column:
+                source.tried.append(f"{column} @@ CAST(:{column}_tried AS tsquery)")
+                source.values[f"{column}_tried"] = _tsquery(of_column)
+        if by_id:
+            source.conditions += source.tried
+            return source
+        for column in _COLUMNS:
+            refused = [" & ".join(each.tokens) for each in clauses if each.negated and each.column == column]
+            if len(refused) > _MANY:
+                source.refused[column] = refused
+                clauses = [each for each in clauses if not (each.negated and each.column == column)]
+        source.walked = _is_walked(clauses) and not source.refused
+        if clauses and all(_is_wide(clause) for clause in clauses):
+            # One of them is looked up. The sum keeps the planner from trying it on threads found by another index.
+            [first, *clauses] = clauses
+            source.conditions = ["license_id + 0 = :license_id", f"{first.column} @@ ANY(CAST(:first AS tsquery[]))"]
+            source.values["first"] = list(first.tokens)
+        for column in _COLUMNS:
+            _look_up(source, license_id, column, [clause for clause in clauses if clause.column == column])
         return source
 
     @staticmethod
@@ -390,6 +410,73 @@ class _PostgreSql:
     @staticmethod
     def reach(reached: Sequence[_Clause]) -> tuple[str, dict[str, str]]:
         return ("p.labels @@ CAST(:reached AS tsquery)", {"reached": _tsquery(reached)}) if reached else ("true", {})
+
+
+async def _walked(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int] | None:
+    """What `read` says, of up to EXACT + 1 threads, if so many or all there are stand at the beginning of the list."""
+    if not source.walked:
+        return None
+    await connection.execute(_BY_TOKENS, {"ordered": "on"})
+    start = replace(place, after=None)
+    for among in (SAMPLE, WALK):
+        found = f"{source.select_near(start, among)} LIMIT {EXACT + 1}"
+        rest = f"SELECT 1 FROM archive WHERE {' AND '.join(source.bounds)} OFFSET {among}"  # noqa: S608
+        counted = text(f"{_counted(found, place)}, NOT EXISTS ({rest})")
+        count, numbers, is_all = (await connection.execute(counted, source.values | place.values)).one()
+        if is_all or count > EXACT:
+            return numbers, count
+        if count * WALK < EXACT * among:
+            break
+    return None
+
+
+async def _looked_up(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int]:
+    """What `read` says, of up to EXACT + 1 threads, by the index."""
+    if source.refused:
+        await connection.execute(_BY_TOKENS, {"ordered": "on"})
+        for column in source.refused:
+            await _refuse_first(connection, source, column, replace(place, after=None))
+    await connection.execute(_BY_TOKENS, {"ordered": "off"})
+    counted = text(_counted(f"{_every(source)} LIMIT {EXACT + 1}", place))
+    count, numbers = (await connection.execute(counted, source.values | place.values)).one()
+    return numbers, count
+
+
+async def _refuse_first(connection: AsyncConnection, source: _Source, column: Column, start: _Place) -> None:
+    """Have GIN refuse what is common at the beginning of the list: few threads have to be told from the others then."""
+    threads = source.select_next(column, start, SAMPLE)
+    most_often = f"""
+        SELECT token FROM ({threads}) AS first, unnest(tsvector_to_array({column})) AS token
+        WHERE token = ANY(CAST(:refused AS text[])) GROUP BY token ORDER BY count(*) DESC LIMIT {_FEW}
+    """  # noqa: S608 - nothing but our own text and integers
+    refused = source.refused[column]
+    often = list(await connection.scalars(text(most_often), {**source.values, "refused": refused}))
+    source.values[f"{column}_refused"] = [each for each in refused if each not in often]
+    is_there = token(cast("int", source.values["license_id"]), "license")
+    # What has one of the first is not looked at for the others.
+    for name, tokens in ((f"{column}_first", often[:_MANY]), (f"{column}_often", often[_MANY:])):
+        if tokens:
+            source.conditions.append(f"{column} @@ CAST(:{name} AS tsquery)")
+            source.values[name] = f"{is_there} & !{_tree('|', tokens)}"
+
+
+def _every(source: _Source, *conditions: str) -> str:
+    """A statement that finds all; whoever reads only some of them has no other plan made for that.
+
+    What is refused stands apart, or the planner would rather remember all that is not.
+    """
+    every = f"every AS MATERIALIZED ({source.select('number', *conditions)})"
+    if not source.refused:
+        return f"WITH {every} SELECT number FROM every"  # noqa: S608
+    having = " UNION ALL ".join(_having(column, f"{column}_refused") for column in source.refused)
+    is_refused = "SELECT 1 FROM refused WHERE refused.number = every.number"
+    return f"WITH refused AS MATERIALIZED ({having}), {every} SELECT number FROM every WHERE NOT EXISTS ({is_refused})"  # noqa: S608
+
+
+def _counted(found: str, place: _Place) -> str:
+    """A statement that says how many a statement finds, and which of them are on the page."""
+    on_page = f"SELECT number FROM found WHERE {place.then('number')} {place.first('number')}"  # noqa: S608
+    return f"WITH found AS MATERIALIZED ({found}) SELECT (SELECT count(*) FROM found), ARRAY({on_page})"  # noqa: S608
 
 
 # Left to itself the planner goes through threads in order, or all of them, where it takes tokens to be common: wrongly,
@@ -406,36 +493,37 @@ _BY_TOKENS = text("""
 
 _FEW = 32
 """Tokens of which one is wanted that one look at GIN is for: it tries each on each thread that it finds."""
-_MANY = 32
-"""Labels that are not wanted, up to which the same is better than to look up the threads that have them."""
+_MANY = 8
+"""Tokens that are not wanted, up to which the same is better than to look up the threads that have them."""
+_TRIED = 300
+"""Labels that are tried on one thread after the other, in 5 us."""
 
 
 def _is_wide(clause: _Clause) -> bool:
     return not clause.negated and len(clause.tokens) > _FEW
 
 
-def _limit_tokens(source: _Source, license_id: int, column: Column, clauses: Sequence[_Clause]) -> None:
+def _is_walked(clauses: Sequence[_Clause]) -> bool:
+    """Whether the index would be slow: by many labels, unless one of them is all that is wanted."""
+    tokens = [len(clause.tokens) for clause in clauses]
+    one_wanted = len(clauses) == 1 and not clauses[0].negated
+    # Words are more in each thread, and apart from its row.
+    of_labels = all(clause.column == "labels" for clause in clauses)
+    return max(tokens, default=0) > _FEW and sum(tokens) <= _TRIED and of_labels and not one_wanted
+
+
+def _look_up(source: _Source, license_id: int, column: Column, clauses: Sequence[_Clause]) -> None:
     """The conditions on the tokens of one column: as many as can be are one, which only the index answers."""
-    wide = [clause for clause in clauses if _is_wide(clause)]
-    refused = [clause for clause in clauses if clause.negated]
-    many = refused if len(refused) > _MANY else []
-    at_once = [clause for clause in clauses if not _is_wide(clause) and not (clause.negated and many)]
-    if all(clause.negated for clause in at_once) and (at_once or not wide):
+    at_once = [clause for clause in clauses if not _is_wide(clause)]
+    if at_once and all(clause.negated for clause in at_once):
         # Without something that is there GIN would be of no use.
         at_once.append(_Clause(column, [token(license_id, "license")]))
-    conditions: list[str] = []
-    values: dict[str, object] = {f"{column}_tried": _tsquery(clauses)}
     if at_once:
-        conditions.append(f"{column} @@ CAST(:{column} AS tsquery)")
-        values[column] = _tsquery(at_once)
-    for place, clause in enumerate(wide):
-        conditions.append(f"{{number}} IN ({_having(column, f'{column}_{place}')})")
-        values[f"{column}_{place}"] = list(clause.tokens)
-    if many:
-        theirs = _having(column, f"{column}_refused")
-        conditions.append(f"NOT EXISTS (SELECT 1 FROM ({theirs}) AS refused WHERE refused.number = {{number}})")  # noqa: S608
-        values[f"{column}_refused"] = [" & ".join(clause.tokens) for clause in many]
-    source.where(" AND ".join(conditions), values, tried=f"{column} @@ CAST(:{column}_tried AS tsquery)")
+        source.conditions.append(f"{column} @@ CAST(:{column} AS tsquery)")
+        source.values[column] = _tsquery(at_once)
+    for place, clause in enumerate(filter(_is_wide, clauses)):
+        source.conditions.append(f"archive.number IN ({_having(column, f'{column}_{place}')})")
+        source.values[f"{column}_{place}"] = list(clause.tokens)
 
 
 def _having(column: Column, name: str) -> str:
@@ -444,6 +532,15 @@ def _having(column: Column, name: str) -> str:
 
 
 def _tsquery(clauses: Sequence[_Clause]) -> str:
-    return " & ".join(
-        f"!({' & '.join(clause.tokens)})" if clause.negated else f"({' | '.join(clause.tokens)})" for clause in clauses
-    )
+    return _tree("&", [_of_clause(clause) for clause in clauses])
+
+
+def _of_clause(clause: _Clause) -> str:
+    return f"!{_tree('&', clause.tokens)}" if clause.negated else _tree("|", clause.tokens)
+
+
+def _tree(operator: str, terms: Sequence[str]) -> str:
+    """PostgreSQL descends into what is on the left of an operator: into a long list once for each of its terms."""
+    while len(terms) > 1:
+        terms = [f"({f' {operator} '.join(terms[i : i + 2])})" for i in range(0, len(terms), 2)]
+    return terms[0]

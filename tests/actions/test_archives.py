@@ -1,5 +1,6 @@
 """The list of archives: what is found by which filter, how it is shown, to whom, and page by page."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -217,7 +218,15 @@ FILTERS: list[tuple[dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 
 
-async def test_threads_are_filtered(either_world: World) -> None:
+WAYS: tuple[dict[str, int], ...] = (
+    {},
+    {"_FEW": 1, "_MANY": 0},
+    {"_FEW": 0, "_MANY": 0, "SAMPLE": 1, "WALK": 1},
+)
+"""How PostgreSQL may look for threads: by one look at the index, or as for many values."""
+
+
+async def test_threads_are_filtered(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world = either_world
     chats = await scene(world)
     olivia = await world.agent("olivia")
@@ -226,12 +235,14 @@ async def test_threads_are_filtered(either_world: World) -> None:
     names |= {f"${name}": world.id(name) for name in ("alice", "carol", "robin", "ada")}
     by_thread = {chat.thread_id: name for name, chat in chats.items()}
 
-    for filters, expected in FILTERS:
+    for way, (filters, expected) in product(WAYS, FILTERS):
+        for name, value in way.items():
+            monkeypatch.setattr(archive, name, value)
         wanted = fill(filters, names)
         paging = {} if "thread_ids" in filters else {"limit": 100}
         answer = await olivia.call("list_archives", filters=wanted, sort_order="asc", **paging)
-        assert [by_thread[each] for each in thread_ids(answer)] == expected, filters
-        assert answer["found_chats"] == len(expected), filters
+        assert [by_thread[each] for each in thread_ids(answer)] == expected, (filters, way)
+        assert answer["found_chats"] == len(expected), (filters, way)
 
 
 async def test_pages_of_threads_lead_on_and_back_while_threads_are_added(either_world: World) -> None:
@@ -270,29 +281,38 @@ async def test_many_threads_are_counted_about(either_world: World, monkeypatch: 
 
 
 @pytest.mark.parametrize("wanted", ["old", "new", "every"])
-@pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_pages_of_many_threads_are_found_wherever_in_the_list_they_are(
-    either_world: World, monkeypatch: pytest.MonkeyPatch, wanted: str, order: str
+    either_world: World, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
-    monkeypatch.setattr(archive, "EXACT", 2)
-    monkeypatch.setattr(archive, "NEAR", 1)
+    for name, value in {"NEAR": 1, "WALK": 4, "_FEW": 2, "_MANY": 1}.items():
+        monkeypatch.setattr(archive, name, value)
     olivia = await either_world.web("olivia")
     made = [
-        (await either_world.chat(olivia, texts=[f"{age} every"])).thread_id for age in ("old", "new") for _ in range(5)
+        (await either_world.chat(olivia, group=group, texts=[f"{age} every"])).thread_id
+        for age, group in (("old", SALES), ("new", SUPPORT))
+        for _ in range(5)
     ]
     expected = {"old": made[:5], "new": made[5:], "every": made}[wanted]
-    if order == "desc":
-        expected = expected[::-1]
+    groups = {"old": [SALES], "new": [SUPPORT], "every": [SALES, SUPPORT]}[wanted]
+    others = [group for group in (SALES, SUPPORT, 77, 78) if group not in groups]
+    by_words = {"query": wanted}
+    by_many_labels = {"group_ids": [*groups, 77, 78], "agents": {"exists": True}}
+    but_many = {"agent_response": {"groups": {"exclude_values": others}}}
 
-    pages = [await olivia.call("list_archives", filters={"query": wanted}, sort_order=order, limit=2)]
-    while "next_page_id" in pages[-1]:
-        pages.append(await olivia.call("list_archives", page_id=pages[-1]["next_page_id"]))
-    assert [each for page in pages for each in thread_ids(page)] == expected
+    for filters, order, counted in product((by_words, by_many_labels, but_many), ("asc", "desc"), (2, 20)):
+        monkeypatch.setattr(archive, "EXACT", counted)
+        monkeypatch.setattr(archive, "SAMPLE", counted)
+        pages = [await olivia.call("list_archives", filters=filters, sort_order=order, limit=2)]
+        while "next_page_id" in pages[-1]:
+            pages.append(await olivia.call("list_archives", page_id=pages[-1]["next_page_id"]))
+        in_order = expected if order == "asc" else expected[::-1]
+        assert [each for page in pages for each in thread_ids(page)] == in_order, (filters, order)
+        assert counted == 2 or {page["found_chats"] for page in pages} == {len(expected)}, (filters, order)
 
-    back = [pages[-1]]
-    while "previous_page_id" in back[0]:
-        back.insert(0, await olivia.call("list_archives", page_id=back[0]["previous_page_id"]))
-    assert [thread_ids(page) for page in back] == [thread_ids(page) for page in pages]
+        back = [pages[-1]]
+        while "previous_page_id" in back[0]:
+            back.insert(0, await olivia.call("list_archives", page_id=back[0]["previous_page_id"]))
+        assert [thread_ids(page) for page in back] == [thread_ids(page) for page in pages], (filters, order)
 
 
 async def test_matches_are_highlighted(either_world: World) -> None:
