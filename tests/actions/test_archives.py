@@ -505,5 +505,13 @@ async def test_a_token_that_another_license_has_too_finds_none_of_its_threads(ei
         async with either_world.server.database.engine.begin() as connection:
             same = labels.token(either_world.license_id, "tag", "guessed")
             both = f"labels || ' {same}'" if connection.dialect.name == "sqlite" else f"labels || '{same}'::tsvector"
-            await connection.execute(text(f"UPDATE archive SET labels = {both} WHERE license_id = {theirs.license_id}"))
+            of_theirs = f"WHERE license_id = {theirs.license_id}"
+            await connection.execute(text(f"UPDATE archive SET labels = {both} {of_theirs}"))
+            if connection.dialect.name == "sqlite":  # its index is told what goes, and what comes
+                for columns, values in (
+                    ("archive_index, rowid, labels, words", "'delete', number, '', ''"),
+                    ("rowid, labels, words", f"number, '{same}', ''"),
+                ):
+                    rows = f"SELECT {values} FROM archive {of_theirs}"
+                    await connection.execute(text(f"INSERT INTO archive_index ({columns}) {rows}"))
         assert await found(olivia, tags={"values": ["guessed"]}) == []
