@@ -79,12 +79,12 @@ class Trackers(dict[S, dict[str, View]]):
         return [session for session, views in self.items() if any(customer_id in view for view in views.values())]
 
     def heard(self, push: Envelope) -> None:
-        """Something was told of a chat; what is not stored shows again what there was, to one agent."""
+        """Something was told of a chat; what is not stored, or is for one agent alone, shows again what there was."""
         if push.name not in _OF_CHATS or not push.sequence:
             return
         payload = orjson.loads(push.payload)
         match push.name:
-            case "incoming_chat":
+            case "incoming_chat" if push.audience.groups or push.audience.newcomers:
                 self._chat(payload["chat"])
             case "user_added_to_chat" if payload["user"]["type"] == "customer":
                 self._came(payload["user"], payload["chat_id"], push.audience.groups)

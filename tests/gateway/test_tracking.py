@@ -65,7 +65,10 @@ def test_what_is_shown_again_moves_nobody() -> None:
     ada = {"id": "ada", "type": "customer", "present": True}
     chat = {"id": "C1", "users": [ada], "access": {"group_ids": [1]}, "thread": {"active": True}}
     trackers.heard(Envelope.ephemeral(1, "incoming_chat", {"chat": chat}, Audience()))
+    trackers.heard(stored("incoming_chat", {"chat": chat}, Audience(agents=("bob",))))
     assert "ada" not in view
+    trackers.heard(stored("incoming_chat", {"chat": chat}, Audience(groups=(1,))))
+    assert "ada" in view
 
 
 def test_what_is_read_for_somebody_who_has_left_concerns_no_other() -> None:
