@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from rtm.actions import shares
+from rtm.actions import dispatch
 from rtm.actions.shares import QUERIES_AT_ONCE
 from rtm.store import tables
 from rtm.store.queries import Page, Queries
@@ -89,7 +89,7 @@ async def test_who_waits_for_a_turn_waits_no_longer_than_any_request_may(
 async def test_rooms_find_what_the_bus_withholds_when_handlers_have_all_their_connections(
     world_with: Callable[..., Awaitable[World]], postgres_url: str, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "QUERIES_AT_ONCE", 18)
+    monkeypatch.setattr(dispatch, "QUERIES_AT_ONCE", 18)
     world = await world_with(database_url=postgres_url)
     alice = await world.agent("alice")
     lists = await slow.asked_by(world, until=15)
