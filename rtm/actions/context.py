@@ -47,6 +47,10 @@ class SocketSession(Protocol):
     def address(self) -> str | None:
         """The client's IP address, if it is known."""
 
+    @property
+    def group_ids(self) -> frozenset[int]:
+        """The groups of who has logged in, by now."""
+
     def pinged(self) -> None:
         """The client is there."""
 

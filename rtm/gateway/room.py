@@ -217,7 +217,7 @@ class Room:
     def hold(self, session: Subscriber) -> None:
         """The session asks for a change: what tells of it comes by Redis, and may be faster than the answer.
 
-        From then on nothing that is not stored is sent, so that what comes of others' changes does not pass it.
+        From the first of that on nothing that is not stored is sent: what others have changed since does not pass it.
         """
         self._held[session] = []
 

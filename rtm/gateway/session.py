@@ -283,6 +283,12 @@ class Session:
         return self._logged_in.token_id
 
     @property
+    def group_ids(self) -> frozenset[int]:
+        """The groups of who has logged in, by now."""
+        room = self._room()
+        return room.sessions.get(self, frozenset()) if room is not None else frozenset()
+
+    @property
     def _logged_in(self) -> Identity:
         assert self._caller.identity is not None
         return self._caller.identity

@@ -82,9 +82,10 @@ async def _customers(context: Context, snapshot: Snapshot) -> Iterable[Customer]
         ids = dict.fromkeys(customer_id for chat in mine for customer_id in chat.present_ids("customer"))
         return [snapshot.customers[each] for each in ids if each in snapshot.customers]
     # Who has no open chat is nowhere yet: invited and online customers come with the Customer Chat API.
-    view = session.track(LEVEL, context.group_ids, MAX_CUSTOMERS)
+    group_ids = session.group_ids  # those of the context may have been lost since the log-in began
+    view = session.track(LEVEL, group_ids, MAX_CUSTOMERS)
     view.expect()
-    here = await context.services.customers.here(context.identity.license_id, context.group_ids, MAX_CUSTOMERS)
+    here = await context.services.customers.here(context.identity.license_id, group_ids, MAX_CUSTOMERS)
     view.fill(here.open_chats, here.total)
     return [customer for customer in here.customers.values() if customer.id in view]
 
