@@ -90,11 +90,12 @@ def is_about_customer(push: str) -> bool:
 class Interest:
     """In which versions to send a push; `subscriptions` has a version with its names, or None for all of them."""
 
-    __slots__ = ("_scopes", "_subscriptions", "_versions", "own_chats_only")
+    __slots__ = ("_scopes", "_subscriptions", "_versions", "own_chats_only", "reads_all_chats")
 
     def __init__(self, subscriptions: tuple[tuple[str, frozenset[str] | None], ...], scopes: frozenset[str]) -> None:
         self.own_chats_only = scopes.isdisjoint(_CHATS_OF_GROUPS)
         """Whether what is told of a chat to its groups is kept from it."""
+        self.reads_all_chats = "chats--all:ro" in scopes
         self._subscriptions = subscriptions
         self._scopes = scopes
         self._versions: dict[str, tuple[str, ...]] = {}

@@ -281,7 +281,7 @@ class Room:
         return recipients
 
     def _remember(self, audience: Audience, recipients: Recipients, found: int) -> None:
-        named = audience.agents, audience.groups, audience.customers, audience.newcomers
+        named = audience.agents, audience.groups, audience.customers, audience.readers
         self._remembered += sum(map(len, named)) + found
         if self._remembered > MAX_REMEMBERED_RECIPIENTS:
             self._forget_recipients()
@@ -293,10 +293,21 @@ class Room:
         self._remembered = 0
 
     def _look_up(self, audience: Audience) -> Iterable[Subscriber]:
-        for agent_id in (*audience.agents, *audience.newcomers):
+        for agent_id in audience.agents:
             yield from self._by_agent.get(agent_id, ())
+        for agent_id in audience.readers:
+            for session in self._by_agent.get(agent_id, ()):
+                if self._reads(session, audience.read_by):
+                    yield session
         for group_id in audience.groups:
             yield from self._by_group.get(group_id, ())
+
+    def _reads(self, session: Subscriber, group_ids: Iterable[int]) -> bool:
+        """Whether it may read a chat of these groups that its agent is not in."""
+        interest = session.interest
+        return interest.reads_all_chats or (
+            not interest.own_chats_only and not self.sessions[session].isdisjoint(group_ids)
+        )
 
     def _with_trackers(self, envelope: Envelope) -> Recipients:
         """The same for what is told of a customer: also those who track them."""

@@ -84,7 +84,7 @@ class Trackers(dict[S, dict[str, View]]):
             return
         payload = orjson.loads(push.payload)
         match push.name:
-            case "incoming_chat" if push.audience.groups or push.audience.newcomers:
+            case "incoming_chat" if push.audience.groups or push.audience.readers:
                 self._chat(payload["chat"])
             case "user_added_to_chat" if payload["user"]["type"] == "customer":
                 self._came(payload["user"], payload["chat_id"], push.audience.groups)

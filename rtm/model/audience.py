@@ -14,14 +14,16 @@ class Audience:
     """
 
     agents: tuple[str, ...] = ()
-    """Ids of agents and bots, for instance the members and followers of a chat."""
+    """Ids of agents and bots, for instance the members of a chat."""
     groups: tuple[int, ...] = ()
     """Every agent of these groups; group 0 is every agent of the license."""
     customers: tuple[str, ...] = ()
     everyone: bool = False
     """Every agent of the license."""
-    newcomers: tuple[str, ...] = ()
-    """Ids of agents who are told as some of a group are: not where they hear of their own chats only."""
+    readers: tuple[str, ...] = ()
+    """Ids of agents who are told where their token lets them read a chat that they are not in, as followers are."""
+    read_by: tuple[int, ...] = ()
+    """The groups with access to it: where a token reads the chats of its agent's groups, one of them is needed."""
     scope: str | None = None
     """What a session's token must have besides, where the push's name alone does not tell."""
 
@@ -30,19 +32,20 @@ class Audience:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.agents, self.groups, self.customers, self.everyone, self.newcomers, self.scope))
+        return hash((self.agents, self.groups, self.customers, self.everyone, self.readers, self.read_by, self.scope))
 
     @cached_property
     def encoded(self) -> orjson.Fragment:
-        """An object with the fields, the last two if there are any."""
+        """An object with the fields, the last three if there are any."""
         fields: dict[str, object] = {
             "agents": self.agents,
             "groups": self.groups,
             "customers": self.customers,
             "everyone": self.everyone,
         }
-        if self.newcomers:
-            fields["newcomers"] = self.newcomers
+        if self.readers:
+            fields["readers"] = self.readers
+            fields["read_by"] = self.read_by
         if self.scope is not None:
             fields["scope"] = self.scope
         return orjson.Fragment(orjson.dumps(fields))

@@ -294,17 +294,27 @@ class Chat:
         return [user.id for user in self.users.values() if user.present and user.type == kind]
 
     def audience(self, visibility: Visibility) -> Audience:
-        """Who hears every change: members and followers; what only agents may see never reaches a customer."""
+        """Who hears every change: members, and followers where their token lets them read the chat.
+
+        What only agents may see never reaches a customer.
+        """
         audience = self._audiences.get(visibility)
         if audience is None:
-            agents = tuple(dict.fromkeys([*self.present_ids("agent"), *self.followers]))
+            agents = tuple(self.present_ids("agent"))
             customers = tuple(self.present_ids("customer")) if visibility == "all" else ()
-            audience = self._audiences[visibility] = Audience(agents=agents, customers=customers)
+            readers = tuple(each for each in self.followers if each not in agents)
+            read_by = tuple(self.group_ids) if readers else ()
+            audience = Audience(agents=agents, customers=customers, readers=readers, read_by=read_by)
+            self._audiences[visibility] = audience
         return audience
 
     def key_audience(self, visibility: Visibility = "all") -> Audience:
         """Who hears of a key change: users and followers, and every agent with access to its groups."""
         return replace(self.audience(visibility), groups=tuple(self.group_ids))
+
+    def hears(self, agent_id: str) -> bool:
+        """Whether the agent hears every change."""
+        return agent_id in self.followers or self.member(agent_id) is not None
 
     # What may happen to it
 
@@ -469,6 +479,7 @@ class Chat:
         """Let these groups have access, and no others. Raises ChatInactive."""
         thread = self.active_thread()
         self.group_ids = group_ids
+        self._audiences.clear()
         thread.group_ids = list(group_ids)
         self._changed(shape=True)
 
@@ -549,7 +560,7 @@ class Chat:
 
     def follow(self, agent_id: str) -> bool:
         """Hear every change from now on; False for who does already."""
-        if agent_id in self.followers or self.member(agent_id) is not None:
+        if self.hears(agent_id):
             return False
         self.followers[agent_id] = None
         self._changed(agent_id)

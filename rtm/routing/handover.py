@@ -189,6 +189,7 @@ class Handover:
         groups = list(chat.group_ids if group_ids is None else dict.fromkeys(group_ids))
         old_groups = set(chat.group_ids)
         has_moved = set(groups) != old_groups
+        hears_already = agent_id is not None and chat.hears(agent_id)
         hidden_from = {user.id: chat.key_audience(user.visibility) for user in leaving}
         for user in leaving:
             chat.remove_user(user.id, declined=reason == "manual" and user.id != agent_id)
@@ -197,7 +198,7 @@ class Handover:
         joined = ChatUser(agent_id, "agent") if agent_id is not None and chat.member(agent_id) is None else None
         if joined is not None:
             chat.add_user(joined, now)
-            if introduce is None and joined.id not in before.agents:
+            if introduce is None and not hears_already:
                 self.introductions.append(Introduction(chat.id, joined.id, left))
             if not has_moved or not self._directory.agents[joined.id].group_ids.isdisjoint(old_groups):
                 before = replace(before, agents=tuple(dict.fromkeys((*before.agents, joined.id))))
@@ -321,6 +322,8 @@ class Handover:
             listeners = [chat.audience("all") for chat in chats]
             audience = Audience(
                 agents=tuple(dict.fromkeys(chain.from_iterable(each.agents for each in listeners))),
+                readers=tuple(dict.fromkeys(chain.from_iterable(each.readers for each in listeners))),
+                read_by=tuple(sorted(group_ids)),
                 groups=tuple(sorted(group_ids)),
                 customers=tuple(chain.from_iterable(each.customers for each in listeners)),
             )

@@ -246,7 +246,8 @@ def _keep(underway: _Underway, text: str, work: Work) -> None:
     asking = tuple(underway.asking)
     if thread.summary is not None and is_final(thread):  # another process was quicker
         if asking:
-            work.push("thread_summary_set", _told(chat, thread, thread.summary), Audience(agents=asking))
+            asked = Audience(readers=asking, read_by=tuple(thread.group_ids))
+            work.push("thread_summary_set", _told(chat, thread, thread.summary), asked)
         return
     summary = {"status": "ok", "text": text, "updated_at": work.now(), "final": underway.final}
     chat.set_thread_summary(thread, summary)
@@ -264,9 +265,7 @@ def _told(chat: Chat, thread: Thread, summary: Mapping[str, Any]) -> ThreadSumma
 
 
 def _audience(chat: Chat, thread: Thread, asking: Iterable[str]) -> Audience:
-    """Agents with access to the thread, and who asked: of a closed one there are no members to tell.
-
-    Who follows the chat need not have access to a thread before the last.
-    """
-    hearing = chat.audience("agents").agents if thread is chat.thread else chat.present_ids("agent")
-    return Audience(agents=tuple(dict.fromkeys((*hearing, *asking))), groups=tuple(thread.group_ids))
+    """Agents with access to the thread, and who asked: of a closed one there are no members to tell."""
+    groups = tuple(thread.group_ids)
+    readers = tuple(dict.fromkeys((*chat.followers, *asking)))
+    return Audience(agents=tuple(chat.present_ids("agent")), groups=groups, readers=readers, read_by=groups)

@@ -431,6 +431,32 @@ async def test_a_follower_is_shown_the_chat_and_hears_what_is_said(world: World)
     assert (await carol.call("get_chat", chat_id=chat.id))["is_followed"] is True
 
 
+@pytest.mark.parametrize(
+    ("scope", "group", "reads"),
+    [("my", SALES, False), ("access", SALES, True), ("access", SUPPORT, False), ("all", SUPPORT, True)],
+)
+async def test_a_followers_other_tokens_hear_what_they_may_read(
+    world: World, scope: str, group: int, reads: bool
+) -> None:
+    alice, olivia = await world.agents("alice", "olivia")
+    chat = await world.chat(olivia, group=group)
+    other = await world.agent("alice", scopes=[f"chats--{scope}:ro"])
+    await alice.call("follow_chat", id=chat.id)
+    await alice.call("update_chat_properties", id=chat.id, properties={"crm": {"paid": True}})
+    secret = {"type": "message", "text": "secret", "visibility": "agents"}
+    await olivia.call("send_event", chat_id=chat.id, event=secret)
+
+    for push in ("incoming_chat", "chat_properties_updated", "incoming_event"):
+        await alice.next_push(push)
+        if reads:
+            await other.next_push(push)
+    await other.hears_nothing_more()
+
+    herself = {"user_id": alice.id, "user_type": "agent", "visibility": "all"}
+    await alice.call("add_user_to_chat", chat_id=chat.id, ignore_requester_presence=True, **herself)
+    await other.next_push("user_added_to_chat")  # of a chat of one's own every token may know
+
+
 async def test_following_twice_or_as_a_member_pushes_nothing(world: World, enter: Enter) -> None:
     alice, bob = await enter("alice"), await world.agent("bob")
     chat = await world.chat(alice, users=["bob"])

@@ -46,7 +46,9 @@ async def test_what_one_publishes_another_hears(here: Bus, there: Hearing) -> No
         license_id=7,
         name="incoming_event",
         payload=b'{"text":"line\\nbreak \xc3\xa9"}',
-        audience=Audience(("smith@example.com",), (0, 2), ("c1",), everyone=True, newcomers=("jones@example.com",)),
+        audience=Audience(
+            ("smith@example.com",), (0, 2), ("c1",), everyone=True, readers=("jones@example.com",), read_by=(2,)
+        ),
         sequence=41,
         origin=Origin("connection", "request"),
     )

@@ -3,7 +3,7 @@
 `Protocol` is one license. Each of its public methods is an action: it is told who asks and with what payload, changes
 the chats, tells whom it concerns, and returns the answer or raises `Refused`. Everything is in the words of 3.6.
 
-**Who hears of what**, on all of their sockets:
+**Who hears of what**:
 
     key changes     members, followers, and every agent with a group in common with the chat: incoming_chat,
                     chat_deactivated, user_added_to_chat (with who came), user_removed_from_chat (with who left),
@@ -13,9 +13,11 @@ the chats, tells whom it concerns, and returns the answer or raises `Refused`. E
     one's own       the agent alone: chat_unfollowed, and incoming_chat of who begins to hear all: who follows now, or
                     has become a member and did not follow
 
-A socket hears of chats if its token may read them; one that may read its agent's own chats only ("my") hears nothing
-as one of a group. What agents alone may see is told to agents as everything else. The agents of a chat are its members
-as long as its thread is open; a customer stays. A follower follows until the chat is resumed, or unfollowed.
+A socket hears of the chats that its token may read: of all that its agent is a member of, of others by the groups that
+they have, or had before the change; of an earlier thread those count that it had. One that may read its agent's own
+chats only ("my") hears nothing as one of a group, as a follower or because it asked. What agents alone may see is told
+to agents as everything else. The agents of a chat are its members as long as its thread is open; a customer stays. A
+follower follows until the chat is resumed, or unfollowed.
 
 **In what order**: what is stored (all but indicators and the chat shown to a new follower) reaches each socket in one
 order, that of the license's changes; `Push.stored` says which are.
@@ -27,7 +29,7 @@ may set them. To change who takes part, or to end a chat, one must be a member, 
 Who is given a chat, and who waits for an agent, is told in `routing_model`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -252,7 +254,7 @@ class Protocol:
         if customers and any(user.type == "customer" for user in users.values()):
             raise Refused("validation")  # a second customer
         self._check_authors(asker, wanted, users)
-        old_groups, had_it = list(chat.groups), chat.listeners()
+        old_groups, had_it = list(chat.groups), self._hearers(chat)
         chat.groups = groups
         chat.properties = _merged(chat.properties, wanted.get("properties", {}))
         for customer in customers:
@@ -286,7 +288,7 @@ class Protocol:
         # As if they had seen the whole chat.
         users[asker.agent_id].seen_up_to = thread.events[-1]["created_at"] if thread.events else thread.created_at
         shown = {"requester_id": asker.agent_id, "chat": self._shown(chat, thread)}
-        self._tell_key_change(asker, chat, "incoming_chat", shown, {asker.agent_id})
+        self._tell(asker, self._hearers(chat, also={asker.agent_id}), "incoming_chat", shown, groups=chat.groups)
         answer: Payload = {"thread_id": thread.id}
         if thread.events:
             answer["event_ids"] = [event["id"] for event in thread.events]
@@ -394,7 +396,7 @@ class Protocol:
         self._tell_key_change(asker, chat, "user_added_to_chat", shown)
         if user.type == "agent":
             for push, told in self._set_unassigned(chat, unassigned=False):
-                self._tell(asker, chat.listeners(), push, told)
+                self._tell(asker, self._hearers(chat), push, told)
         initiator, added = self._name(asker.agent_id), self._name(user.id)
         if user.type == "customer":
             chat.last.visit = self._visit(chat)
@@ -459,7 +461,7 @@ class Protocol:
         body = self._append(chat, event, asker.agent_id)
         chat.users[asker.agent_id].seen_up_to = body["created_at"]
         shown = {"chat_id": chat.id, "thread_id": chat.last.id, "event": dict(body)}
-        self._tell(asker, chat.listeners(), "incoming_event", shown)
+        self._tell(asker, self._hearers(chat), "incoming_event", shown)
         return {"event_id": body["id"]}
 
     def _say(
@@ -476,7 +478,7 @@ class Protocol:
             message["text_vars"] = text_vars
         body = self._append(chat, message, "")
         shown = {"chat_id": chat.id, "thread_id": chat.last.id, "event": dict(body)}
-        self._tell(asker, chat.listeners(), "incoming_event", shown)
+        self._tell(asker, self._hearers(chat), "incoming_event", shown)
 
     def _append(self, chat: Chat, event: Payload, author_id: str) -> Payload:
         body = {"visibility": "all", **event, "id": Given("text"), "created_at": Given("time")}
@@ -510,7 +512,7 @@ class Protocol:
             "is_typing": payload["is_typing"],
         }
         shown = {"chat_id": chat.id, "thread_id": chat.last.id, "typing_indicator": indicator}
-        self._tell(asker, chat.listeners(), "incoming_typing_indicator", shown, stored=False)
+        self._tell(asker, self._hearers(chat), "incoming_typing_indicator", shown, stored=False)
         return {}
 
     def send_thinking_indicator(self, asker: Asker, payload: Payload) -> Any:
@@ -518,7 +520,7 @@ class Protocol:
         self._check_may_write(asker, chat, payload.get("visibility", "all"))
         shown = {"chat_id": chat.id, "thread_id": chat.last.id, "author_id": asker.agent_id, "sent_at": Given("time")}
         shown |= {name: payload[name] for name in ("title", "description", "custom_id") if name in payload}
-        self._tell(asker, chat.listeners(), "incoming_thinking_indicator", shown, stored=False)
+        self._tell(asker, self._hearers(chat), "incoming_thinking_indicator", shown, stored=False)
         return {}
 
     def mark_events_as_seen(self, asker: Asker, payload: Payload) -> Any:
@@ -716,18 +718,20 @@ class Protocol:
     # Who hears
 
     def _tell_key_change(self, asker: Asker, chat: Chat, push: str, payload: Payload, also: Iterable[str] = ()) -> None:
-        self._tell(asker, chat.listeners() | set(also), push, payload, groups=chat.groups)
+        self._tell(asker, self._hearers(chat) | set(also), push, payload, groups=chat.groups)
 
     def _tell_change(self, asker: Asker, chat: Chat, push: str, payload: Payload, of: Thread | None = None) -> None:
-        """Of an earlier thread those followers hear who may read it, by a token of theirs or another."""
-        hearers = chat.listeners()
-        if of is not None and of is not chat.last:
-            hearers = {each for each in hearers if chat.member(each) or self._may_be_let_in(each, of)}
-        self._tell(asker, hearers | {asker.agent_id}, push, payload)
+        self._tell(asker, self._hearers(chat, of, {asker.agent_id}), push, payload)
 
-    def _may_be_let_in(self, agent_id: str, thread: Thread) -> bool:
+    def _hearers(self, chat: Chat, of: Thread | None = None, also: Collection[str] = ()) -> set[str]:
+        """Who is told of every change, of the chat or of one of its threads."""
+        groups = of.groups if of is not None else chat.groups
+        return {each for each in chat.listeners().union(also) if chat.member(each) or self._may_read(each, groups)}
+
+    def _may_read(self, agent_id: str, groups: Iterable[int]) -> bool:
+        """A chat or thread of these groups, without being a member."""
         person = PEOPLE[self.names[agent_id]]
-        return person.administers or not person.groups.isdisjoint(thread.groups)
+        return person.reads == "all" or (person.reads == "access" and not person.groups.isdisjoint(groups))
 
     def _tell(
         self,

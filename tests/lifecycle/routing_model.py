@@ -111,7 +111,7 @@ class Routed(Protocol):
             targets = self._name(agent_id)
         self._hand_over(asker, chat, "manual", agent_id, groups)
         for follower_id in chat.followers.copy():
-            if not self._may_be_let_in(follower_id, chat.last):
+            if not self._may_be_let_in(follower_id, chat):
                 chat.followers.remove(follower_id)
                 if chat.member(follower_id) is None:
                     self._tell(asker, {follower_id}, "chat_unfollowed", {"chat_id": chat.id})
@@ -177,7 +177,7 @@ class Routed(Protocol):
                 for chat in chats
                 if chat.last.wait is not None
             ]
-            listeners = set().union(*(chat.listeners() for chat in chats))
+            listeners = set().union(*(self._hearers(chat) for chat in chats))
             self._tell(THE_SERVER, listeners, "queue_positions_updated", told, groups=groups)
 
     # Who is given it, and who waits
@@ -220,7 +220,7 @@ class Routed(Protocol):
 
     def _hand_over(self, asker: Asker, chat: Chat, reason: str, agent_id: str | None, groups: list[int]) -> None:
         """To the agent, who then has it alone, or into the queue; of these groups from now on."""
-        before, old_groups = chat.listeners(), chat.groups
+        heard, before, old_groups = chat.listeners(), self._hearers(chat), chat.groups
         has_moved = set(groups) != set(old_groups)
         had_it: Payload = {"group_ids": list(old_groups), "agent_ids": chat.agent_ids()}
         if has_moved:
@@ -243,8 +243,8 @@ class Routed(Protocol):
             self.ids[name]
             for name, person in PEOPLE.items()
             if has_moved and person.groups.isdisjoint(old_groups) and not person.groups.isdisjoint(groups)
-        } - before
-        begins_to_hear = set() if added is None else {added.id} - before
+        } - heard
+        begins_to_hear = set() if added is None else {added.id} - heard
         self._show(asker, chat, had_it, newcomers, begins_to_hear)
         told = before if added is None or agent_id in newcomers else before | {added.id}
         by = {"requester_id": asker.agent_id} if asker is not THE_SERVER else {}
@@ -263,7 +263,12 @@ class Routed(Protocol):
             shown = moved | {"user": self._shown_user(added)}
             self._tell(asker, told, "user_added_to_chat", shown, groups=old_groups)
         for push, payload in new:
-            self._tell(asker, chat.listeners(), push, payload)
+            self._tell(asker, self._hearers(chat), push, payload)
+
+    def _may_be_let_in(self, agent_id: str, chat: Chat) -> bool:
+        """Without being a member, by some token."""
+        person = PEOPLE[self.names[agent_id]]
+        return person.administers or not person.groups.isdisjoint(chat.groups)
 
     def _let_in(self, chat: Chat, agent_id: str) -> User | None:
         """None for who is there already."""

@@ -78,9 +78,8 @@ def forgets_followers(patch: pytest.MonkeyPatch) -> None:
     audience = Chat.audience
 
     def spoilt(chat: Chat, visibility: Visibility) -> Audience:
-        members = tuple(chat.present_ids("agent"))
         whole = audience(chat, visibility)
-        return whole if len(chat.followers) > 3 else replace(whole, agents=members)
+        return whole if len(chat.followers) > 3 else replace(whole, readers=())
 
     patch.setattr(Chat, "audience", spoilt)
 

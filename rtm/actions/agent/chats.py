@@ -26,7 +26,6 @@ from rtm.model.responses import ChatStarted, Done, NoLongerFollowed, ThreadBegun
 from rtm.model.shown import TransferredFrom
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
-from rtm.routing.followers import may_see
 from rtm.routing.upkeep import archive
 from rtm.store.work import Needs, Work
 
@@ -37,20 +36,15 @@ EVERYBODY = 0
 def listeners(context: Context, chat: Chat, visibility: Visibility = "all", of: Thread | None = None) -> Audience:
     """Who hears of any other change: users and followers, and who asked for it, though there may be neither.
 
-    Of an earlier thread, which keeps the groups it had, only those followers hear who may read it.
+    Of an earlier thread, which keeps the groups it had, only those hear who may read it, but for the users.
     """
     audience = chat.audience(visibility)
-    agents = audience.agents
-    if of is not None and of is not chat.thread:
-        agents = tuple(each for each in agents if chat.member(each) or _may_read(context, each, of))
-    if context.identity.agent_id not in agents:
-        agents = (*agents, context.identity.agent_id)
-    return audience if agents is audience.agents else replace(audience, agents=agents)
-
-
-def _may_read(context: Context, agent_id: str, thread: Thread) -> bool:
-    agent = context.directory.agents.get(agent_id)
-    return agent is not None and may_see(agent, thread.group_ids)
+    asker_id = context.identity.agent_id
+    if asker_id not in audience.agents and asker_id not in audience.readers:
+        audience = replace(audience, readers=(*audience.readers, asker_id), read_by=tuple(chat.group_ids))
+    if audience.readers and of is not None and of is not chat.thread:
+        audience = replace(audience, read_by=tuple(of.group_ids))
+    return audience
 
 
 def introduce(
@@ -63,7 +57,7 @@ def introduce(
     requester_id: str | None = None,
 ) -> None:
     """Show an open chat to who begins to hear all of it, if anybody does, for a command that needs users and events."""
-    if not (to.agents or to.newcomers):
+    if not (to.agents or to.readers):
         return
     thread = structures.thread(chat.active_thread(), work.events_of(chat.active_thread().id))
     told: IncomingChat = {"chat": structures.chat(chat, thread, directory, work.find_customer)}
@@ -172,11 +166,9 @@ def _begin_thread(context: Context, work: Work, chat: Chat, wanted: InitialChat)
     if requester is not None:
         requester.events_seen_up_to = bodies[-1]["created_at"] if bodies else chat.thread.created_at
     shown = structures.chat(chat, structures.thread(chat.thread, bodies), context.directory, work.find_customer)
-    audience = chat.key_audience()
     told: IncomingChat = {"requester_id": context.identity.agent_id, "chat": shown}
     # Of an inactive chat nobody is a listener yet; who asked for it is told all the same.
-    agents = tuple(dict.fromkeys((*audience.agents, context.identity.agent_id)))
-    work.push("incoming_chat", told, replace(audience, agents=agents))
+    work.push("incoming_chat", told, replace(listeners(context, chat), groups=tuple(chat.group_ids)))
     answer: ThreadBegun = {"thread_id": chat.thread.id}
     if bodies:
         answer["event_ids"] = event_ids
@@ -268,7 +260,8 @@ def follow_chat(context: Context, work: Work, payload: FollowChat) -> Done:
         thread = structures.thread(chat.thread, work.events_of(chat.thread.id)) if chat.thread else None
         told: IncomingChat = {"chat": structures.chat(chat, thread, context.directory, work.find_customer)}
         # Not stored: it shows what is stored already, to one agent, and may be long.
-        work.push("incoming_chat", told, Audience(agents=(context.identity.agent_id,)), stored=False)
+        follower = Audience(readers=(context.identity.agent_id,), read_by=tuple(chat.group_ids))
+        work.push("incoming_chat", told, follower, stored=False)
     return {}
 
 

@@ -186,7 +186,7 @@ def _last_event(of: Chat, last: Mapping[str, Any], viewer: Context) -> shown.Las
 
 def is_followed(of: Chat, viewer_id: str) -> bool:
     """Whether the agent hears every change of the chat."""
-    return viewer_id in of.followers or of.member(viewer_id) is not None
+    return of.hears(viewer_id)
 
 
 def my_profile(of: AgentRecord, routing_status: str) -> shown.MyProfile:

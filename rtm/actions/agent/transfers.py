@@ -58,7 +58,11 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     if agent_id is None and not (payload.ignore_agents_availability and handover.may_wait(chat, group_ids)):
         raise AgentOffline("No agent of `target` is available" if payload.target else "No other agent is available")
     left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
-    hearers = Audience(_begins_to_hear(chat, agent_id), newcomers=_newcomers(context.directory, chat, group_ids))
+    hearers = Audience(
+        _begins_to_hear(chat, agent_id),
+        readers=_newcomers(context.directory, chat, group_ids),
+        read_by=tuple(group_ids),
+    )
     handover.transfer(
         chat,
         "manual",
@@ -97,18 +101,17 @@ def _find_agent(
 
 def _begins_to_hear(chat: Chat, agent_id: str | None) -> tuple[str, ...]:
     """Who is given the chat, unless they hear all of it already."""
-    return () if agent_id is None or agent_id in chat.audience("agents").agents else (agent_id,)
+    return () if agent_id is None or chat.hears(agent_id) else (agent_id,)
 
 
 def _newcomers(directory: Directory, chat: Chat, group_ids: Iterable[int]) -> tuple[str, ...]:
     """Agents of the groups who have no access to the chat yet."""
-    known = chat.audience("agents").agents
     return tuple(
         agent.id
         for agent in directory.agents.values()
         if agent.group_ids.isdisjoint(chat.group_ids)
         and not agent.group_ids.isdisjoint(group_ids)
-        and agent.id not in known
+        and not chat.hears(agent.id)
     )
 
 
