@@ -17,7 +17,7 @@ from rtm.actions.lane import QUERIES_AT_ONCE
 from rtm.actions.registry import AGENT
 from rtm.store.queries import Queries
 from tests.actions.conftest import Enter
-from tests.world import SALES, Refused, World, basic
+from tests.world import SALES, SUPPORT, Refused, World, basic
 
 HELLO = {"type": "message", "text": "hello"}
 
@@ -152,6 +152,28 @@ async def test_the_tokens_that_let_an_agent_speak_as_a_bot(world: World, version
             else:
                 assert response.status_code == 200
                 await bob.call("send_event", envelope={"author_id": author_id}, chat_id=chat.id, event=HELLO)
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+async def test_who_speaks_as_a_bot_reads_no_more_than_before(world: World, version: str) -> None:
+    await world.set_groups("robin", SUPPORT)
+    chat = await world.chat(await world.agent("carol"), group=SUPPORT, texts=["secret"])
+    token = await world.token("dave", kind="personal", client_id=None)
+    dave = await world.agent("dave", version=version, token=token)
+    web = await world.web("dave", version=version, token=token)
+    as_robin, robin = {"author_id": world.id("robin")}, world.id("robin")
+    for action, wanted in (("get_chat", {"chat_id": chat.id}), ("list_threads", {"chat_id": chat.id})):
+        assert (await dave.refused(action, envelope=as_robin, **wanted)).type == "missing_access"
+        assert (await web.post(action, wanted, x_author_id=robin)).status_code == 403
+    assert (await dave.call("list_chats", envelope=as_robin))["found_chats"] == 0
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+async def test_nobody_speaks_as_a_bot_that_is_suspended(world: World, version: str) -> None:
+    await world.change_agent("rosie", suspended=True)
+    alice = await world.agent("alice", version=version, token=await world.token("alice", kind="personal"))
+    refusal = await alice.refused("start_chat", envelope={"author_id": world.id("rosie")})
+    assert refusal == Refused("requester_suspended", "Bot suspended")
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
