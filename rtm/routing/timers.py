@@ -35,7 +35,9 @@ INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 30.0
 TIMEOUT_S = 60.0
 MAX_CHATS = 500
-"""Looked at in one go; the others a moment later."""
+"""Of a license looked at in one go, and found by one query; the others a moment later."""
+DUE_OF_LICENSE = 100
+"""Looked at before those of other licenses that have become due meanwhile."""
 CHATS_AT_ONCE = 50
 """Of a license: what others ask for comes in between."""
 MAX_AGENTS = 1000
@@ -152,13 +154,17 @@ class Timers:
             raise
 
     async def _do_due(self) -> None:
-        found = await self._queries.due_chats(from_microseconds(time.time_ns() // 1000), MAX_CHATS)
-        by_license: dict[int, list[DueChat]] = {}
-        for chat in found:
-            by_license.setdefault(chat.license_id, []).append(chat)
-        await self._for_licenses(by_license, self._look_at)
-        if len(found) == MAX_CHATS:
-            self._woken.set()
+        """Some of each license at a time: where thousands are due, others are not kept waiting for all of them."""
+        for _ in range(MAX_CHATS // DUE_OF_LICENSE):
+            now = from_microseconds(time.time_ns() // 1000)
+            found = await self._queries.due_chats(now, DUE_OF_LICENSE, MAX_CHATS)
+            by_license: dict[int, list[DueChat]] = {}
+            for chat in found:
+                by_license.setdefault(chat.license_id, []).append(chat)
+            await self._for_licenses(by_license, self._look_at)
+            if len(found) < MAX_CHATS and all(len(due) < DUE_OF_LICENSE for due in by_license.values()):
+                return
+        self._woken.set()
 
     async def _restrict_all(self) -> None:
         await self._for_licenses(dict.fromkeys([*self._restricted, *self._followed]), self._restrict)

@@ -30,7 +30,7 @@ class Parts:
         self.most_at_once = self._at_once = 0
         writer: Any = self
         queries: Any = SimpleNamespace(
-            due_chats=self._answer("due", lambda: [DueChat(LICENSE, each, frozenset()) for each in self.due]),
+            due_chats=self._due_chats,
             chats_with=self._answer("queries", lambda: ["agent's"]),
             busy_agents=self._answer("queries", lambda: {LICENSE: [AGENT.id]}),
             chats_followed_by=self._answer("queries", lambda: self.followed),
@@ -46,6 +46,10 @@ class Parts:
             return give()
 
         return answer
+
+    async def _due_chats(self, now: str, of_license: int, limit: int) -> list[DueChat]:
+        left = [each for each in self.due if each not in self.done]
+        return [DueChat(LICENSE, each, frozenset()) for each in left[:of_license]]
 
     async def perform(self, license_id: int, needs: Needs, apply: Any) -> bool:
         self._at_once += 1
@@ -90,6 +94,15 @@ async def test_what_is_due_is_done_whatever_else_fails() -> None:
     with pytest.raises(ServiceUnavailable):
         await parts.timers.look()
     assert parts.done == ["due"]
+
+
+async def test_of_very_many_chats_that_are_due_some_are_looked_at_at_a_time_and_each_once() -> None:
+    parts = Parts()
+    parts.due = [str(each) for each in range(MAX_CHATS + 1)]
+    await parts.timers.look()
+    assert parts.done == parts.due[:MAX_CHATS]
+    await parts.timers.look()
+    assert parts.done == parts.due
 
 
 async def test_of_very_many_chats_that_are_followed_some_are_looked_at_at_a_time_and_each_once() -> None:
