@@ -29,8 +29,6 @@ NEAR = 40
 """Of more than EXACT, PostgreSQL looks for a page among so many threads for each on it, before it looks at all."""
 SAMPLE = 500
 """The first threads of the list, which tell PostgreSQL what is common in it."""
-WALK = 25_000
-"""The first threads of the list, which are all tried for many labels, if those of the sample let expect EXACT there."""
 MAX_PRESENT_CHATS = 500
 """Chats that an agent is in; some dozens at most."""
 CLOCKS_APART_US = 60_000_000
@@ -120,8 +118,6 @@ class _Source:
     """The conditions as they are best tried on one thread after the other."""
     refused: dict[Column, list[str]] = field(default_factory=dict)
     """What is true of none of the threads: tokens, or with `&` several that none has all of."""
-    walked: bool = False
-    """Whether threads are better tried one after the other, if most are found."""
 
     def where(self, condition: str, values: Mapping[str, object]) -> None:
         """A further condition; `{number}` in it stands for the number."""
@@ -146,15 +142,15 @@ class _Source:
         """A statement of which the planner can tell how much it finds."""
         return f"SELECT 1 FROM {self.table} WHERE {' AND '.join([_OF_LICENSE, *self.tried])}"  # noqa: S608
 
-    def select_next(self, what: str, place: "_Place", among: int) -> str:
+    def select_next(self, what: str, place: "_Place", count: int) -> str:
         """A statement that reads the next threads of the list."""
         bounds = " AND ".join([*self.bounds, place.then("number")])
-        return f"SELECT {what} FROM {self.table} WHERE {bounds} {place.order('number')} LIMIT {among}"  # noqa: S608
+        return f"SELECT {what} FROM {self.table} WHERE {bounds} {place.order('number')} LIMIT {count}"  # noqa: S608
 
-    def select_near(self, place: "_Place", among: int) -> str:
-        """A statement that finds numbers among these, one after the other; it may be followed by a limit."""
-        tried, order = " AND ".join(self.tried), place.order("number")
-        return f"SELECT number FROM ({self.select_next('*', place, among)}) AS {self.table} WHERE {tried} {order}"  # noqa: S608
+    def select_near(self, place: "_Place") -> str:
+        """A statement that finds the numbers of a page among those, one after the other."""
+        threads, tried = self.select_next("*", place, NEAR * place.count), " AND ".join(self.tried)
+        return f"SELECT number FROM ({threads}) AS {self.table} WHERE {tried} {place.first('number')}"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,20 +356,27 @@ class _PostgreSql:
         """
         if source.conditions == [_OF_LICENSE] and not source.refused:
             found = (await connection.execute(text(source.select("count(*)")), source.values)).scalar_one()
-            page = text(source.select_page(place))
-            return list(await connection.scalars(page, source.values | place.values)), int(found)
-        numbers, found = await _walked(connection, source, place) or await _looked_up(connection, source, place)
+            page = await connection.scalars(text(source.select_page(place)), source.values | place.values)
+            return list(page), int(found)
+        for column in source.refused:
+            await _refuse_common(connection, source, column, replace(place, after=None))
+        await connection.execute(_BY_TOKENS, {"ordered": "off"})
+        some = f"""
+            WITH found AS MATERIALIZED ({_every(source)} LIMIT {EXACT + 1})
+            SELECT (SELECT count(*) FROM found) AS count,
+                ARRAY(SELECT number FROM found WHERE {place.then("number")} {place.first("number")}) AS numbers
+        """  # noqa: S608 - nothing but our own text and integers
+        found, numbers = (await connection.execute(text(some), source.values | place.values)).one()
         if found > EXACT:
             estimate = text(f"EXPLAIN (FORMAT JSON) {source.select_tried()}")
             [plan] = (await connection.execute(estimate, source.values)).scalar_one()
             found = max(found, int(plan["Plan"]["Plan Rows"]))
             await connection.execute(_BY_TOKENS, {"ordered": "on"})
-            near = f"{source.select_near(place, NEAR * place.count)} LIMIT :count"
-            numbers = list(await connection.scalars(text(near), source.values | place.values))
+            numbers = list(await connection.scalars(text(source.select_near(place)), source.values | place.values))
             if len(numbers) < place.count:
                 await connection.execute(_BY_TOKENS, {"ordered": "off"})
-                page = text(f"{_every(source, place.then(source.number))} {place.first('number')}")
-                numbers = list(await connection.scalars(page, source.values | place.values))
+                every = f"{_every(source, place.then(source.number))} {place.first('number')}"
+                numbers = list(await connection.scalars(text(every), source.values | place.values))
         await connection.rollback()  # and with it what the planner was told
         return numbers, found
 
@@ -393,12 +396,12 @@ class _PostgreSql:
             if len(refused) > _MANY:
                 source.refused[column] = refused
                 clauses = [each for each in clauses if not (each.negated and each.column == column)]
-        source.walked = _is_walked(clauses) and not source.refused
-        if clauses and all(_is_wide(clause) for clause in clauses):
-            # One of them is looked up. The sum keeps the planner from trying it on threads found by another index.
-            [first, *clauses] = clauses
-            source.conditions = ["license_id + 0 = :license_id", f"{first.column} @@ ANY(CAST(:first AS tsquery[]))"]
-            source.values["first"] = list(first.tokens)
+        wide = next((clause for clause in clauses if _is_wide(clause)), None)
+        if wide is not None:
+            # One of them is looked up with the rest; the sum keeps the planner from trying it on all of the license's.
+            clauses = [clause for clause in clauses if clause is not wide]
+            source.conditions = ["license_id + 0 = :license_id", f"{wide.column} @@ ANY(CAST(:wide AS tsquery[]))"]
+            source.values["wide"] = list(wide.tokens)
         for column in _COLUMNS:
             _look_up(source, license_id, column, [clause for clause in clauses if clause.column == column])
         return source
@@ -412,37 +415,7 @@ class _PostgreSql:
         return ("p.labels @@ CAST(:reached AS tsquery)", {"reached": _tsquery(reached)}) if reached else ("true", {})
 
 
-async def _walked(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int] | None:
-    """What `read` says, of up to EXACT + 1 threads, if so many or all there are stand at the beginning of the list."""
-    if not source.walked:
-        return None
-    await connection.execute(_BY_TOKENS, {"ordered": "on"})
-    start = replace(place, after=None)
-    for among in (SAMPLE, WALK):
-        found = f"{source.select_near(start, among)} LIMIT {EXACT + 1}"
-        rest = f"SELECT 1 FROM archive WHERE {' AND '.join(source.bounds)} OFFSET {among}"  # noqa: S608
-        counted = text(f"{_counted(found, place)}, NOT EXISTS ({rest})")
-        count, numbers, is_all = (await connection.execute(counted, source.values | place.values)).one()
-        if is_all or count > EXACT:
-            return numbers, count
-        if count * WALK < EXACT * among:
-            break
-    return None
-
-
-async def _looked_up(connection: AsyncConnection, source: _Source, place: _Place) -> tuple[list[int], int]:
-    """What `read` says, of up to EXACT + 1 threads, by the index."""
-    if source.refused:
-        await connection.execute(_BY_TOKENS, {"ordered": "on"})
-        for column in source.refused:
-            await _refuse_first(connection, source, column, replace(place, after=None))
-    await connection.execute(_BY_TOKENS, {"ordered": "off"})
-    counted = text(_counted(f"{_every(source)} LIMIT {EXACT + 1}", place))
-    count, numbers = (await connection.execute(counted, source.values | place.values)).one()
-    return numbers, count
-
-
-async def _refuse_first(connection: AsyncConnection, source: _Source, column: Column, start: _Place) -> None:
+async def _refuse_common(connection: AsyncConnection, source: _Source, column: Column, start: _Place) -> None:
     """Have GIN refuse what is common at the beginning of the list: few threads have to be told from the others then."""
     threads = source.select_next(column, start, SAMPLE)
     most_often = f"""
@@ -450,10 +423,11 @@ async def _refuse_first(connection: AsyncConnection, source: _Source, column: Co
         WHERE token = ANY(CAST(:refused AS text[])) GROUP BY token ORDER BY count(*) DESC LIMIT {_FEW}
     """  # noqa: S608 - nothing but our own text and integers
     refused = source.refused[column]
+    await connection.execute(_BY_TOKENS, {"ordered": "on"})
     often = list(await connection.scalars(text(most_often), {**source.values, "refused": refused}))
     source.values[f"{column}_refused"] = [each for each in refused if each not in often]
     is_there = token(cast("int", source.values["license_id"]), "license")
-    # What has one of the first is not looked at for the others.
+    # Apart, as what has one of the first is not tried for the others then.
     for name, tokens in ((f"{column}_first", often[:_MANY]), (f"{column}_often", often[_MANY:])):
         if tokens:
             source.conditions.append(f"{column} @@ CAST(:{name} AS tsquery)")
@@ -473,12 +447,6 @@ def _every(source: _Source, *conditions: str) -> str:
     return f"WITH refused AS MATERIALIZED ({having}), {every} SELECT number FROM every WHERE NOT EXISTS ({is_refused})"  # noqa: S608
 
 
-def _counted(found: str, place: _Place) -> str:
-    """A statement that says how many a statement finds, and which of them are on the page."""
-    on_page = f"SELECT number FROM found WHERE {place.then('number')} {place.first('number')}"  # noqa: S608
-    return f"WITH found AS MATERIALIZED ({found}) SELECT (SELECT count(*) FROM found), ARRAY({on_page})"  # noqa: S608
-
-
 # Left to itself the planner goes through threads in order, or all of them, where it takes tokens to be common: wrongly,
 # if they are not, or only long ago. Both cost more than the index ever does, as does a plan that is for any tokens, to
 # have it compiled, or to have other processes join in. To try tokens on a thread costs twenty times what it thinks, and
@@ -494,22 +462,11 @@ _BY_TOKENS = text("""
 _FEW = 32
 """Tokens of which one is wanted that one look at GIN is for: it tries each on each thread that it finds."""
 _MANY = 8
-"""Tokens that are not wanted, up to which the same is better than to look up the threads that have them."""
-_TRIED = 300
-"""Labels that are tried on one thread after the other, in 5 us."""
+"""Tokens that are not wanted, up to which GIN is for them."""
 
 
 def _is_wide(clause: _Clause) -> bool:
     return not clause.negated and len(clause.tokens) > _FEW
-
-
-def _is_walked(clauses: Sequence[_Clause]) -> bool:
-    """Whether the index would be slow: by many labels, unless one of them is all that is wanted."""
-    tokens = [len(clause.tokens) for clause in clauses]
-    one_wanted = len(clauses) == 1 and not clauses[0].negated
-    # Words are more in each thread, and apart from its row.
-    of_labels = all(clause.column == "labels" for clause in clauses)
-    return max(tokens, default=0) > _FEW and sum(tokens) <= _TRIED and of_labels and not one_wanted
 
 
 def _look_up(source: _Source, license_id: int, column: Column, clauses: Sequence[_Clause]) -> None:
