@@ -350,7 +350,8 @@ class Room:
                     apart.append(asker)
                 outlets = hearers.outlets()
                 if apart:
-                    outlets = [outlet for outlet in outlets if all(outlet is not each.outlet for each in apart)]
+                    passed_over = {each.outlet for each in apart}
+                    outlets = [outlet for outlet in outlets if outlet not in passed_over]
                 for version in wanted:
                     self._flusher.send_all(outlets, _encode(envelope, version, encoded))
             except Exception:
