@@ -71,7 +71,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A server with short limits on time."""
     data_dir = tmp_path_factory.mktemp("impatient")
     log = data_dir / "log"
-    limits = ("--request-timeout-s", "0.2", "--login-timeout-s", "0.2")
+    limits = ("--request-timeout-s", "1", "--login-timeout-s", "0.5")
     with log.open("w") as output, serving_demo(data_dir, *map(Path, limits), log=output) as server:
         yield Target(server, log, stranger_token="")
 
@@ -104,7 +104,7 @@ def kind(request: pytest.FixtureRequest) -> type[asyncio.Protocol]:
 @pytest.fixture
 async def address(kind: type[asyncio.Protocol], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, int]]:
     """A server of nothing, that waits for the head of a request for a moment only."""
-    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.3)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(_no_content, http=kind, loop="none", lifespan="off", log_config=None, timeout_keep_alive=1)
     server = uvicorn.Server(config)
@@ -230,7 +230,7 @@ async def _content(scope: Any, receive: object, send: uvicorn._types.ASGISendCal
 
 @pytest.fixture
 async def generous(kind: type[asyncio.Protocol], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Generous]:
-    monkeypatch.setattr(http, "UNREAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http, "UNREAD_TIMEOUT_S", 0.4)
     async with Generous(kind) as server:
         yield server
 
