@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from tests.world import STABLE, Client, Web
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 """The longest that a process may take to do what is asked of it."""
 
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RTM_")}

@@ -25,7 +25,7 @@ from typing import Any, Self
 import asyncpg
 import redis
 
-_START_TIMEOUT_S = 30
+_START_TIMEOUT_S = 60
 
 
 class Server(ABC):

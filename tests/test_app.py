@@ -12,7 +12,7 @@ from sqlalchemy import text
 from rtm.access import directory
 from rtm.actions.dispatch import answer_to
 from rtm.protocol.errors import ServiceUnavailable
-from tests.world import Refused, World, visiting
+from tests.world import SOON_S, Refused, World, visiting
 
 WorldWith = Callable[..., Awaitable[World]]
 HELLO = {"type": "message", "text": "hello"}
@@ -64,7 +64,7 @@ async def test_a_revocation_does_not_wait_for_others(world_with: WorldWith, post
     token = await world.mint("bob")
     bob, dave = await world.agent("bob", token=f"Bearer {token.token}"), await world.agent("dave")
 
-    async with no_connection_left(world), asyncio.timeout(1.2):
+    async with no_connection_left(world), asyncio.timeout(SOON_S):
         await world.revoke(token)
         await world.change_agent("dave", suspended=True)
         assert (await bob.ended())[0] == {"reason": "access_token_revoked"}
@@ -73,7 +73,7 @@ async def test_a_revocation_does_not_wait_for_others(world_with: WorldWith, post
 
 @pytest.mark.parametrize("table", ["tokens", "agents"])
 async def test_who_asks_is_looked_up_in_time(world_with: WorldWith, postgres_url: str, table: str) -> None:
-    world = await world_with({"request_timeout_s": 0.2}, database_url=postgres_url)
+    world = await world_with({"request_timeout_s": 1}, database_url=postgres_url)
     web = await world.web("alice")
     async with world.server.database.engine.connect() as connection:
         await connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))

@@ -11,6 +11,7 @@ from rtm.access.directory import Directories
 from rtm.access.tokens import revoke
 from rtm.access.watch import Watch
 from tests.access.conftest import AGENT, LICENSE_ID, World
+from tests.world import SOON_S
 
 
 @asynccontextmanager
@@ -63,7 +64,7 @@ async def test_a_running_watch_tells_within_a_second(world: World) -> None:
 
     async with running(watch):
         await revoke_in(world, new.token)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             assert await revoked.get() == new.row["id"]
 
 
@@ -95,5 +96,5 @@ async def test_an_outage_of_the_database_is_survived(world: World, monkeypatch: 
     async with running(watch):
         await failed.wait()
         await revoke_in(world, new.token)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON_S):
             assert await revoked.get() == new.row["id"]

@@ -93,5 +93,5 @@ async def test_the_limit_on_time_covers_the_wait_for_ones_turn(world_with: Calla
         answers = [(await alice.answer(request_id))["payload"] for request_id in asked]
         await connection.rollback()
     assert [answer["error"]["type"] for answer in answers] == ["request_timeout"] * 3
-    assert monotonic() - started < 3  # the writer looks once a second; in turn they would take longer
+    assert monotonic() - started < 4  # the writer looks once a second; in turn they would take longer
     await alice.hears_nothing_more()

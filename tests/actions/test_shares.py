@@ -13,7 +13,7 @@ from rtm.store import tables
 from rtm.store.queries import Page, Queries
 from tests.world import Client, Web, World, visiting
 
-PROMPTLY_S = 4
+PROMPTLY_S = 10
 """Less than anything waits before it gives up."""
 
 

@@ -27,8 +27,8 @@ from tests.servers import RedisServer, free_port
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtm.bus.redis, "CALL_TIMEOUT_S", 0.4)
-    monkeypatch.setattr(rtm.bus.redis_shard, "CALL_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(rtm.bus.redis, "CALL_TIMEOUT_S", 0.8)
+    monkeypatch.setattr(rtm.bus.redis_shard, "CALL_TIMEOUT_S", 0.8)
     monkeypatch.setattr(rtm.bus.redis, "PROBE_INTERVAL_S", 0.1)
     monkeypatch.setattr(rtm.bus.redis_shard, "PROBE_INTERVAL_S", 0.1)
 

@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from tests.cluster.conftest import Cluster, cluster_of_two
-from tests.running import ServerProcess
+from tests.running import PATIENCE_S, ServerProcess
 from tests.servers import PostgresServer, RedisServer
-from tests.world import Client
+from tests.world import SOON_S, Client
 
 OWNER, SMITH, JONES = "owner@example.com", "smith@example.com", "jones@example.com"
 HEARTBEAT_LIMIT_S = 3.0
@@ -80,7 +80,7 @@ async def test_who_was_on_a_killed_process_goes_offline_once_and_who_came_back_e
         )
         assert back.greeting["my_profile"]["routing_status"] == "not_accepting_chats"
         assert await statuses(owner, (SMITH, "offline")) == [(SMITH, "offline")]
-        assert time.monotonic() - killed_at < HEARTBEAT_LIMIT_S + 2  # the machine is busy
+        assert time.monotonic() - killed_at < HEARTBEAT_LIMIT_S + SOON_S
         await owner.hears_nothing_more()
 
         listed = {each["agent_id"]: each["status"] for each in await owner.call("list_routing_statuses")}
@@ -101,7 +101,7 @@ async def test_the_newest_socket_of_all_processes_is_refused_until_one_of_them_i
 
 async def let_in(server: ServerProcess, token: str) -> None:
     """Try to log in until it is possible, and lasts."""
-    async with asyncio.timeout(3 * HEARTBEAT_LIMIT_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             client = await Client.open(server.port)
             request_id = await client.send("login", token=f"Bearer {token}")
@@ -156,7 +156,7 @@ async def test_a_license_that_expires_ends_the_sockets_on_all_processes(lenient:
         expired_at = time.monotonic()
         for ending in await asyncio.gather(here.ended(), there.ended()):
             assert ending == ({"reason": "license_expired"}, CloseCode.NORMAL_CLOSURE)
-        assert time.monotonic() - expired_at < 2
+        assert time.monotonic() - expired_at < SOON_S
     await execute(
         lenient.database_url, "UPDATE licenses SET expires_at = NULL, directory_version = directory_version + 1"
     )

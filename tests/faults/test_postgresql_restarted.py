@@ -12,13 +12,12 @@ from tests.faults.conftest import Plotted
 from tests.faults.drill import EVENTS_PER_S, Cast, Drill, Pair
 from tests.faults.proxy import Proxy
 from tests.servers import PostgresServer
-from tests.world import World
+from tests.world import SOON_S, World
 
 BETWEEN_S = 1.0
 OUTAGES_S = (0.0, 3.0)
-LATE_S = 2.0
+LATE_S = 5.0
 """After the acknowledgement, or after the return of PostgreSQL for what was acknowledged before."""
-SOON_S = 3.0
 HELLO = {"type": "message", "text": "hello"}
 
 

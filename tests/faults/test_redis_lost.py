@@ -12,7 +12,7 @@ from tests.running import PATIENCE_S
 from tests.servers import RedisCluster, RedisServer, RedisWithSentinel
 
 BETWEEN_S = 1.0
-LATE_S = 2.0
+LATE_S = 5.0
 """After the acknowledgement, or after the return of Redis for what was acknowledged without it."""
 
 

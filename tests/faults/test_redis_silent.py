@@ -13,7 +13,7 @@ from tests.faults.proxy import Proxy
 from tests.servers import RedisServer
 from tests.world import World
 
-CALL_TIMEOUT_S = 0.5
+CALL_TIMEOUT_S = 1.0
 LOGINS = 64
 
 

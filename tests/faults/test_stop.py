@@ -25,7 +25,7 @@ GOING_AWAY = ({"reason": "internal_error"}, 1001)
 """Of the contract's reasons, one at which clients are to come back."""
 LIVE = "/health/live"
 MESSAGE = {"type": "message", "text": "Hello"}
-SOON_S = 5
+SOON_S = 10
 """Well below the time that a stop gives to requests in hand."""
 
 

@@ -18,7 +18,7 @@ from rtm.store.postgresql import PostgresqlStore
 from rtm.store.tables import outbox
 from rtm.store.work import Command, Needs, Work
 from rtm.store.writer import Writer
-from tests.world import Server, World, visiting
+from tests.world import SOON_S, Server, World, visiting
 
 HELLO = {"type": "message", "text": "hello"}
 
@@ -239,14 +239,14 @@ async def test_what_is_gone_from_the_outbox_is_not_waited_for(left: list[int]) -
 
 
 async def test_who_gets_on_does_not_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GIVE_UP_S", 0.2)
+    monkeypatch.setattr(module, "GIVE_UP_S", 1)
     reader = Reader()
     reader.feed.start_at(0)
     reader.feed.expect(20)
     for place in range(1, 21):
         reader.outbox.append(envelope(place))
         await reader.hears(range(1, place + 1))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.06)
     assert not reader.gave_up.is_set()
 
 
@@ -388,7 +388,7 @@ async def test_what_a_process_writes_that_is_cut_off_from_the_bus_is_heard_withi
     await world.chat(alice)
 
     await push_without_telling(world, alice.id, 3)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(SOON_S):
         for number in range(3):
             assert await alice.next_push("incoming_multicast") == {"content": number}
     await alice.hears_nothing_more()

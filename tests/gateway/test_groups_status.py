@@ -92,7 +92,7 @@ async def test_a_group_is_told_of_though_statuses_could_not_be_read_at_first(
 
 
 async def test_what_the_bus_has_lost_is_made_good(world_with: Callable[..., Awaitable[World]], redis_url: str) -> None:
-    world = await world_with(redis_url=redis_url, heartbeat_limit_s=0.5)
+    world = await world_with(redis_url=redis_url, heartbeat_limit_s=1)
     carol = listening(await world.agent("carol"))
     states = f"rtm:presence:{{{world.license_id}}}:states"
     async with redis.asyncio.Redis.from_url(redis_url) as elsewhere:

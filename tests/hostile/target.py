@@ -21,7 +21,7 @@ from websockets.uri import parse_uri
 
 from tests.running import ServerProcess
 
-PATIENCE_S = 10
+PATIENCE_S = 30
 SOCKET_PATH = "/v3.6/agent/rtm/ws"
 
 CONTRACT_ERRORS = frozenset(

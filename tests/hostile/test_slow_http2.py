@@ -23,7 +23,7 @@ from starlette.routing import Route
 from rtm.web import http
 from rtm.web.http2 import EitherHttp
 
-PATIENCE_S = 10
+PATIENCE_S = 30
 PIECE_BYTES = 1 << 16
 MOST = (1 << 31) - 1
 """The largest window."""
@@ -116,8 +116,8 @@ class Client:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(http, "UNREAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(http, "UNREAD_TIMEOUT_S", 0.5)
     async with Server() as server:
         yield server
 
@@ -227,7 +227,7 @@ async def test_an_answer_that_is_read_slowly_arrives(connect: Callable[..., Any]
 async def test_over_tls_a_request_that_does_not_come_is_not_waited_for(
     protocols: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.3)
     authority, certificate = trustme.CA(), tmp_path / "server.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
     context = ssl.create_default_context()

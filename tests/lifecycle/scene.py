@@ -23,7 +23,7 @@ from tests.lifecycle.protocol import Payload, Push, Refused, Socket
 from tests.lifecycle.routing_model import GROUP_PROPERTIES, LIMITS, PRIORITIES, Routed
 from tests.world import VISIT, Client, Server, Web, World
 
-PATIENCE_S = 10
+PATIENCE_S = 30
 
 CUSTOMERS: dict[str, Payload] = {
     "ada": {

@@ -123,14 +123,14 @@ async def test_where_nobody_may_wait_the_chat_is_closed(either_world: World) -> 
 
 
 async def test_a_chat_that_waits_in_vain_is_closed_when_nobody_is_there(either_world: World) -> None:
-    await with_rules(either_world, archive_chat_after_min=0.03)
+    await with_rules(either_world, archive_chat_after_min=0.05)
     alice, carol = await either_world.agents("alice", "carol")
     chat = await either_world.chat(alice, users=["ada"])
     await log_out(alice)
     dave = await either_world.agent("dave", away=True)
     await log_out(dave)
     web = await either_world.web("alice")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (shown := (await web.call("get_chat", chat_id=chat.id))["thread"])["active"]:
             await asyncio.sleep(0.1)
     assert [each["system_message_type"] for each in shown["events"]] == [
@@ -145,7 +145,7 @@ async def test_bots_that_are_given_no_chats_are_nobody_to_wait_for(world: World)
     alice, web = await world.agent("alice"), await world.web("alice")
     chat = await world.chat(alice, group=0, users=["ada"])
     await log_out(alice)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await web.call("get_chat", chat_id=chat.id))["thread"]["active"]:
             await asyncio.sleep(0.1)
 

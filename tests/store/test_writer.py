@@ -843,7 +843,7 @@ async def locked(opened: Database) -> AsyncIterator[None]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stores give up on a lock soon."""
     monkeypatch.setattr("rtm.store.sqlite.BUSY_TIMEOUT_S", 0.05)
-    monkeypatch.setattr("rtm.store.postgresql.COMMAND_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("rtm.store.postgresql.COMMAND_TIMEOUT_S", 1)
 
 
 async def test_what_cannot_be_stored_is_refused_as_a_whole_and_forgotten(
@@ -883,7 +883,7 @@ async def test_a_connection_that_was_cut_is_made_anew(data_on_postgresql: Data) 
 
 
 async def test_what_takes_too_long_is_answered_so_and_what_had_not_begun_is_dropped(data: Data) -> None:
-    async with running(data, timeout_s=0.1) as process:
+    async with running(data, timeout_s=0.5) as process:
         chat_id = await process.start_chat()
         async with locked(data.database):
             begun = process.submit(say(chat_id, "begun"), chat=chat_id)

@@ -19,7 +19,7 @@ from tests.servers import PostgresServer, RedisServer
 from tests.world import Web, World
 
 WorldWith = Callable[..., Awaitable[World]]
-NOTICED_WITHIN_S = 10
+NOTICED_WITHIN_S = 30
 WELL = {"database": "ok", "migrations": "ok", "bus": "ok"}
 
 
