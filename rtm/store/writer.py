@@ -37,6 +37,8 @@ MAX_PUSHED_BYTES = 4 << 20
 """By the commands of one batch, all but the last of them; it is some 50 ms of work."""
 MAX_PUSHED_BYTES_OF_ONE = 1 << 20
 """Of one license."""
+MAX_SHOWN = 8
+"""Commands of one batch that read all events of a thread."""
 _PUSH_BYTES = 1 << 10
 """What a push counts for besides its payload: to make it, its event and their rows."""
 
@@ -109,6 +111,8 @@ class Writer:
         self._arrived = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = Clock(lambda: time_ns() // 1000)
+        self._at_once: dict[int, int] = {}
+        """Of licenses whose commands were too much for a batch lately: how many may be in the next one."""
         self._committing: dict[int, int] = {}  # license: the first place among those being committed
         self.outage = Outage(log, "store_unavailable")
         self.batches = 0
@@ -166,8 +170,39 @@ class Writer:
             await self._arrived.wait()
             self._arrived.clear()
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
-                await self._commit([command for command in batch if not command.answered])
+                await self._commit(self._next_batch())
+
+    def _next_batch(self) -> list[Command]:
+        """The commands that are next; of a license no more than lately fitted in: what others need is read in vain."""
+        batch: list[Command] = []
+        left: list[Command] = []
+        taken, shown = Counter[int](), 0
+        while self._queue and len(batch) < MAX_BATCH and shown < MAX_SHOWN:
+            command = self._queue.popleft()
+            if command.answered:
+                continue
+            if self._at_once:
+                if taken[command.license_id] >= self._at_once.get(command.license_id, MAX_BATCH):
+                    left.append(command)
+                    continue
+                taken[command.license_id] += 1
+            batch.append(command)
+            shown += command.needs.events_of_chats
+        self._queue.extendleft(reversed(left))
+        return batch
+
+    def _put_off(self, commands: Sequence[Command], works: Iterable[tuple[Command, Work, Any]]) -> None:
+        """Leave commands to the next batch, for which as many of their licenses are taken as have run now."""
+        self._queue.extendleft(reversed(commands))
+        if not (commands or self._at_once):
+            return
+        done = Counter(command.license_id for command, _, _ in works)
+        late = {command.license_id for command in commands}
+        for license_id in self._at_once.keys() & done.keys() - late:
+            self._at_once[license_id] *= 2
+            if self._at_once[license_id] > MAX_BATCH:
+                del self._at_once[license_id]
+        self._at_once |= {license_id: max(1, done[license_id]) for license_id in late}
 
     async def _commit(self, batch: list[Command]) -> None:
         try:
@@ -175,7 +210,7 @@ class Writer:
                 loaded = await self._store.begin(batch)
                 works, put_off, refused = self._apply(batch, loaded)
                 if refused is None:
-                    self._queue.extendleft(reversed(put_off))
+                    self._put_off(put_off, works)
                     batch = [command for command, _, _ in works]
                     changes = self._changes(works, loaded)
                     self._committing = {each.license_id: each.sequence for each in reversed(changes.outbox)}

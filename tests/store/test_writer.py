@@ -34,7 +34,7 @@ from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
 from rtm.store.work import Command, Loaded, Needs, Work
-from rtm.store.writer import MAX_BATCH, MAX_PUSHED_BYTES_OF_ONE, Changes, Writer, WriteStore
+from rtm.store.writer import MAX_BATCH, MAX_PUSHED_BYTES_OF_ONE, MAX_SHOWN, Changes, Writer, WriteStore
 from tests.servers import PostgresServer
 from tests.world import Refused, Server, World, visiting
 
@@ -99,6 +99,7 @@ class Process:
         custom_id: str | None = None,
         event: str | None = None,
         customer: str | None = None,
+        shows: bool = False,
         routing: bool = False,
         stores: bool = True,
         license_id: int | None = None,
@@ -116,6 +117,7 @@ class Process:
             custom_ids=(custom_id,) if custom_id else (),
             thread_ids=(event.partition("_")[0],) if event else (),
             event_ids=(event,) if event else (),
+            events_of_chats=shows,
             routing=routing,
         )
         self.writer.submit(Command(license_id or self._license_id, needs, apply, done, stores=stores))
@@ -149,6 +151,17 @@ def start(work: Work) -> str:
     work.add(chat)
     work.push("incoming_chat", {"chat_id": chat.id}, Audience(everyone=True))
     return chat.id
+
+
+def show(chat_id: str) -> Callable[[Work], int]:
+    """Read all events of the chat's thread; how many there are."""
+
+    def apply(work: Work) -> int:
+        thread = work.chat(chat_id).thread
+        assert thread is not None
+        return len(work.events_of(thread.id))
+
+    return apply
 
 
 def say(chat_id: str, text: str = "hello") -> Callable[[Work], str]:
@@ -373,6 +386,14 @@ async def test_who_tells_very_much_is_given_several_batches_while_others_wait_fo
 ) -> None:
     chat_id, other_chat_id = await process.start_chat(), await process.start_chat(data.other_license_id)
     before, text = process.writer.batches, "x" * (MAX_PUSHED_BYTES_OF_ONE // 4)
+    loaded, begin = 0, process.writer._store.begin
+
+    async def counted(commands: Sequence[Command]) -> Loaded:
+        nonlocal loaded
+        loaded += len(commands)
+        return await begin(commands)
+
+    process.writer._store.begin = counted  # type: ignore[method-assign]
     flood = [process.submit(say(chat_id, f"{number}{text}"), chat=chat_id) for number in range(12)]
     other = process.submit(say(other_chat_id, "unharmed"), chat=other_chat_id, license_id=data.other_license_id)
 
@@ -380,8 +401,19 @@ async def test_who_tells_very_much_is_given_several_batches_while_others_wait_fo
     assert [answer.done() for answer in flood] == [True] * 4 + [False] * 8
     await asyncio.gather(*flood)
     assert process.writer.batches == before + 3
+    assert loaded <= 2 * len(flood), "what is needed by many is read again for each few"
     assert await data.texts(chat_id) == [f"{number}{text}" for number in range(12)]
     assert process.sequences == [1, 1, 2, 3, 4, 5, 2, *range(6, 14)]
+
+
+async def test_few_threads_are_read_for_one_batch(process: Process, data: Data) -> None:
+    chat_ids = [await process.start_chat() for _ in range(MAX_SHOWN + 1)]
+    before = process.writer.batches
+    answers = [process.submit(show(chat_id), chat=chat_id, shows=True) for chat_id in chat_ids]
+    said = process.submit(say(chat_ids[0]), chat=chat_ids[0])
+    assert await asyncio.gather(*answers) == [0] * len(chat_ids)
+    await said
+    assert process.writer.batches == before + 2
 
 
 async def test_what_was_put_off_is_not_refused_with_the_batch(
