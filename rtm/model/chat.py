@@ -7,7 +7,7 @@ particular to this chat; names and addresses are the directory's and the custome
 Source: the public reference, "Messaging API Overview", "Data structures".
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -29,6 +29,8 @@ Absence = Literal["disconnected", "signed_out", "remotely_signed_out", "deleted"
 """Why the agents of a chat are gone."""
 Properties = dict[str, dict[str, Any]]
 EventBody = dict[str, Any]
+ShownEvents = Sequence[EventBody | orjson.Fragment]
+"""Of a thread, in order; as JSON where nothing need look into them."""
 
 _NOTHING: dict[str, Any] = {}
 

@@ -307,7 +307,7 @@ class PostgresqlStore:
         threads = threads_needed(commands, batch)
         if threads:
             for thread_id, number, body in await self._db.fetch(_LOAD_EVENTS, threads):
-                batch.events.setdefault(thread_id, {})[number] = orjson.loads(body)
+                batch.texts.setdefault(thread_id, {})[number] = body
         earlier_threads = earlier_threads_needed(commands, batch)
         if earlier_threads:
             for chat_id, thread_id, state in await self._db.fetch(_LOAD_THREADS, earlier_threads):

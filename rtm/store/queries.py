@@ -97,10 +97,14 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ThreadWithEvents:
-    """A thread and all its events in order."""
+    """A thread and all its events in order, each as JSON."""
 
     thread: Thread
-    events: list[EventBody]
+    texts: list[str]
+
+    def events(self) -> list[EventBody]:
+        """The same to be looked into, of which there may be very many."""
+        return [orjson.loads(text) for text in self.texts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,10 +406,10 @@ def as_customer(row: Row[Any]) -> Customer:
 
 async def with_events(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[ThreadWithEvents]:
     """Threads from their rows, in that order."""
-    by_thread: dict[str, list[EventBody]] = {row.id: [] for row in rows}
+    by_thread: dict[str, list[str]] = {row.id: [] for row in rows}
     if by_thread:
         statement = (
-            select(all_events.c.thread_id, all_events.c.body)
+            select(all_events.c.thread_id, cast(all_events.c.body, Text))
             .where(all_events.c.thread_id.in_(by_thread))
             .order_by(all_events.c.thread_id, all_events.c.number)
         )

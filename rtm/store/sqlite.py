@@ -128,7 +128,7 @@ class SqliteStore:
             batch.customers = await self._run(lambda: self._load_customers(customers))
         threads = threads_needed(commands, batch)
         if threads:
-            batch.events = await self._run(lambda: self._load_events(threads))
+            batch.texts = await self._run(lambda: self._load_events(threads))
         earlier_threads = earlier_threads_needed(commands, batch)
         if earlier_threads:
             batch.threads = await self._run(lambda: self._load_threads(earlier_threads))
@@ -249,15 +249,15 @@ class SqliteStore:
                 found[license_id, id_] = Customer(id_, license_id, name, email, created_at, orjson.loads(state))
         return found
 
-    def _load_events(self, thread_ids: list[str]) -> dict[str, dict[int, EventBody]]:
-        found: dict[str, dict[int, EventBody]] = {}
+    def _load_events(self, thread_ids: list[str]) -> dict[str, dict[int, str]]:
+        found: dict[str, dict[int, str]] = {}
         for part in _parts(thread_ids):
             query = (
                 f"SELECT thread_id, number, body FROM all_events WHERE thread_id IN ({_marks(part)})"
                 " ORDER BY thread_id, number"
             )
             for thread_id, number, body in self._db.execute(query, part):
-                found.setdefault(thread_id, {})[number] = orjson.loads(body)
+                found.setdefault(thread_id, {})[number] = body
         return found
 
     def _load_threads(self, thread_ids: list[str]) -> dict[tuple[str, str], Thread]:

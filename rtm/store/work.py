@@ -13,7 +13,7 @@ import orjson
 
 from rtm.bus.base import Envelope, Origin
 from rtm.model.audience import Audience
-from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, Thread
+from rtm.model.chat import ChangedEvent, Chat, EventBody, NewEvent, ShownEvents, Thread
 from rtm.model.customer import Customer, CustomerBan
 from rtm.model.files import StoredFile, describe, id_in, ids_in
 from rtm.model.properties import with_routing
@@ -83,6 +83,8 @@ class Loaded:
     """By chat and id, those that commands name, but for the chats' last ones."""
     events: dict[str, dict[int, EventBody]] = field(default_factory=dict)
     """By thread and number, in order: those that commands need, and those that the batch has added."""
+    texts: dict[str, dict[int, str]] = field(default_factory=dict)
+    """By thread and number, in order: all stored events of those threads that commands show, as JSON."""
     custom_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """Numbers of events by thread, custom id and author: those that commands need, and those of the batch."""
     files: dict[str, StoredFile] = field(default_factory=dict)
@@ -299,9 +301,12 @@ class Work:
         self._loaded.bans[self.license_id, ban.customer_id] = ban
         self._changed = True
 
-    def events_of(self, thread_id: str) -> list[EventBody]:
+    def events_of(self, thread_id: str) -> ShownEvents:
         """The events of a chat's last thread, for a command that needs them."""
-        return list(self._loaded.events.get(thread_id, {}).values())
+        # There may be very many, which nobody looks into but those whom they are shown to.
+        texts = self._loaded.texts.get(thread_id, {})
+        stored = {number: orjson.Fragment(text) for number, text in texts.items()}
+        return list((stored | self._loaded.events.get(thread_id, {})).values())
 
     def find_event(self, chat: Chat, author_id: str, custom_id: str | None) -> str | None:
         """Id of the author's event with this custom id in the chat's last thread, for a command that needs it."""

@@ -1,7 +1,7 @@
 """The list of archives: threads with their chats, filtered and searched."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from rtm.access.chats import reaches_thread, readable, scopes_for
@@ -10,7 +10,7 @@ from rtm.actions.agent.lists import asked_for, page_ids
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model import search, shown
-from rtm.model.chat import EventBody
+from rtm.model.chat import ShownEvents
 from rtm.model.labels import ANY, Kind, property_label, property_value_label
 from rtm.model.requests.archives import (
     AgentResponseFilter,
@@ -27,6 +27,7 @@ from rtm.model.requests.archives import (
 from rtm.model.requests.chats import PropertyFilter
 from rtm.model.responses import ArchivesPage
 from rtm.store.archive import Archived, ArchiveFilter, Span, Terms
+from rtm.store.queries import ThreadWithEvents
 
 
 @action(AGENT, scopes=scopes_for("chats", "ro"))
@@ -46,11 +47,11 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
     customers = await context.services.queries.customers(license_id, [found.chat for found in page.rows])
     highlights = payload.highlights or wanted.highlights
     words = search.wanted(wanted.filters.query or "") if wanted.filters and highlights else set()
-    events = {found.thread.thread.id: found.thread.events for found in page.rows}
+    events = {found.thread.thread.id: structures.stored_events(found.thread, context.version) for found in page.rows}
     if words and highlights is not None:
         marks = search.Marks(words, highlights.pre_tag or "<em>", highlights.post_tag or "</em>")
         # In a thread: the words of long texts take some milliseconds.
-        events = await asyncio.to_thread(_highlighted, events, marks)
+        events |= await asyncio.to_thread(_highlighted, [found.thread for found in page.rows], marks)
     return {
         "chats": [
             {
@@ -72,11 +73,11 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
     }
 
 
-def _highlighted(events: Mapping[str, list[EventBody]], marks: search.Marks) -> dict[str, list[EventBody]]:
-    return {thread_id: [marks.highlighted(event) for event in of_thread] for thread_id, of_thread in events.items()}
+def _highlighted(threads: Iterable[ThreadWithEvents], marks: search.Marks) -> dict[str, ShownEvents]:
+    return {found.thread.id: [marks.highlighted(event) for event in found.events()] for found in threads}
 
 
-def _thread(found: Archived, events: list[EventBody]) -> shown.ArchivedThread:
+def _thread(found: Archived, events: ShownEvents) -> shown.ArchivedThread:
     neighbours: shown.AccessibleNeighbours = {}
     if found.previous_accessible_thread_id is not None:
         neighbours["previous_accessible_thread_id"] = found.previous_accessible_thread_id

@@ -15,7 +15,7 @@ from rtm.model.requests.customers import CustomersFilters, ListCustomers
 from rtm.model.responses import ChatsPage, CustomersPage, FollowableChat, ListPage, ThreadsPage
 from rtm.protocol.errors import MissingAccess, NotFound
 from rtm.store.customers import Condition
-from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter
+from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter, ThreadWithEvents
 
 _READ = scopes_for("chats", "ro")
 
@@ -82,7 +82,7 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
         cursor,
     )
     return {
-        "threads": [structures.thread(found.thread, found.events) for found in page.rows],
+        "threads": [_thread(context, found) for found in page.rows],
         "found_threads": page.found,
         **page_ids(context, kind, asked, page),
     }
@@ -99,8 +99,8 @@ async def _latest_threads(
         page = await context.services.queries.list_threads(chat.id, groups, None, None, "desc", 10, cursor)
         for found in page.rows:
             if events < min_events_count:
-                threads.append(structures.thread(found.thread, found.events))
-                events += len(found.events)
+                threads.append(_thread(context, found))
+                events += len(found.texts)
         cursor = page.next
         if events >= min_events_count or cursor is None:
             return {"threads": threads, "found_threads": page.found}
@@ -149,11 +149,15 @@ async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     groups_of_thread = found.thread.group_ids if found else chat.group_ids
     check_reach_of_thread(context.identity, "chats", "ro", chat, groups_of_thread, context.group_ids)
     customers = await context.services.queries.customers(context.identity.license_id, [chat])
-    thread = structures.thread(found.thread, found.events) if found else None
+    thread = _thread(context, found) if found else None
     return {
         **structures.chat(chat, thread, context.directory, customers.get),
         "is_followed": structures.is_followed(chat, context.identity.agent_id),
     }
+
+
+def _thread(context: Context, found: ThreadWithEvents) -> shown.Thread:
+    return structures.thread(found.thread, structures.stored_events(found, context.version))
 
 
 async def _chat(context: Context, chat_id: str) -> Chat:

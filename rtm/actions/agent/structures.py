@@ -6,14 +6,18 @@ Source: the public reference, "Data structures".
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+import orjson
+
+from rtm import versions
 from rtm.access.chats import reaches_thread
 from rtm.access.directory import AgentRecord, Directory
 from rtm.actions.context import Context
 from rtm.model import shown
-from rtm.model.chat import Chat, ChatUser, EventBody, Thread
+from rtm.model.chat import Chat, ChatUser, ShownEvents, Thread
 from rtm.model.customer import Customer
 from rtm.routing.queue import shown as queue
 from rtm.store.customers import CustomerWithChats
+from rtm.store.queries import ThreadWithEvents
 
 FindCustomer = Callable[[str], Customer | None]
 
@@ -98,14 +102,19 @@ def access(group_ids: Iterable[int]) -> shown.Access:
     return {"group_ids": list(group_ids)}
 
 
-def thread(of: Thread, events: list[EventBody]) -> shown.Thread:
+def stored_events(of: ThreadWithEvents, version: str) -> ShownEvents:
+    """A thread's events for an answer in this version: as they are stored, if it is 3.6."""
+    return [orjson.Fragment(text) for text in of.texts] if version == versions.STABLE else of.events()
+
+
+def thread(of: Thread, events: ShownEvents) -> shown.Thread:
     """A thread with its events."""
     seen: shown.Thread = {
         "id": of.id,
         "created_at": of.created_at,
         "active": of.active,
         "user_ids": of.user_ids,
-        "events": events,
+        "events": cast("list[shown.Event]", events),
         "properties": of.properties,
         "access": access(of.group_ids),
     }
