@@ -25,7 +25,19 @@ PropertyValue = Annotated[
     Annotated[str, Text(MAX_STRING_LENGTH)] | bool | int | float,
     Expected(f"must be a boolean, a number or a string of at most {MAX_STRING_LENGTH} characters"),
 ]
-Properties = Annotated[dict[PropertyName, Annotated[dict[PropertyName, PropertyValue], AtMost(100)]], AtMost(100)]
+
+
+def _bounded(namespaces: dict[str, Any]) -> dict[str, Any]:
+    if namespaces and len(orjson.dumps(namespaces)) > MAX_PROPERTIES_BYTES:
+        raise refusal(f"must be at most {MAX_PROPERTIES_BYTES} bytes long")
+    return namespaces
+
+
+Properties = Annotated[
+    dict[PropertyName, Annotated[dict[PropertyName, PropertyValue], AtMost(100)]],
+    AtMost(100),
+    AfterValidator(_bounded),
+]
 
 
 READ_ONLY = ("continuous", "idle", "last_transfer_timestamp", "unassigned", "unreplied", "was_pinned")

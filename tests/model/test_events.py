@@ -160,6 +160,10 @@ def test_content_may_be_as_deep_as_the_limit() -> None:
             {"message": {"text": []}},
             "`event.properties.message.text` must be a boolean, a number or a string of at most 16384 characters",
         ),
+        (
+            {"test": {str(number): "x" * 16_000 for number in range(17)}},
+            "`event.properties` must be at most 262144 bytes long",
+        ),
     ],
 )
 def test_refuses_properties(properties: dict[str, Any], message: str) -> None:
