@@ -107,9 +107,12 @@ async def test_amid_everything_nobody_is_given_too_many_and_no_chat_is_forgotten
                 shown = await summaries(owner, chat_ids)
                 loads = Counter(name for each in shown for name in agents_of(each))
                 waiting = [each for each in shown if "queue" in each["last_thread_summary"]]
-                if sum(loads.values()) == LIMIT * 2:
+                if sum(loads.values()) < LIMIT * 2:
+                    await transferred(elsewhere, "assigned")
+                elif len(waiting) < len(chat_ids) - LIMIT * 2:
+                    await asyncio.sleep(0.05)  # some have just been left, and are told to wait
+                else:
                     break
-                await transferred(elsewhere, "assigned")
 
         assert loads == {SMITH: LIMIT, JONES: LIMIT}
         assert all(len(agents_of(each)) == (each not in waiting) for each in shown)
