@@ -260,7 +260,7 @@ class Queries:
     async def due_chats(self, now: str, of_license: int, limit: int) -> list[DueChat]:
         """Chats that are due, at most so many of a license and in all: of each license the one due for longest first.
 
-        With 10,000 that are due a look takes 20 ms, without any 0.2.
+        With 10,000 that are due a look takes 12 ms, without any 0.4 on PostgreSQL and 1.4 on SQLite.
         """
         bounds = {"now": now, "of_license": of_license, "limit": limit}
         async with self._engine.connect() as connection:
