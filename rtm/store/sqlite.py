@@ -49,7 +49,7 @@ MAX_ROWS = 64
 FILED_TOGETHER = 1000
 """Events; as many may wait to be filed, and are looked for in two tables."""
 FILED_AT_ONCE = 8
-"""Events of a batch; fewer than that touch no more pages by being filed than by waiting."""
+"""Fewer events of a batch touch no more pages by being filed than by waiting, if no others wait."""
 BUSY_TIMEOUT_S = 5.0
 
 _MESSAGES = {
@@ -173,8 +173,12 @@ class SqliteStore:
         return await self._run(lambda: work(self._db))
 
     def _waits(self, changes: Changes) -> bool:
-        """Whether the events of this batch are to wait; if not, they are filed and all that wait with them."""
-        return FILED_AT_ONCE <= len(changes.events) < FILED_TOGETHER - self._waiting
+        """Whether the events of this batch are to wait; if not, they are filed and all that wait with them.
+
+        Few wait with others, too: under load a batch of many and one of those that came before it take turns.
+        """
+        are_many = self._waiting or len(changes.events) >= FILED_AT_ONCE
+        return bool(are_many) and self._waiting + len(changes.events) < FILED_TOGETHER
 
     def _keep(self, chat: Chat) -> None:
         self._chats[chat.id] = chat
