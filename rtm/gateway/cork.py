@@ -138,6 +138,7 @@ class Flusher:
         self._root = Cork([], 0)  # this turn's tree goes with the last connection that is written
         last: Cork | None = None
         joined, size = b"", 0
+        last_start = len(waiting) - RUN_FROM if self._ring is not None else -1
         run_end = 0
         for place, connection in enumerate(waiting):
             if place < run_end:
@@ -151,9 +152,8 @@ class Flusher:
                 size = len(joined)
                 self.corked += pending.length
                 self.sizes[pending.length.bit_length()] += 1
-                if self._ring is not None and (run := _run(waiting, place, pending)):
-                    run_end = place + len(run)
-                    self._write_run(self._ring, run, joined)
+                if place <= last_start and waiting[place + RUN_FROM - 1].pending is pending:
+                    run_end = self._write_run(waiting, place, joined)
                     continue
             connection.pending = None
             try:
@@ -166,11 +166,14 @@ class Flusher:
             if written != size:
                 connection.behind(joined[written:])
 
-    def _write_run(self, ring: Ring, run: Sequence[Corked], joined: bytes) -> None:
-        """Write this to all of them."""
+    def _write_run(self, waiting: Sequence[Corked], start: int, joined: bytes) -> int:
+        """Write this to those from here on for which it is pending; the place after them."""
+        assert self._ring is not None
+        pending = waiting[start].pending
+        run = list(takewhile(lambda each: each.pending is pending, waiting[start:]))
         ready = [each for each in run if each.fileno is not None]
         looking = [each for each in run if each.fileno is None]
-        results = ring.send([each.fileno for each in ready if each.fileno is not None], joined)
+        results = self._ring.send([each.fileno for each in ready if each.fileno is not None], joined)
         for connection in ready:
             connection.pending = None
         failed: list[tuple[Corked, int]] = []
@@ -185,10 +188,4 @@ class Flusher:
             connection.failed(OSError(error, os.strerror(error)))
         for connection in looking:
             connection.flush()
-
-
-def _run(waiting: Sequence[Corked], start: int, pending: Cork) -> list[Corked]:
-    """Those from here on for which this is pending, if they are many."""
-    if start + RUN_FROM > len(waiting) or waiting[start + RUN_FROM - 1].pending is not pending:
-        return []
-    return list(takewhile(lambda each: each.pending is pending, waiting[start:]))
+        return start + len(run)

@@ -342,7 +342,8 @@ class Room:
             if interest.own_chats_only and is_about_chat(envelope.name):
                 hearers = Hearers(each for each in hearers if each.agent_id in envelope.audience.agents)
             try:
-                apart = [each for each in self._holding() if each in hearers and each is not asker]
+                # What is not stored, nor follows from what is, which has its place, waits behind what is held back.
+                apart = [] if self.delivering or not self._held else self._holding(hearers, asker)
                 for each in apart:
                     self._held[each] += (_encode(envelope, version, encoded) for version in wanted)
                 if asker is not None and asker in hearers:
@@ -359,11 +360,9 @@ class Room:
                 if envelope.sequence:
                     _end_soon(hearers)
 
-    def _holding(self) -> Iterable[Subscriber]:
-        """Who is not to be told yet what is not stored, nor follows from what is: those have their places."""
-        if self.delivering or not self._held:
-            return ()
-        return [session for session, frames in self._held.items() if frames]
+    def _holding(self, hearers: Hearers, asker: Subscriber | None) -> list[Subscriber]:
+        """Those who hear this and for whom something is held back."""
+        return [each for each, frames in self._held.items() if frames and each in hearers and each is not asker]
 
     def _tell(self, push: str, payload: Any, sessions: Iterable[Subscriber]) -> None:
         """Tell these sessions what follows from the push that is being delivered."""
