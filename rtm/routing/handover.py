@@ -174,7 +174,7 @@ class Handover:
         reason: Reason,
         agent_id: str | None,
         group_ids: Sequence[int] | None = None,
-        introduce: Callable[[], None] | None = None,
+        introduce: Callable[[TransferredFrom], None] | None = None,
     ) -> None:
         """Let the agent have the chat, or let it wait for one, in the same groups or in others.
 
@@ -210,7 +210,7 @@ class Handover:
             self._enqueue(chat, now)
         properties = set_unassigned(chat, unassigned=agent_id is None, last_transfer_timestamp=to_seconds(now))
         if introduce is not None:
-            introduce()
+            introduce(left)
         self._tell_transfer(chat, reason, agent_id, before)
         if has_moved:
             access: ChatAccessUpdated = {"id": chat.id, "access": {"group_ids": groups}}

@@ -60,7 +60,7 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
                 "users": structures.users(found.chat, context.directory, customers.get),
                 "properties": found.chat.properties,
                 "access": structures.access(found.chat.group_ids),
-                "is_followed": structures.is_followed(found.chat, context.identity.agent_id),
+                "is_followed": found.chat.hears(context.identity.agent_id),
             }
             for found in page.rows
             # The index may be a moment behind.

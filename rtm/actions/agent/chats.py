@@ -55,17 +55,18 @@ def introduce(
     left: TransferredFrom | None = None,
     *,
     requester_id: str | None = None,
+    stored: bool = True,
 ) -> None:
-    """Show an open chat to who begins to hear all of it, if anybody does, for a command that needs users and events."""
+    """Show a chat to who begins to hear all of it, if anybody does, for a command that needs users and events."""
     if not (to.agents or to.readers):
         return
-    thread = structures.thread(chat.active_thread(), work.events_of(chat.active_thread().id))
+    thread = structures.thread(chat.thread, work.events_of(chat.thread.id)) if chat.thread else None
     told: IncomingChat = {"chat": structures.chat(chat, thread, directory, work.find_customer)}
     if requester_id is not None:
         told["requester_id"] = requester_id
     if left is not None:
         told["transferred_from"] = left
-    work.push("incoming_chat", told, to)
+    work.push("incoming_chat", told, to, stored=stored)
 
 
 def _needs_of_start(payload: StartChat) -> Needs:
@@ -257,11 +258,9 @@ def follow_chat(context: Context, work: Work, payload: FollowChat) -> Done:
     chat = work.chat(payload.id)
     check_reach(context.identity, "chats", "ro", chat, context.group_ids)
     if chat.follow(context.identity.agent_id):
-        thread = structures.thread(chat.thread, work.events_of(chat.thread.id)) if chat.thread else None
-        told: IncomingChat = {"chat": structures.chat(chat, thread, context.directory, work.find_customer)}
-        # Not stored: it shows what is stored already, to one agent, and may be long.
         follower = Audience(readers=(context.identity.agent_id,), read_by=tuple(chat.group_ids))
-        work.push("incoming_chat", told, follower, stored=False)
+        # Not stored: it shows what is stored already, to one agent, and may be long.
+        introduce(context.directory, work, chat, follower, stored=False)
     return {}
 
 

@@ -152,7 +152,7 @@ async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     thread = _thread(context, found) if found else None
     return {
         **structures.chat(chat, thread, context.directory, customers.get),
-        "is_followed": structures.is_followed(chat, context.identity.agent_id),
+        "is_followed": chat.hears(context.identity.agent_id),
     }
 
 

@@ -177,7 +177,7 @@ def chat_summary(of: Chat, viewer: Context, customers: Mapping[str, Customer]) -
         "users": users(of, viewer.directory, customers.get),
         "properties": of.properties,
         "access": access(of.group_ids),
-        "is_followed": is_followed(of, viewer.identity.agent_id),
+        "is_followed": of.hears(viewer.identity.agent_id),
     }
     if of.thread is not None:
         seen["last_thread_summary"] = thread_summary(of.thread)
@@ -191,11 +191,6 @@ def _last_event(of: Chat, last: Mapping[str, Any], viewer: Context) -> shown.Las
     if groups is not None and not reaches_thread(viewer.identity, "chats", "ro", of, groups, viewer.group_ids):
         event = {"restricted_access": "Requester has no access to the thread"}
     return {"thread_id": last["thread_id"], "thread_created_at": last["thread_created_at"], "event": event}
-
-
-def is_followed(of: Chat, viewer_id: str) -> bool:
-    """Whether the agent hears every change of the chat."""
-    return of.hears(viewer_id)
 
 
 def my_profile(of: AgentRecord, routing_status: str) -> shown.MyProfile:

@@ -11,7 +11,6 @@ from rtm.model.audience import Audience
 from rtm.model.chat import Chat
 from rtm.model.requests.chats import ListAgentsForTransfer, TransferChat, TransferTarget
 from rtm.model.responses import AgentForTransfer, Done
-from rtm.model.shown import TransferredFrom
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import AgentOffline, NotFound
 from rtm.routing.followers import unfollow_strangers
@@ -57,7 +56,6 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     agent_id = _find_agent(context, handover, chat, group_ids, payload.target)
     if agent_id is None and not (payload.ignore_agents_availability and handover.may_wait(chat, group_ids)):
         raise AgentOffline("No agent of `target` is available" if payload.target else "No other agent is available")
-    left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
     hearers = Audience(
         _begins_to_hear(chat, agent_id),
         readers=_newcomers(context.directory, chat, group_ids),
@@ -68,7 +66,7 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
         "manual",
         agent_id,
         group_ids,
-        introduce=lambda: introduce(
+        introduce=lambda left: introduce(
             context.directory, work, chat, hearers, left, requester_id=context.identity.agent_id
         ),
     )
