@@ -47,11 +47,13 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
     customers = await context.services.queries.customers(license_id, [found.chat for found in page.rows])
     highlights = payload.highlights or wanted.highlights
     words = search.wanted(wanted.filters.query or "") if wanted.filters and highlights else set()
-    events = {found.thread.thread.id: structures.stored_events(found.thread, context.version) for found in page.rows}
+    rows = [found.thread for found in page.rows]
     if words and highlights is not None:
         marks = search.Marks(words, highlights.pre_tag or "<em>", highlights.post_tag or "</em>")
         # In a thread: the words of long texts take some milliseconds.
-        events |= await asyncio.to_thread(_highlighted, [found.thread for found in page.rows], marks)
+        events = await asyncio.to_thread(_highlighted, rows, marks)
+    else:
+        events = {found.thread.id: structures.stored_events(found, context.version) for found in rows}
     return {
         "chats": [
             {
