@@ -13,7 +13,7 @@ from itertools import chain
 import asyncpg
 import orjson
 
-from rtm.model.chat import Chat, Thread
+from rtm.model.chat import Thread
 from rtm.model.customer import Customer
 from rtm.model.files import StoredFile
 from rtm.store import rows
@@ -276,11 +276,10 @@ class PostgresqlStore:
             found += await self._db.fetch(_FIND_OPEN_CHATS, *zip(*customers, strict=True))
         missing = self._find_kept(commands, found, batch)
         if missing:
-            for chat_id, license_id, *documents in await self._db.fetch(_LOAD_CHATS, missing):
-                chat = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
-                chat.size = sum(map(len, documents))
-                batch.chats[chat_id] = chat
-                if license_id in batch.sequences:
+            for row in await self._db.fetch(_LOAD_CHATS, missing):
+                chat = rows.to_chat(*row)
+                batch.chats[chat.id] = chat
+                if chat.license_id in batch.sequences:
                     self._kept.keep(chat)
         if routed:
             await self._load_routing(routed, batch)

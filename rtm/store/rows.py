@@ -43,6 +43,13 @@ def of_chat(chat: Chat) -> Row:
     )
 
 
+def to_chat(chat_id: str, license_id: int, *documents: str) -> Chat:
+    """A chat of its properties, its state and the events after that, as JSON; it is told its size."""
+    chat = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
+    chat.size = sum(map(len, documents))
+    return chat
+
+
 def of_thread(chat: Chat, thread: Thread) -> Row:
     """id, chat_id, license_id, active, created_at, state"""
     return (thread.id, chat.id, chat.license_id, thread.active, thread.created_at, json(thread))

@@ -60,6 +60,9 @@ _MESSAGES = {
 """What clients are told, by SQLite's primary error code."""
 
 _CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state)"
+_STORED_CHAT = f"""
+    id, license_id, properties, state, (SELECT json_group_array(json(body)) FROM ({AFTER_STATE_ON_SQLITE}))
+"""
 _EARLIER_THREADS_DUE = """
     INSERT INTO archive_due (license_id, thread_id)
     SELECT license_id, id FROM threads WHERE chat_id = ? AND id <> ? ORDER BY created_at
@@ -218,13 +221,9 @@ class SqliteStore:
 
     def _load(self, chat_ids: list[str], license_ids: list[int]) -> None:
         for part in _parts(chat_ids):
-            after_state = f"(SELECT json_group_array(json(body)) FROM ({AFTER_STATE_ON_SQLITE}))"
-            columns = f"id, license_id, properties, state, {after_state}"
-            query = f"SELECT {columns} FROM chats WHERE id IN ({_marks(part)})"
-            for chat_id, license_id, *documents in self._db.execute(query, part):
-                chat = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
-                chat.size = sum(map(len, documents))
-                self._keep(chat)
+            query = f"SELECT {_STORED_CHAT} FROM chats WHERE id IN ({_marks(part)})"
+            for row in self._db.execute(query, part):
+                self._keep(rows.to_chat(*row))
         for license_id in license_ids:
             query = "SELECT id, sequence FROM licenses WHERE id = ?"
             self._sequences.update(self._db.execute(query, (license_id,)).fetchall())
