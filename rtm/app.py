@@ -42,6 +42,7 @@ from rtm.gateway.tracking import Recounts
 from rtm.gateway.unsupported import UnsupportedSession
 from rtm.gateway.wire import Wires, WireSession
 from rtm.protocol.errors import NotFound, ValidationError
+from rtm.routing.handover import Return
 from rtm.routing.introductions import Introductions
 from rtm.routing.presence import Evict, MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
@@ -126,12 +127,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
             (hub.directory_replaced, router.directory_replaced, timers.directory_replaced), *replaced
         ),
     )
-    router = Router(
-        queries, writer, directories, presence, Introductions(writer, introduce), settings.disconnect_grace_s
-    )
-    timers = Timers(
-        queries, writer, directories, presence, router.introductions, router.poke, settings.disconnect_grace_s
-    )
+    router, timers = _routing(settings, queries, writer, directories, presence)
     services = Services(
         settings,
         authenticator,
@@ -215,6 +211,18 @@ async def _start(stack: AsyncExitStack, *parts: _Part) -> None:
     for part in parts:
         await part.start()
         stack.push_async_callback(part.stop)
+
+
+def _routing(
+    settings: Settings, queries: Queries, writer: Writer, directories: Directories, presence: Presence
+) -> tuple[Router, Timers]:
+    """Both give out chats: they show them in one way, and wait for the same agents to come back."""
+    introductions, return_ = Introductions(writer, introduce), Return.begins(settings.disconnect_grace_s)
+    router = Router(queries, writer, directories, presence, introductions, return_)
+    timers = Timers(
+        queries, writer, directories, presence, introductions, return_, router.poke, settings.disconnect_grace_s
+    )
+    return router, timers
 
 
 def _asgi(web: WebApi, lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]], *others: Route) -> Starlette:

@@ -35,7 +35,7 @@ _LEAVES_ALONE = "user_removed_from_chat"
 
 
 class Router:
-    """Told by `poke` and `committed`; works until `stop`. After a start agents have `grace_s` to come back."""
+    """Told by `poke` and `committed`; works until `stop`."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class Router:
         directories: Directories,
         presence: Presence,
         introductions: Introductions,
-        grace_s: float,
+        return_: Return,
     ) -> None:
         self._queries = queries
         self._writer = writer
         self._directories = directories
         self._presence = presence
-        self.introductions = introductions
-        self._return = Return.begins(grace_s)
+        self._introductions = introductions
+        self._return = return_
         self._poked: dict[int, set[str]] = {}
         """By license, chats that may have no agent."""
         self._working: dict[int, asyncio.Task[None]] = {}
@@ -114,7 +114,7 @@ class Router:
             part = tuple(in_order[start : start + AT_ONCE])
             apply = partial(_route, directory, statuses, self._return, part)
             given = await self._writer.perform(license_id, Needs(part, routing=True), apply)
-            self.introductions.make(directory, given)
+            self._introductions.make(directory, given)
 
 
 def _route(

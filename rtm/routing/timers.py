@@ -61,6 +61,7 @@ class Timers:
         directories: Directories,
         presence: Presence,
         introductions: Introductions,
+        return_: Return,
         poke: Callable[[int], None],
         grace_s: float,
     ) -> None:
@@ -71,7 +72,7 @@ class Timers:
         self._introductions = introductions
         self._poke = poke
         self._grace_s = grace_s
-        self._return = Return.begins(grace_s)
+        self._return = return_
         self._gone: dict[int, dict[str, Absence]] = {}
         """Agents who have just left, by license, and why."""
         self._restricted: dict[int, set[str]] = {}
