@@ -1,8 +1,10 @@
 """Group commit: commands that arrive together are committed together, in the order they arrived.
 
-While one transaction is being written the next batch collects. A batch loads the chats concerned in one query, applies
-each command in order as plain Python, writes events, chats and outbox in bulk, commits, and only then answers
-everybody: first a command's requester, then the audience of its pushes. Alone, a command waits for nobody.
+While one transaction is being written the next batch collects, and then for as long as each turn of the loop brings
+more: else the first to come after a commit would have one for themselves, and the rest another. A batch loads the chats
+concerned in one query, applies each command in order as plain Python, writes events, chats and outbox in bulk, commits,
+and only then answers everybody: first a command's requester, then the audience of its pushes. Alone, a command waits
+for one turn.
 
 A command that is refused changes nothing and harms nobody: if it had changed a chat already, the batch starts again
 without it, and what its license asked after it is left to the next batch: others wait once, however many such commands
@@ -33,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH = 256
 """Commands in one transaction: past some dozens the price per command no longer falls, but the wait grows."""
+MAX_GATHERING_S = 0.002
+"""How long the first command of a batch waits for others, at most: less than a commit on most disks."""
 MAX_PUSHED_BYTES = 4 << 20
 """By the commands of one batch, all but the last of them; it is some 50 ms of work."""
 MAX_PUSHED_BYTES_OF_ONE = 1 << 20
@@ -170,7 +174,15 @@ class Writer:
             await self._arrived.wait()
             self._arrived.clear()
             while self._queue:
+                await self._gather()
                 await self._commit(self._next_batch())
+
+    async def _gather(self) -> None:
+        """Let the queue grow while each turn of the loop brings more."""
+        waiting, ends_at = 0, monotonic() + MAX_GATHERING_S
+        while waiting < len(self._queue) < MAX_BATCH and monotonic() < ends_at:
+            waiting = len(self._queue)
+            await asyncio.sleep(0)
 
     def _next_batch(self) -> list[Command]:
         """The commands that are next; of a license no more than lately fitted in: what others need is read in vain."""

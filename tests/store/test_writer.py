@@ -25,7 +25,7 @@ from rtm.model.customer import Customer
 from rtm.model.properties import merged
 from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound, ServiceUnavailable
 from rtm.settings import Settings
-from rtm.store import sqlite, tables
+from rtm.store import sqlite, tables, writer
 from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, connect, migrate
 from rtm.store.kept_chats import Bounds
@@ -370,6 +370,32 @@ async def test_a_command_alone_waits_for_nobody(process: Process) -> None:
     for _ in range(3):
         await process.submit(say(chat_id), chat=chat_id)
     assert process.writer.batches == before + 3
+
+
+async def test_what_each_turn_of_the_loop_brings_joins_the_batch(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_GATHERING_S", 60)
+    chat_id = await process.start_chat()
+    before, answers = process.writer.batches, []
+    for n in range(20):
+        answers.append(process.submit(say(chat_id, str(n)), chat=chat_id))
+        await asyncio.sleep(0)
+    await asyncio.gather(*answers)
+    assert process.writer.batches == before + 1
+
+
+async def test_a_stream_of_commands_does_not_keep_the_first_from_its_commit(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_BATCH", 1_000_000)
+    chat_id = await process.start_chat()
+    answers = [process.submit(say(chat_id), chat=chat_id)]
+    async with asyncio.timeout(10):
+        while not answers[0].done():
+            answers.append(process.submit(say(chat_id), chat=chat_id))
+            await asyncio.sleep(0)
+    await asyncio.gather(*answers)
 
 
 async def test_a_batch_has_a_bound(process: Process, data: Data) -> None:
