@@ -97,7 +97,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     watched = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
     # Apart from what handlers read, which may take seconds: who comes in, and what rooms have missed.
     prompt = connect(settings, statement_timeout_s=STATEMENT_TIMEOUT_S)
-    queries, missed = Queries(database), Queries(prompt)
+    queries, customers, missed = Queries(database), CustomerQueries(database), Queries(prompt)
     bus, presence, tally = _among_processes(
         settings,
         lambda *too_many: hub.evict(*too_many),  # noqa: PLW0108 - there is no hub yet
@@ -110,6 +110,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         lambda *place: _settled(writer, missed.pushes_after(*place)),
         missed.sequences,
         lambda license_id: _statuses(directories, presence, license_id),
+        customers.counted,
         flusher,
         settings.heartbeat_limit_s,
     )
@@ -133,7 +134,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
         authenticator,
         directories,
         queries,
-        CustomerQueries(database),
+        customers,
         Archive(database, indexer),
         writer,
         PageIds(database),
@@ -178,7 +179,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
                 services.files.run,
                 timers.run,
                 timers.sweep_up,
-                Recounts(lambda: hub.rooms, services.customers.here).run,
+                Recounts(lambda: hub.rooms, customers.here).run,
             )
             polls = (hub.poll,) if settings.redis_url or database.dialect == "postgresql" else ()  # others write too
             await stack.enter_async_context(_running(*loops, indexer.run, *polls, *((tally.run,) if tally else ())))

@@ -361,14 +361,20 @@ class World:
 class Client:
     """A connection, read in order: what comes while an answer is awaited is kept for `next_push`.
 
-    Pushes named in `noise` are dropped: others log in and out all the time, and each log-in is followed by customers.
+    Pushes named in `noise` are dropped: others log in and out all the time, each log-in is followed by customers, and
+    what is counted of them comes when it has been read.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
         self.id = ""
         self.greeting: Any = None
         """What `login` was answered."""
-        self.noise = {"routing_status_set", "groups_status_updated", "incoming_customers"}
+        self.noise = {
+            "routing_status_set",
+            "groups_status_updated",
+            "incoming_customers",
+            "customer_statistics_updated",
+        }
         self.connection = connection
         self._heard: deque[dict[str, Any]] = deque()
         self._request_ids = itertools.count(1)

@@ -28,6 +28,7 @@ _PLACE = "#/components/schemas/"
 UNASKED_PUSHES = (
     "agent_disconnected",
     "customer_left",
+    "customer_statistics_updated",
     "customer_transferred",
     "groups_status_updated",
     "incoming_customer",

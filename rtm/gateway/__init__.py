@@ -9,6 +9,7 @@ hub.py         who is connected here, by license; the bus to other processes
 room.py        the sessions of one license; takes pushes to them
 groups_status.py  the push of that name, worked out of agents' statuses
 tracking.py    the pushes about where customers are, worked out of those about their chats
+customer_statistics.py  the push `customer_statistics_updated`, worked out of those about chats
 fanout.py      what pushes cost
 feed.py        a license's stored pushes in order, each once
 drain.py       the end of a process, for its sockets

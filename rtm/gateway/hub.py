@@ -12,6 +12,7 @@ import structlog
 from rtm.access.directory import Directory
 from rtm.bus.base import DISCONNECT, Bus, Envelope, Lost
 from rtm.gateway.cork import Flusher
+from rtm.gateway.customer_statistics import ReadCounted
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import GIVE_UP_S, ReadOutbox
 from rtm.gateway.groups_status import ReadStatuses
@@ -38,6 +39,7 @@ class Hub:
         read_outbox: ReadOutbox,
         read_sequences: ReadSequences,
         read_statuses: ReadStatuses,
+        read_counted: ReadCounted,
         flusher: Flusher,
         settled_s: float,
     ) -> None:
@@ -48,6 +50,7 @@ class Hub:
         self._read_outbox = read_outbox
         self._read_sequences = read_sequences
         self._read_statuses = read_statuses
+        self._read_counted = read_counted
         self._flusher = flusher
         self._settled_s = settled_s
         self.fanout = Fanout()
@@ -140,7 +143,12 @@ class Hub:
         room = self._rooms.get(license_id)
         if room is None:
             room = self._rooms[license_id] = Room(
-                license_id, self._read_outbox, self._read_statuses, self._flusher, self.fanout
+                license_id,
+                self._read_outbox,
+                self._read_statuses,
+                self._read_counted,
+                self._flusher,
+                self.fanout,
             )
             self._follow_room(license_id)
         elif room.feed.delivered is None and license_id not in self._subscribing:
@@ -160,6 +168,7 @@ class Hub:
         if not room.sessions:
             room.feed.stop()
             room.groups_status.stop()
+            room.customer_statistics.stop()
             self._repaired_before += room.feed.gaps_repaired
             del self._rooms[session.license_id]
             self._follow_room(session.license_id)

@@ -5,7 +5,8 @@ same frames. The session that asked gets frames of its own, with its `request_id
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import orjson
@@ -15,6 +16,7 @@ from rtm import versions
 from rtm.access.directory import Directory
 from rtm.bus.base import Envelope, Origin
 from rtm.gateway.cork import Cork, Corked, Flusher
+from rtm.gateway.customer_statistics import CUSTOMER_STATISTICS_UPDATED, CustomerStatistics, ReadCounted
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import Feed, ReadOutbox
 from rtm.gateway.groups_status import GROUPS_STATUS_UPDATED, ROUTING_STATUS_SET, GroupsStatus, ReadStatuses
@@ -22,7 +24,7 @@ from rtm.gateway.interest import Interest, is_about_chat, is_about_customer
 from rtm.gateway.tracking import Trackers
 from rtm.gateway.wire import encode_text_frame
 from rtm.model.audience import Audience
-from rtm.model.pushes import Reason
+from rtm.model.pushes import CustomerStatisticsUpdated, Reason
 from rtm.model.requests.sessions import MonitoringLevel
 from rtm.model.tracking import LEVEL
 from rtm.protocol.envelope import encode_push
@@ -142,6 +144,7 @@ class Room:
         license_id: int,
         read_outbox: ReadOutbox,
         read_statuses: ReadStatuses,
+        read_counted: ReadCounted,
         flusher: Flusher,
         fanout: Fanout,
     ) -> None:
@@ -155,6 +158,9 @@ class Room:
         self.feed = Feed(license_id, fanout.measured(self._deliver), read_outbox, self._give_up)
         self.groups_status = GroupsStatus(license_id, read_statuses, self._tell_groups)
         self.trackers: Trackers[Subscriber] = Trackers(self._tell)
+        self.customer_statistics = CustomerStatistics(
+            license_id, read_counted, self._hears_statistics, self._tell_statistics
+        )
         self.sessions: dict[Subscriber, frozenset[int]] = {}
         self._by_connection: dict[str, Subscriber] = {}
         self._by_agent: dict[str, list[Subscriber]] = {}
@@ -315,7 +321,8 @@ class Room:
         if envelope.audience.everyone:
             return recipients
         recipients = {interest: Hearers(hearers) for interest, hearers in recipients.items()}
-        for session in self.trackers.of(envelope):
+        payload = orjson.loads(envelope.payload)
+        for session in self.trackers.of(payload.get("customer_id") or payload.get("id")):
             recipients.setdefault(session.interest, Hearers()).add(session)
         return recipients
 
@@ -327,6 +334,7 @@ class Room:
             self._send(envelope, self._recipients_of(envelope))
         if self.trackers:
             self.trackers.heard(envelope)
+        self.customer_statistics.heard(envelope)
         if envelope.name == ROUTING_STATUS_SET:
             self.groups_status.heard(envelope)
         if self._catching_up:
@@ -370,6 +378,16 @@ class Room:
         for session in sessions:
             recipients.setdefault(session.interest, Hearers()).add(session)
         self._send(Envelope.ephemeral(self.license_id, push, payload, Audience()), recipients)
+
+    def _hears_statistics(self, customer_id: str, agent_ids: Collection[str]) -> bool:
+        """Whether one of these agents, or of those who track the customer, wants to be told here."""
+        of_agents = (self._by_agent.get(agent_id, ()) for agent_id in agent_ids)
+        hearers = chain(*of_agents, self.trackers.of(customer_id))
+        return any(each.interest.versions(CUSTOMER_STATISTICS_UPDATED) for each in hearers)
+
+    def _tell_statistics(self, told: CustomerStatisticsUpdated, agent_ids: Collection[str]) -> None:
+        audience = Audience(agents=tuple(agent_ids))
+        self.feed.offer(Envelope.ephemeral(self.license_id, CUSTOMER_STATISTICS_UPDATED, told, audience))
 
     def _tell_groups(self, changed: Mapping[int, str], origin: Origin | None) -> None:
         """Tell every agent of those of its groups that are among these."""

@@ -6,7 +6,7 @@ asked for more than the customers of their own chats, which they see in the chat
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from time import time_ns
 from typing import Any, Protocol, TypeVar
 
@@ -72,11 +72,9 @@ class Trackers(dict[S, dict[str, View]]):
         if not self:
             self._whereabouts = Whereabouts()  # nothing is heard until there are others
 
-    def of(self, push: Envelope) -> list[S]:
-        """Who tracks the customer that a push is about."""
-        payload = orjson.loads(push.payload)
-        customer_id = payload.get("customer_id") or payload.get("id")
-        return [session for session, views in self.items() if any(customer_id in view for view in views.values())]
+    def of(self, customer_id: str) -> Iterator[S]:
+        """Who tracks the customer."""
+        return (session for session, views in self.items() if any(customer_id in view for view in views.values()))
 
     def heard(self, push: Envelope) -> None:
         """Something was told of a chat; what is not stored, or is for one agent alone, shows again what there was."""

@@ -16,6 +16,7 @@ from rtm.model.shown import (
     BanLength,
     Cart,
     Chat,
+    Counts,
     Customer,
     CustomerAddress,
     Event,
@@ -277,6 +278,13 @@ class CustomerLeft(TypedDict):
 
     id: str
     left_at: Moment
+
+
+class CustomerStatisticsUpdated(TypedDict):
+    """A customer has another number of chats or threads."""
+
+    customer_id: str
+    statistics: Counts
 
 
 class CustomerTransferred(TypedDict):

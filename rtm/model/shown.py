@@ -219,6 +219,24 @@ class Statistics(TypedDict):
     tickets_count: NotRequired[int]
 
 
+class Counts(TypedDict):
+    """The same, as pushes tell it: zero for what nobody counts."""
+
+    chats_count: int
+    threads_count: int
+    visits_count: int
+    page_views_count: int
+    greetings_accepted_count: int
+    greetings_converted_count: int
+    tickets_count: int
+    tickets_inbox_count: int
+    tickets_archive_count: int
+    tickets_spam_count: int
+    tickets_trash_count: int
+    orders_count: int
+    last_visit_started_at: NotRequired[Moment]
+
+
 class Ticket(TypedDict):
     """A ticket of a customer."""
 

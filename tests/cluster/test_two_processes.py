@@ -58,6 +58,23 @@ async def test_a_subscriber_there_hears_of_customers_who_come_here(cluster: Clus
         assert (await owner.next_push("customer_left"))["id"] == grace
 
 
+async def test_what_is_counted_of_a_customer_who_comes_here_is_told_there(cluster: Cluster) -> None:
+    ada = cluster.here.credentials["customers"][0]["id"]
+    pushes = {"3.6": ["customer_statistics_updated"]}
+    async with (
+        cluster.here.agent(SMITH) as smith,
+        cluster.there.agent(OWNER, customer_monitoring_level="online", pushes=pushes) as owner,
+    ):
+        owner.noise = set()
+        before = (await smith.call("get_customer", id=ada))["statistics"]
+        await smith.call("start_chat", chat={"users": [{"id": ada, "type": "customer"}]})
+        told = await owner.next_push("customer_statistics_updated")
+        assert told["customer_id"] == ada
+        after = (await smith.call("get_customer", id=ada))["statistics"]
+        for count in ("chats_count", "threads_count"):
+            assert told["statistics"][count] == after[count] == before[count] + 1
+
+
 async def test_what_is_not_stored_arrives_too(cluster: Cluster) -> None:
     async with cluster.here.agent(SMITH) as smith, cluster.there.agent(JONES) as jones:
         chat_id = await start_chat(smith)

@@ -22,6 +22,7 @@ from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import Feed
 from rtm.gateway.room import MAX_REMEMBERED_RECIPIENTS, Room
 from rtm.model.audience import Audience
+from rtm.store.customers import Counted
 from rtm.store.queries import Queries, Snapshot
 from tests.servers import RedisServer
 from tests.world import Client, World
@@ -248,7 +249,10 @@ async def test_what_is_remembered_of_audiences_is_bounded(stored: bool) -> None:
     async def read_statuses(license_id: int) -> tuple[Directory, dict[str, str]]:
         raise NotImplementedError
 
-    room = Room(1, read_outbox, read_statuses, Flusher(), Fanout())
+    async def read_counted(license_id: int, customer_ids: Collection[str]) -> list[Counted]:
+        raise NotImplementedError
+
+    room = Room(1, read_outbox, read_statuses, read_counted, Flusher(), Fanout())
     room.feed.start_at(0)
     remembered: weakref.WeakSet[AgentId] = weakref.WeakSet()
     most = 0

@@ -15,8 +15,9 @@ from rtm.actions.context import Context
 from rtm.model import shown
 from rtm.model.chat import Chat, ChatUser, ShownEvents, Thread
 from rtm.model.customer import Customer
+from rtm.model.pushes import CustomerStatisticsUpdated
 from rtm.routing.queue import shown as queue
-from rtm.store.customers import CustomerWithChats
+from rtm.store.customers import Counted, CustomerWithChats
 from rtm.store.queries import ThreadWithEvents
 
 FindCustomer = Callable[[str], Customer | None]
@@ -95,6 +96,16 @@ def customer_with_chats(of: CustomerWithChats) -> shown.CustomerWithChats:
     if of.chat_ids:
         seen["chat_ids"] = of.chat_ids
     return seen
+
+
+def customer_statistics(of: Counted) -> CustomerStatisticsUpdated:
+    """What is counted of a customer; of what others may have counted, such as visits, what they have told of it."""
+    known = {**of.customer.state.get("statistics", {}), **of._asdict()}
+    counts = cast("shown.Counts", {name: known.get(name, 0) for name in shown.Counts.__required_keys__})
+    visit_started_at = of.customer.state.get("visit", {}).get("started_at")
+    if visit_started_at is not None:
+        counts["last_visit_started_at"] = visit_started_at
+    return {"customer_id": of.customer.id, "statistics": counts}
 
 
 def access(group_ids: Iterable[int]) -> shown.Access:
