@@ -7,11 +7,10 @@ What the thread itself says (`of_thread`) is replaced when it changes; what its 
 """
 
 from base64 import b32encode
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain, islice
 from typing import Any, Literal, get_args
 
 import orjson
@@ -54,7 +53,10 @@ ANY = ""
 MAX_PROPERTIES = 1000
 """That a thread can be found by, with its chat's."""
 MAX_TOKENS = 20_000
-"""Of a thread's events, mostly words; PostgreSQL takes 1 MB of them."""
+"""Of a thread's events, mostly words: no more of those from there on, but as much again of the rest.
+
+PostgreSQL takes 1 MB of them.
+"""
 
 _TOKEN_LENGTH = 10  # 50 bits
 _RESPONSES = frozenset({"message", "file", "rich_message"})
@@ -132,8 +134,15 @@ def of_events(facts: Facts, events: Iterable[EventBody], known: frozenset[str]) 
             labels |= _greeting(greeting_id, facts)
         for text in texts(event):
             said |= words(text)
-    new = chain((token(of_license, *label) for label in labels), (token(of_license, "word", word) for word in said))
-    return known | frozenset(islice(new, max(0, MAX_TOKENS - len(known))))
+    of_labels = {token(of_license, *label) for label in labels} - known
+    of_words = {token(of_license, "word", word) for word in said} - known
+    found = known.union(_first(of_labels, 2 * MAX_TOKENS - len(known)))
+    return found.union(_first(of_words, MAX_TOKENS - len(found)))
+
+
+def _first(tokens: Collection[str], room: int) -> Sequence[str]:
+    """So many of them, the same ones each time."""
+    return sorted(tokens)[: max(0, room)]
 
 
 def moments(facts: Facts, created_at: str, events: Iterable[EventBody]) -> set[tuple[Moment, str]]:
