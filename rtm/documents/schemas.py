@@ -17,7 +17,7 @@ from pydantic_core import core_schema
 from rtm import versions
 from rtm.actions import registry
 from rtm.actions.registry import Action
-from rtm.model import pushes
+from rtm.model.pushes import PUSHES
 from rtm.versions.differences import Differs, differences, structures_in
 
 Json = dict[str, Any]
@@ -25,19 +25,6 @@ Key = tuple[str, str]
 """What it is of (`request`, `response`, `push`, or the name of a class), and its name."""
 
 _PLACE = "#/components/schemas/"
-UNASKED_PUSHES = (
-    "agent_disconnected",
-    "customer_left",
-    "customer_statistics_updated",
-    "customer_transferred",
-    "groups_status_updated",
-    "incoming_customer",
-    "incoming_customers",
-    "incoming_error",
-    "queue_positions_updated",
-    "subscribed_customers_totals_updated",
-)
-"""Those that no action causes."""
 
 
 class _Plain(GenerateJsonSchema):
@@ -78,9 +65,7 @@ class Schemas:
     @cached_property
     def pushes(self) -> dict[str, Any]:
         """The class of each push that the version has, by name."""
-        caused = {name for action in self.actions for name in action.pushes}
-        names = [name for name in sorted(caused.union(UNASKED_PUSHES)) if versions.has_push(self.version, name)]
-        return {name: pushes.payload_of(name) for name in names}
+        return {name: PUSHES[name].payload for name in sorted(PUSHES) if versions.has_push(self.version, name)}
 
     def of(self, kind: str, name: str) -> Json:
         """The schema of a `request`, `response` or `push`; it refers to `structures`."""

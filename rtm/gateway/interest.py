@@ -7,84 +7,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from rtm import versions
-from rtm.access.chats import scopes_for
 from rtm.model.audience import Audience
+from rtm.model.pushes import PUSHES, Subject
 
-_CHATS = scopes_for("chats", "ro")
-_CUSTOMERS = ("customers:ro",)
 _CHATS_OF_GROUPS = frozenset(("chats--all:ro", "chats--access:ro"))
-_SCOPES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        (
-            "chat_access_updated",
-            "chat_deactivated",
-            "chat_deleted",
-            "chat_properties_deleted",
-            "chat_properties_updated",
-            "chat_transferred",
-            "chat_unfollowed",
-            "event_deleted",
-            "event_properties_deleted",
-            "event_properties_updated",
-            "event_updated",
-            "events_marked_as_seen",
-            "incoming_chat",
-            "incoming_event",
-            "incoming_rich_message_postback",
-            "incoming_sneak_peek",
-            "incoming_thinking_indicator",
-            "incoming_typing_indicator",
-            "queue_positions_updated",
-            "thread_deleted",
-            "thread_properties_deleted",
-            "thread_properties_updated",
-            "thread_summary_set",
-            "thread_tagged",
-            "thread_untagged",
-            "threads_deleted",
-            "user_added_to_chat",
-            "user_removed_from_chat",
-        ),
-        _CHATS,
-    ),
-    **dict.fromkeys(
-        (
-            "customer_banned",
-            "customer_left",
-            "customer_page_updated",
-            "customer_statistics_updated",
-            "customer_transferred",
-            "customer_updated",
-            "incoming_customer",
-            "incoming_customers",
-            "subscribed_customers_totals_updated",
-            "ticket_created",
-            "ticket_deleted",
-        ),
-        _CUSTOMERS,
-    ),
-    **dict.fromkeys(
-        ("agent_approved", "agent_created", "agent_deleted", "agent_suspended", "agent_unsuspended", "agent_updated"),
-        ("agents--all:ro",),
-    ),
-    **dict.fromkeys(("bot_created", "bot_deleted", "bot_updated"), ("agents-bot--all:ro",)),
-    "routing_status_set": ("agents--all:ro", "agents-bot--all:ro"),  # which of them, its audience says
-    "incoming_multicast": ("multicast:ro",),
-}
-"""One of these is needed for the push; pushes not listed need none. Source: the reference, "Login"."""
-
 _ALL = "all"
-_RELEVANT = frozenset(scope for scopes in _SCOPES.values() for scope in scopes)
+_RELEVANT = frozenset(scope for push in PUSHES.values() for scope in push.scopes)
 
 
-def is_about_chat(push: str) -> bool:
-    """Whether the push is for those only who may see the chat."""
-    return _SCOPES.get(push) is _CHATS
-
-
-def is_about_customer(push: str) -> bool:
-    """Whether the push is for those only who track the customer, or have them in a chat."""
-    return _SCOPES.get(push) is _CUSTOMERS
+def subject_of(push: str) -> Subject | None:
+    """What the push is about, which says who of its audience may see it; None for one of a process that is newer."""
+    return PUSHES[push].about if push in PUSHES else None
 
 
 class Interest:
@@ -116,8 +49,10 @@ class Interest:
         return _shared(self._subscriptions, scopes & _RELEVANT)
 
     def _work_out(self, push: str) -> tuple[str, ...]:
-        needed = _SCOPES.get(push)
-        if needed is not None and self._scopes.isdisjoint(needed):
+        if push not in PUSHES:  # of a process that is newer
+            return ()
+        needed = PUSHES[push].scopes
+        if needed and self._scopes.isdisjoint(needed):
             return ()
         return tuple(
             version

@@ -20,7 +20,7 @@ from rtm.gateway.customer_statistics import CUSTOMER_STATISTICS_UPDATED, Custome
 from rtm.gateway.fanout import Fanout
 from rtm.gateway.feed import Feed, ReadOutbox
 from rtm.gateway.groups_status import GROUPS_STATUS_UPDATED, ROUTING_STATUS_SET, GroupsStatus, ReadStatuses
-from rtm.gateway.interest import Interest, is_about_chat, is_about_customer
+from rtm.gateway.interest import Interest, subject_of
 from rtm.gateway.tracking import Trackers
 from rtm.gateway.wire import encode_text_frame
 from rtm.model.audience import Audience
@@ -328,7 +328,7 @@ class Room:
 
     def _deliver(self, envelope: Envelope) -> None:
         self.delivering = envelope.sequence
-        if self.trackers and is_about_customer(envelope.name):
+        if self.trackers and subject_of(envelope.name) == "customer":
             self._send(envelope, self._with_trackers(envelope))
         else:
             self._send(envelope, self._recipients_of(envelope))
@@ -347,7 +347,7 @@ class Room:
             wanted = interest.versions(envelope.name)
             if not wanted or not interest.may_see(envelope.audience):
                 continue
-            if interest.own_chats_only and is_about_chat(envelope.name):
+            if interest.own_chats_only and subject_of(envelope.name) == "chat":
                 hearers = Hearers(each for each in hearers if each.agent_id in envelope.audience.agents)
             try:
                 # What is not stored, nor follows from what is, which has its place, waits behind what is held back.

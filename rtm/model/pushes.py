@@ -1,11 +1,13 @@
-"""What pushes say, in 3.6's vocabulary: the class of the push `incoming_event` is `IncomingEvent`.
+"""The catalogue of pushes: what each says, in 3.6's vocabulary, and whom it is for.
 
-They cost nothing at run time, and are what the published schemas of pushes are made of. One that no action declares is
-named in `rtm.documents.schemas`, too.
+The class of the push `incoming_event` is `IncomingEvent`. Classes cost nothing at run time; the published schemas of
+pushes are made of them.
 """
 
-from functools import lru_cache
-from typing import Annotated, Any, Literal, NotRequired
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -20,33 +22,61 @@ from rtm.model.shown import (
     Customer,
     CustomerAddress,
     Event,
-    GroupPriority,
     GroupStatus,
     Moment,
     Properties,
     Queue,
     QueuePosition,
     Shape,
-    SneakPeek,
     Status,
     Summary,
     TransferredFrom,
     TransferredTo,
     TypingIndicator,
     User,
-    WorkScheduler,
 )
 
+Subject = Literal["chat", "customer"]
+C = TypeVar("C", bound=type)
 
-@lru_cache(maxsize=256)
-def payload_of(push: str) -> Any:
-    """The class of a push by its name; None for one that has none."""
-    return globals().get(push.title().replace("_", ""))
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One entry of the catalogue."""
+
+    payload: Any
+    """The class, or the type, of what it says."""
+    scopes: tuple[str, ...]
+    """One of these is needed; none when empty. Source: the reference, "Login"."""
+    about: Subject | None
+    """A chat: for those only who may see it. A customer: for those who track them, too, or have them in a chat."""
+
+
+PUSHES: dict[str, Push] = {}
+"""Every push that is sent, by name."""
+
+
+def _push(*scopes: str, about: Subject | None = None) -> Callable[[C], C]:
+    """Declare the class below as the push of its name."""
+
+    def declare(payload: C) -> C:
+        name = re.sub(r"\B(?=[A-Z])", "_", payload.__name__).lower()
+        PUSHES[name] = Push(payload, scopes, about)
+        return payload
+
+    return declare
+
+
+_CHATS = ("chats--all:ro", "chats--access:ro", "chats--my:ro")
+_CUSTOMERS = ("customers:ro",)
+_of_chat = _push(*_CHATS, about="chat")
+_of_customer = _push(*_CUSTOMERS, about="customer")
 
 
 # Chats
 
 
+@_of_chat
 class IncomingChat(TypedDict):
     """A chat has been started or resumed, or has come to the agent, who hears all of it from now on."""
 
@@ -55,6 +85,7 @@ class IncomingChat(TypedDict):
     transferred_from: NotRequired[TransferredFrom]
 
 
+@_of_chat
 class ChatDeactivated(TypedDict):
     """The open thread has been closed; by nobody if `user_id` is missing."""
 
@@ -63,6 +94,7 @@ class ChatDeactivated(TypedDict):
     user_id: NotRequired[str]
 
 
+@_of_chat
 class ChatAccessUpdated(TypedDict):
     """Other groups may see the chat."""
 
@@ -70,6 +102,7 @@ class ChatAccessUpdated(TypedDict):
     access: Access
 
 
+@_of_chat
 class ChatTransferred(TypedDict):
     """A chat has gone to other groups or agents, or into their queue."""
 
@@ -81,20 +114,24 @@ class ChatTransferred(TypedDict):
     queue: NotRequired[Queue]
 
 
+@_of_chat
 class ChatUnfollowed(TypedDict):
     """The agent hears key changes of the chat only."""
 
     chat_id: str
 
 
-QueuePositionsUpdated = Annotated[
-    list[QueuePosition], Field(description="Chats that wait have other places in their queues.")
-]
+PUSHES["queue_positions_updated"] = Push(
+    Annotated[list[QueuePosition], Field(description="Chats that wait have other places in their queues.")],
+    _CHATS,
+    "chat",
+)
 
 
 # Users of chats
 
 
+@_of_chat
 class UserAddedToChat(TypedDict):
     """Somebody takes part in a chat."""
 
@@ -105,6 +142,7 @@ class UserAddedToChat(TypedDict):
     requester_id: NotRequired[str]
 
 
+@_of_chat
 class UserRemovedFromChat(TypedDict):
     """Somebody takes part in a chat no longer."""
 
@@ -127,22 +165,14 @@ class _OfEvent(_OfThread):
     event_id: str
 
 
+@_of_chat
 class IncomingEvent(_OfThread):
     """An event has been added to a thread."""
 
     event: Event
 
 
-class EventUpdated(_OfThread):
-    """An event is like this now."""
-
-    event: Event
-
-
-class EventDeleted(_OfEvent):
-    """An event has been taken away."""
-
-
+@_of_chat
 class IncomingRichMessagePostback(_OfEvent):
     """Somebody has pressed or released a button of a rich message."""
 
@@ -150,12 +180,14 @@ class IncomingRichMessagePostback(_OfEvent):
     postback: Annotated[dict[str, Any], Shape(ToggledButton)]
 
 
+@_of_chat
 class IncomingTypingIndicator(_OfThread):
     """Somebody types, or no longer does."""
 
     typing_indicator: TypingIndicator
 
 
+@_of_chat
 class IncomingThinkingIndicator(_OfThread):
     """Somebody is preparing an answer."""
 
@@ -166,12 +198,7 @@ class IncomingThinkingIndicator(_OfThread):
     custom_id: NotRequired[str]
 
 
-class IncomingSneakPeek(_OfThread):
-    """A customer is writing."""
-
-    sneak_peek: SneakPeek
-
-
+@_of_chat
 class EventsMarkedAsSeen(TypedDict):
     """Somebody has read a chat up to a time."""
 
@@ -180,12 +207,14 @@ class EventsMarkedAsSeen(TypedDict):
     seen_up_to: Moment
 
 
+@_of_chat
 class ThreadSummarySet(_OfThread):
     """A thread has a summary."""
 
     summary: Summary
 
 
+@_push()
 class IncomingError(_OfThread):
     """What was asked for could not be done later on."""
 
@@ -195,6 +224,7 @@ class IncomingError(_OfThread):
 # Properties and tags
 
 
+@_of_chat
 class ChatPropertiesUpdated(TypedDict):
     """Properties that have been set."""
 
@@ -202,6 +232,7 @@ class ChatPropertiesUpdated(TypedDict):
     properties: Properties
 
 
+@_of_chat
 class ChatPropertiesDeleted(TypedDict):
     """Names of properties that have been deleted, by namespace."""
 
@@ -209,36 +240,42 @@ class ChatPropertiesDeleted(TypedDict):
     properties: dict[str, list[str]]
 
 
+@_of_chat
 class ThreadPropertiesUpdated(_OfThread):
     """Properties that have been set."""
 
     properties: Properties
 
 
+@_of_chat
 class ThreadPropertiesDeleted(_OfThread):
     """Names of properties that have been deleted, by namespace."""
 
     properties: dict[str, list[str]]
 
 
+@_of_chat
 class EventPropertiesUpdated(_OfEvent):
     """Properties that have been set."""
 
     properties: Properties
 
 
+@_of_chat
 class EventPropertiesDeleted(_OfEvent):
     """Names of properties that have been deleted, by namespace."""
 
     properties: dict[str, list[str]]
 
 
+@_of_chat
 class ThreadTagged(_OfThread):
     """A thread has a tag more."""
 
     tag: str
 
 
+@_of_chat
 class ThreadUntagged(_OfThread):
     """A thread has a tag less."""
 
@@ -248,9 +285,10 @@ class ThreadUntagged(_OfThread):
 # Customers
 
 
-IncomingCustomer = Customer
+PUSHES["incoming_customer"] = Push(Customer, _CUSTOMERS, "customer")
 
 
+@_of_customer
 class CustomerUpdated(TypedDict):
     """Those fields of a customer that have changed, as they are now."""
 
@@ -266,6 +304,7 @@ class CustomerUpdated(TypedDict):
     cart: NotRequired[Cart]
 
 
+@_of_customer
 class IncomingCustomers(TypedDict):
     """The customers that the agent watches from now on."""
 
@@ -273,6 +312,7 @@ class IncomingCustomers(TypedDict):
     customers: list[Customer]
 
 
+@_of_customer
 class CustomerLeft(TypedDict):
     """A customer is no longer on the website."""
 
@@ -280,6 +320,7 @@ class CustomerLeft(TypedDict):
     left_at: Moment
 
 
+@_of_customer
 class CustomerStatisticsUpdated(TypedDict):
     """A customer has another number of chats or threads."""
 
@@ -287,6 +328,7 @@ class CustomerStatisticsUpdated(TypedDict):
     statistics: Counts
 
 
+@_of_customer
 class CustomerTransferred(TypedDict):
     """A customer is out of the agent's sight, in other groups."""
 
@@ -295,12 +337,17 @@ class CustomerTransferred(TypedDict):
     followed: bool
 
 
-SubscribedCustomersTotalsUpdated = Annotated[
-    dict[str, int],
-    Field(description="How many customers there are of each subscription that has more than its limit, by its id."),
-]
+PUSHES["subscribed_customers_totals_updated"] = Push(
+    Annotated[
+        dict[str, int],
+        Field(description="How many customers there are of each subscription that has more than its limit, by its id."),
+    ],
+    _CUSTOMERS,
+    "customer",
+)
 
 
+@_of_customer
 class CustomerBanned(TypedDict):
     """A customer may not come back for some days."""
 
@@ -311,6 +358,7 @@ class CustomerBanned(TypedDict):
 # Agents
 
 
+@_push("agents--all:ro", "agents-bot--all:ro")  # which of them, its audience says
 class RoutingStatusSet(TypedDict):
     """An agent or a bot has another routing status."""
 
@@ -318,6 +366,7 @@ class RoutingStatusSet(TypedDict):
     status: Status
 
 
+@_push()
 class GroupsStatusUpdated(TypedDict):
     """Groups have begun or ceased to accept chats."""
 
@@ -348,6 +397,7 @@ _AFTERWARDS = (
 )
 
 
+@_push()
 class AgentDisconnected(TypedDict):
     """The server ends the connection; the last push on it. `data` has what a program can use, such as the region."""
 
@@ -355,41 +405,10 @@ class AgentDisconnected(TypedDict):
     data: NotRequired[dict[str, Any]]
 
 
+@_push("multicast:ro")
 class IncomingMulticast(TypedDict):
     """A message apart from chats."""
 
     author_id: NotRequired[str]
     content: Any
     type: NotRequired[str]
-
-
-class AgentCreated(TypedDict):
-    """There is another agent."""
-
-    id: str
-    name: NotRequired[str]
-    role: NotRequired[str]
-    awaiting_approval: NotRequired[bool]
-    groups: NotRequired[list[GroupPriority]]
-    notifications: NotRequired[list[str]]
-    email_subscriptions: NotRequired[list[str]]
-    work_scheduler: NotRequired[WorkScheduler]
-
-
-class AgentUpdated(AgentCreated):
-    """Those fields of an agent that have changed, as they are now."""
-
-
-class BotCreated(TypedDict):
-    """There is another bot."""
-
-    id: str
-    name: NotRequired[str]
-    default_group_priority: NotRequired[str]
-    groups: NotRequired[list[GroupPriority]]
-    owner_client_id: NotRequired[str]
-    work_scheduler: NotRequired[WorkScheduler]
-
-
-class BotUpdated(BotCreated):
-    """Those fields of a bot that have changed, as they are now."""

@@ -483,14 +483,6 @@ class TypingIndicator(TypedDict):
     is_typing: bool
 
 
-class SneakPeek(TypedDict):
-    """What a customer has written and not sent; `timestamp` in seconds since 1970."""
-
-    author_id: str
-    text: str
-    timestamp: int
-
-
 class BanLength(TypedDict):
     """How long a ban lasts."""
 
@@ -502,26 +494,3 @@ class GroupStatus(TypedDict):
 
     id: int
     status: str
-
-
-class GroupPriority(TypedDict):
-    """A group of an agent or a bot."""
-
-    id: int
-    priority: str
-
-
-class WorkSpan(TypedDict):
-    """Working hours of a day, such as 08:30 to 12:30; a day may have several."""
-
-    day: str
-    enabled: bool
-    start: str
-    end: str
-
-
-class WorkScheduler(TypedDict):
-    """When an agent works."""
-
-    timezone: str
-    schedule: list[WorkSpan]

@@ -10,7 +10,7 @@ differences.py  how they say what is otherwise, and what follows from it
 
 LIFECYCLE                       a header of all answers that tells until when an ageing version is served here
 ABSENT_ACTIONS, ABSENT_PUSHES   what the neighbour has and the version has not
-OWN_ACTIONS, OWN_PUSHES         what the version has and the neighbour has not
+OWN_ACTIONS                     what the version has and the neighbour has not
 STRUCTURES                      by class: what is otherwise in requests, responses and pushes, wherever they have it
 
 Payloads are never changed in place: what is turned may be shown to others too.
@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from rtm.model import pushes
 from rtm.model.payload import Payload
+from rtm.model.pushes import PUSHES
 from rtm.versions import v3_4, v3_5, v3_7
 from rtm.versions.differences import Step, Turn, fields_in, named, reading, showing, structure_in
 
@@ -36,15 +36,17 @@ _STEPS: dict[str, tuple[Any, ...]] = {"3.4": (v3_4, v3_5), "3.5": (v3_5,), "3.6"
 _MODULES = frozenset(module for steps in _STEPS.values() for module in steps)
 
 
-def _absent(version: str, absent: str, own: str) -> frozenset[str]:
-    names = frozenset[str]().union(*(getattr(module, own) for module in _MODULES))
+def _absent_actions(version: str) -> frozenset[str]:
+    names = frozenset[str]().union(*(module.OWN_ACTIONS for module in _MODULES))
     for module in reversed(_STEPS[version]):
-        names = (names | getattr(module, absent)) - getattr(module, own)
+        names = (names | module.ABSENT_ACTIONS) - module.OWN_ACTIONS
     return names
 
 
-_ABSENT_ACTIONS = {version: _absent(version, "ABSENT_ACTIONS", "OWN_ACTIONS") for version in SERVED}
-_ABSENT_PUSHES = {version: _absent(version, "ABSENT_PUSHES", "OWN_PUSHES") for version in SERVED}
+_ABSENT_ACTIONS = {version: _absent_actions(version) for version in SERVED}
+_ABSENT_PUSHES = {
+    version: frozenset[str]().union(*(module.ABSENT_PUSHES for module in steps)) for version, steps in _STEPS.items()
+}
 
 
 def has_action(version: str, action: str) -> bool:
@@ -100,13 +102,13 @@ def response_for(version: str, response: Any, payload: Any) -> Any:
 
 def push_for(version: str, name: str, payload: Any) -> Any:
     """The push's payload as the version has it."""
-    show = _shower(version, pushes.payload_of(name))
+    show = _shower(version, PUSHES[name].payload)
     return payload if show is None else show(payload)
 
 
 def changes_push(version: str, name: str) -> bool:
     """Whether the version may see this push otherwise than 3.6; if not, the same bytes serve both."""
-    return bool(_STEPS[version]) and _shower(version, pushes.payload_of(name)) is not None
+    return bool(_STEPS[version]) and _shower(version, PUSHES[name].payload) is not None
 
 
 @lru_cache(maxsize=1024)  # the classes are ours

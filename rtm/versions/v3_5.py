@@ -51,18 +51,12 @@ OWN_ACTIONS = frozenset({"create_customer", "get_license_info", "list_customers"
 ABSENT_PUSHES = frozenset(
     {
         "customer_statistics_updated",
-        "event_deleted",
-        "group_properties_updated",
         "incoming_error",
         "incoming_thinking_indicator",
-        "license_properties_updated",
         "subscribed_customers_totals_updated",
         "thread_summary_set",
-        "ticket_created",
-        "ticket_deleted",
     }
 )
-OWN_PUSHES: frozenset[str] = frozenset()
 
 
 def _active_filter(filters: Object) -> Object:

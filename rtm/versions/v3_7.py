@@ -2,7 +2,6 @@
 
 - A chat in a list is a chat info: its `last_thread_info` holds the last events, those of that thread only, as nothing
   names another one there. In 3.6 the chat summary itself holds them, with the thread of each.
-- There are pushes about canned responses.
 
 Its reference lacks some fields that 3.6 was given later (`phone_number` and `omnichannel` of customers), though its
 samples have them and its changelog takes none away: they are the same here.
@@ -20,7 +19,6 @@ LIFECYCLE: dict[str, str] = {}
 ABSENT_ACTIONS: frozenset[str] = frozenset()
 OWN_ACTIONS: frozenset[str] = frozenset()
 ABSENT_PUSHES: frozenset[str] = frozenset()
-OWN_PUSHES = frozenset({"canned_response_created", "canned_response_deleted", "canned_response_updated"})
 
 
 class LastEventOfThread(TypedDict):

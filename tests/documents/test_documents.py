@@ -19,9 +19,8 @@ from rtm.actions.registry import AGENT, RTM, WEB
 from rtm.documents.asyncapi import asyncapi
 from rtm.documents.openapi import error_types, openapi
 from rtm.documents.samples import sample
-from rtm.documents.schemas import UNASKED_PUSHES, Schemas, bundle
+from rtm.documents.schemas import Schemas, bundle
 from rtm.documents.words import endings
-from rtm.model import pushes
 from tests.documents.judge import complaints
 from tests.world import Server
 
@@ -60,19 +59,6 @@ def test_the_asyncapi_document_is_one_and_has_every_method_and_push(version: str
     assert {f"push_{name}" for name in told if versions.has_push(version, name)} <= sent
     assert all(versions.has_push(version, name.removeprefix("push_")) for name in sent)
     assert all(operation["summary"] for operation in document["operations"].values())
-
-
-NOT_SENT_YET = {
-    *("agent_created", "agent_updated", "bot_created", "bot_updated"),  # by the Configuration API
-    *("event_deleted", "event_updated", "incoming_sneak_peek"),
-}
-
-
-def test_every_push_that_has_a_class_is_told_of() -> None:
-    classes = [name for name, each in vars(pushes).items() if getattr(each, "__module__", "") == pushes.__name__]
-    names = {re.sub("(?<!^)([A-Z])", r"_\1", name).lower() for name in classes if name[0].isupper()}
-    assert names - set(SCHEMAS["3.6"].pushes) == NOT_SENT_YET
-    assert set(UNASKED_PUSHES) <= set(SCHEMAS["3.6"].pushes)
 
 
 @every_version
