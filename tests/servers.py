@@ -27,6 +27,12 @@ import redis
 
 _START_TIMEOUT_S = 60
 
+SLOW_STATEMENT = """
+    WITH RECURSIVE numbers (x) AS (SELECT CAST(1 AS bigint) UNION ALL SELECT x + 1 FROM numbers WHERE x < 200000000)
+    SELECT count(*) FROM numbers
+"""
+"""On any database; takes the better part of a minute."""
+
 
 class Server(ABC):
     """A server in a process of its own."""

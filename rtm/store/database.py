@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache, partial
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal, Self
 
 import asyncpg
@@ -36,6 +38,8 @@ CONNECT_TIMEOUT_S = 5.0
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5000
 # How long a SQLite connection waits for another one that writes: a request has 15 s in all.
 _BUSY_TIMEOUT_MS = 10_000
+# Some milliseconds: for each look at the clock SQLite's thread must wait for the interpreter's lock.
+_STEPS_BETWEEN_LOOKS = 100_000
 # As everywhere else: what one side wrote, the other can read. `json` makes integers that orjson refuses to write.
 _JSON: dict[str, Any] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
@@ -77,7 +81,8 @@ class Database:
 def connect(settings: Settings, *, statement_timeout_s: float | None = None) -> Database:
     """An engine for the settings' database; the first statement opens the first connection. Raises DatabaseError.
 
-    With `statement_timeout_s` a PostgreSQL that falls silent is given up, so that nothing waits for it for good.
+    With `statement_timeout_s` no statement takes longer: SQLite interrupts it, a PostgreSQL that falls silent is given
+    up. Nor does one that is cancelled go on.
     """
     url = settings.database
     if url.get_backend_name() == "sqlite":
@@ -85,6 +90,8 @@ def connect(settings: Settings, *, statement_timeout_s: float | None = None) -> 
         engine = create_async_engine(url, hide_parameters=True, **_JSON)
         event.listen(engine.sync_engine, "connect", _stop_once, insert=True)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
+        if statement_timeout_s is not None:
+            _limit_statements(engine, statement_timeout_s)
         return Database(engine, "sqlite")
     engine = create_async_engine(
         url,
@@ -152,6 +159,34 @@ def _set_pragmas(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+class _Clock:
+    """What SQLite asks, as it works on a statement of a connection, whether that is to go on."""
+
+    def __init__(self) -> None:
+        self.ends_at = inf
+
+    def is_over(self) -> bool:
+        return monotonic() > self.ends_at
+
+
+def _limit_statements(engine: AsyncEngine, timeout_s: float) -> None:
+    """Have SQLite interrupt what takes longer, and at once what is cancelled: whoever cancels waits for its thread."""
+
+    def give_clock(connection: Any, record: Any) -> None:
+        clock = record.info[_Clock] = _Clock()
+        connection.run_async(lambda driver: driver.set_progress_handler(clock.is_over, _STEPS_BETWEEN_LOOKS))
+
+    def begin(connection: Connection, *_: object) -> None:
+        connection.info[_Clock].ends_at = monotonic() + timeout_s
+
+    def cancel(_connection: object, record: Any, _error: object) -> None:
+        record.info[_Clock].ends_at = -inf
+
+    event.listen(engine.sync_engine, "connect", give_clock)
+    event.listen(engine.sync_engine, "before_cursor_execute", begin)
+    event.listen(engine.sync_engine, "invalidate", cancel)
 
 
 async def schema(settings: Settings) -> Schema:

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, text, update
 
 from rtm.actions import dispatch
 from rtm.actions.shares import QUERIES_AT_ONCE
+from rtm.settings import Settings
 from rtm.store import tables
 from rtm.store.queries import Page, Queries
+from tests.servers import SLOW_STATEMENT
 from tests.world import Client, Web, World, visiting
 
 PROMPTLY_S = 10
@@ -84,6 +86,24 @@ async def test_who_waits_for_a_turn_waits_no_longer_than_any_request_may(
         refusals = await asyncio.gather(*(alice.refused("list_chats") for _ in range(2 * QUERIES_AT_ONCE)))
     assert {refusal.type for refusal in refusals} == {"request_timeout"}
     assert slow.most == QUERIES_AT_ONCE
+
+
+async def test_who_asks_for_what_takes_the_database_too_long_has_an_answer_and_the_share_back(
+    world_with: Callable[..., Awaitable[World]], either_database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(queries: Queries, *_: object) -> None:
+        async with queries._engine.connect() as connection:
+            await connection.execute(text(SLOW_STATEMENT))
+
+    world = await world_with({"request_timeout_s": 1}, database_url=either_database.database_url)
+    alice, web = await world.agent("alice"), await world.web("alice")
+    clients: list[Client | Web] = [alice, *[web] * 16]
+    with monkeypatch.context() as patched:
+        patched.setattr(Queries, "list_chats", read)
+        async with asyncio.timeout(PROMPTLY_S):
+            refusals = await asyncio.gather(*(client.refused("list_chats") for client in clients))
+    assert {refusal.type for refusal in refusals} == {"request_timeout"}
+    assert (await alice.call("list_chats"))["found_chats"] == 0
 
 
 async def test_rooms_find_what_the_bus_withholds_when_handlers_have_all_their_connections(

@@ -5,6 +5,7 @@ import itertools
 import stat
 import threading
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -14,12 +15,33 @@ from sqlalchemy import text
 from rtm.settings import Settings
 from rtm.store import database
 from rtm.store.database import Database, DatabaseError, connect, make_ready, migrate, open_postgresql
+from rtm.store.outage import UNAVAILABLE
+from tests.servers import SLOW_STATEMENT
+
+SOON_S = 10
 
 
-async def test_a_cancelled_statement_leaves_no_task_that_cannot_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("statement_timeout_s", "patience_s"), [(0.5, 300), (300, 0.5)], ids=["limit", "cancelled"])
+async def test_a_statement_ends_with_its_time_or_when_nobody_waits_for_it(
+    either_database: Settings, statement_timeout_s: float, patience_s: float
+) -> None:
+    async with connect(either_database, statement_timeout_s=statement_timeout_s) as database:
+        for _ in range(2):
+            began = monotonic()
+            with pytest.raises(UNAVAILABLE):
+                async with asyncio.timeout(patience_s), database.engine.connect() as connection:
+                    await connection.execute(text(SLOW_STATEMENT))
+            assert monotonic() - began < SOON_S
+            await ask(database)
+
+
+@pytest.mark.parametrize("statement_timeout_s", [None, 10])
+async def test_a_cancelled_statement_leaves_no_task_that_cannot_end(
+    tmp_path: Path, statement_timeout_s: float | None
+) -> None:
     """Such a task would keep the process from ending. Cancelled at many points, and again soon after."""
     threads = set(threading.enumerate())
-    async with connect(Settings(data_dir=tmp_path)) as database:
+    async with connect(Settings(data_dir=tmp_path), statement_timeout_s=statement_timeout_s) as database:
         await ask(database)
         before = asyncio.all_tasks()
         for turns, more_turns in itertools.product((2, 5, 8, 12, 20, 40, 80), (1, 2, 4, 8, 12)):
