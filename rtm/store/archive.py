@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import Chat
 from rtm.model.labels import OF_EVENTS, Kind, Moment, token
+from rtm.slices import in_slices
 from rtm.store.chat_rows import CHATS, as_chat
 from rtm.store.database import Database
 from rtm.store.indexer import Indexer, first_number
@@ -205,9 +206,9 @@ class Archive:
         of_license = await connection.execute(text(neighbours), {**values, "license_id": license_id})
         found = {row.number: row for row in of_license}
         of_threads = select(threads).where(threads.c.id.in_([row.thread_id for row in found.values()]))
-        with_their_events = await with_events(connection, (await connection.execute(of_threads)).all())
+        with_their_events = await with_events(connection, await in_slices(await connection.execute(of_threads)))
         of_chats = CHATS.where(chats.c.id.in_({row.chat_id for row in found.values()}))
-        chats_by_id = {row.id: as_chat(row) for row in await connection.execute(of_chats)}
+        chats_by_id = {chat.id: chat for chat in await in_slices(map(as_chat, await connection.execute(of_chats)))}
         threads_by_id = {each.thread.id: each for each in with_their_events}
         return [
             Archived(chats_by_id[row.chat_id], threads_by_id[row.thread_id], row.previous, row.next)

@@ -36,6 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from rtm.bus.base import Envelope
 from rtm.model.chat import Chat, EventBody, Thread
 from rtm.model.customer import Customer
+from rtm.slices import in_slices
 from rtm.store.chat_rows import CHATS, as_chat
 from rtm.store.database import Database
 from rtm.store.tables import all_events, chat_groups, chat_users, chats, customers, licenses, outbox, threads
@@ -43,6 +44,8 @@ from rtm.store.tables import all_events, chat_groups, chat_users, chats, custome
 T = TypeVar("T")
 Order = Literal["asc", "desc"]
 
+EVENTS_AT_ONCE = 5000
+"""Of a statement: what is made of its rows is made in one turn of the loop, in some milliseconds."""
 MAX_SNAPSHOT_CHATS = 500
 """Chats in the answer to `login`; an agent has some dozens at most."""
 
@@ -217,9 +220,7 @@ class Queries:
             conditions.append(threads.c.created_at <= created_to)
         key = (threads.c.created_at, threads.c.id)
         async with self._engine.connect() as connection:
-            page: Page[Row[Any]] = await read_page(
-                connection, select(threads), conditions, key, order, limit, cursor, lambda row: row
-            )
+            page = await read_page(connection, select(threads), conditions, key, order, limit, cursor, lambda row: row)
             return Page(await with_events(connection, page.rows), page.next, page.previous, page.found)
 
     async def has_thread_of(self, chat_id: str, group_ids: Collection[int]) -> bool:
@@ -232,8 +233,8 @@ class Queries:
         """The open chats that the agent takes part in or follows, read in one statement with the sequence."""
         async with self._engine.connect() as connection:
             wanted = {"license_id": license_id, "agent_id": agent_id}
-            rows = (await connection.execute(_SNAPSHOT, wanted)).all()
-            found = [as_chat(row) for row in rows if row.id is not None]
+            rows = await in_slices(await connection.execute(_SNAPSHOT, wanted))
+            found = await in_slices(as_chat(row) for row in rows if row.id is not None)
             return Snapshot(rows[0].sequence, found, await self._customers(connection, license_id, found))
 
     async def sequences(self, license_ids: Collection[int]) -> Mapping[int, int]:
@@ -312,7 +313,7 @@ class Queries:
         if not ids:
             return {}
         statement = select(customers).where(customers.c.license_id == license_id, customers.c.id.in_(ids))
-        return {row.id: as_customer(row) for row in await connection.execute(statement)}
+        return {row.id: as_customer(row) for row in await in_slices(await connection.execute(statement))}
 
     def _within(self, reach: Reach) -> ColumnElement[bool]:
         if reach.group_ids is None:
@@ -406,16 +407,21 @@ def as_customer(row: Row[Any]) -> Customer:
 
 async def with_events(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[ThreadWithEvents]:
     """Threads from their rows, in that order."""
-    by_thread: dict[str, list[str]] = {row.id: [] for row in rows}
-    if by_thread:
+    texts: dict[str, list[str]] = {row.id: [] for row in rows}
+    unread = list(texts)
+    number = 0
+    while unread:
+        last = number + EVENTS_AT_ONCE // len(unread)
         statement = (
             select(all_events.c.thread_id, cast(all_events.c.body, Text))
-            .where(all_events.c.thread_id.in_(by_thread))
+            .where(all_events.c.thread_id.in_(unread), all_events.c.number > number, all_events.c.number <= last)
             .order_by(all_events.c.thread_id, all_events.c.number)
         )
         for thread_id, body in await connection.execute(statement):
-            by_thread[thread_id].append(body)
-    return [ThreadWithEvents(Thread(**row.state), by_thread[row.id]) for row in rows]
+            texts[thread_id].append(body)
+        number = last
+        unread = [thread_id for thread_id in unread if len(texts[thread_id]) == number]
+    return [ThreadWithEvents(Thread(**row.state), texts[row.id]) for row in rows]
 
 
 async def read_page(
@@ -426,7 +432,7 @@ async def read_page(
     order: Order,
     limit: int,
     cursor: Cursor | None,
-    build: Any,
+    build: Callable[[Row[Any]], T],
 ) -> Page[T]:
     """One page by key: reads one row more than it shows, to know whether there is another page."""
     backwards = cursor is not None and cursor.backwards
@@ -436,7 +442,7 @@ async def read_page(
         place = tuple_(cursor.at, cursor.id)
         statement = statement.where(tuple_(*key) < place if descending else tuple_(*key) > place)
     statement = statement.order_by(*(column.desc() if descending else column.asc() for column in key)).limit(limit + 1)
-    found = (await connection.execute(statement)).all()
+    found = await in_slices(await connection.execute(statement))
     count = (await connection.execute(select(func.count()).select_from(key[1].table).where(*conditions))).scalar_one()
 
     def place_of(row: Row[Any]) -> tuple[str, str]:
@@ -444,7 +450,7 @@ async def read_page(
         return columns[key[0]], columns[key[1]]
 
     page = page_of(found, limit, cursor, place_of, count)
-    return Page([build(row) for row in page.rows], page.next, page.previous, page.found)
+    return Page(await in_slices(map(build, page.rows)), page.next, page.previous, page.found)
 
 
 def page_of(

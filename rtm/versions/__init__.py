@@ -16,14 +16,16 @@ STRUCTURES                      by class: what is otherwise in requests, respons
 Payloads are never changed in place: what is turned may be shown to others too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
+
+import orjson
 
 from rtm.model.payload import Payload
 from rtm.model.pushes import PUSHES
 from rtm.versions import v3_4, v3_5, v3_7
-from rtm.versions.differences import Step, Turn, fields_in, named, reading, showing, structure_in
+from rtm.versions.differences import Step, Turn, fields_in, named, reading, showing, signs, structure_in
 
 Request = TypeVar("Request", bound=Payload)
 
@@ -100,6 +102,25 @@ def response_for(version: str, response: Any, payload: Any) -> Any:
     return payload if show is None else show(payload)
 
 
+def each_as_json(version: str, shown: Any, items: Iterable[Any]) -> Iterator[orjson.Fragment]:
+    """The items, of this class, as the version has them."""
+    show = _shower(version, shown)
+    for item in items:
+        yield orjson.Fragment(orjson.dumps(item if show is None else show(item)))
+
+
+def each_text(version: str, shown: Any, texts: Iterable[str]) -> Iterator[orjson.Fragment]:
+    """The same of items that are JSON, of which only those are decoded that may be otherwise in the version."""
+    show = _shower(version, shown)
+    if show is None:
+        yield from map(orjson.Fragment, texts)
+        return
+    of_changed = _signs(version, shown)
+    for text in texts:
+        changes = any(sign in text for sign in of_changed)
+        yield orjson.Fragment(orjson.dumps(show(orjson.loads(text))) if changes else text)
+
+
 def push_for(version: str, name: str, payload: Any) -> Any:
     """The push's payload as the version has it."""
     show = _shower(version, PUSHES[name].payload)
@@ -114,6 +135,11 @@ def changes_push(version: str, name: str) -> bool:
 @lru_cache(maxsize=1024)  # the classes are ours
 def _shower(version: str, shown: Any) -> Turn | None:
     return showing(shown, steps_to(version))
+
+
+@lru_cache(maxsize=1024)
+def _signs(version: str, shown: Any) -> list[str]:
+    return signs(shown, steps_to(version))
 
 
 @lru_cache(maxsize=1024)

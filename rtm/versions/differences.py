@@ -11,6 +11,7 @@ from functools import cached_property
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
+from orjson import Fragment
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
@@ -135,6 +136,20 @@ def _shown(structure: Any, steps: Sequence[Step]) -> Turn | None:
     return show
 
 
+def signs(annotation: Any, steps: Sequence[Step]) -> list[str]:
+    """What a JSON text of this type has in it, one at least, if there is something to do to show it.
+
+    A structure that is shown otherwise as a whole is one of several, told by its `type`.
+    """
+    found: set[str] = set()
+    for structure in structures_in(annotation):
+        for each in (each for step in steps for each in differences(structure, step)):
+            found |= each.unknown
+            if each.shown is not None:
+                found.add(_type_of(structure))
+    return [f'"{name}"' for name in sorted(found)]
+
+
 # From a version to 3.6
 
 
@@ -251,7 +266,12 @@ def _type_of(structure: Any) -> str:
 
 
 def _each_item(turn: Turn) -> Turn:
-    return lambda value: [turn(item) for item in value] if isinstance(value, list) else value
+    def of_each(value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [item if isinstance(item, Fragment) else turn(item) for item in value]  # what is JSON was turned before
+
+    return of_each
 
 
 def _each_value(turn: Turn) -> Turn:

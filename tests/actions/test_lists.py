@@ -1,12 +1,16 @@
 """Reading chats and threads: what is shown, to whom, and page by page."""
 
+import asyncio
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import update
 
 from rtm import versions
-from rtm.store import tables
+from rtm.actions.agent import structures
+from rtm.model.chat import Thread
+from rtm.store import queries, tables
 from tests.actions.conftest import Enter
 from tests.actions.shapes import ID, THREAD_PROPERTIES, TIME, archived_by, message, older_ada, summary_with_ada
 from tests.world import SALES, SUPPORT, Client, Refused, Web, World
@@ -293,6 +297,47 @@ async def test_threads_with_their_events(either_world: World) -> None:
         }
     ]
     assert first["threads"][0]["previous_thread_id"] == thread_ids[1]
+
+
+async def test_long_threads_are_read_in_parts(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = await either_world.web("alice")
+    expected = []
+    chat_id = ""
+    for count in (1, 8, 12):
+        texts = [str(number) for number in range(count)]
+        thread = {"events": [{"type": "message", "text": text} for text in texts]}
+        if chat_id:
+            await alice.call("deactivate_chat", id=chat_id)
+            await alice.call("resume_chat", chat={"id": chat_id, "thread": thread})
+        else:
+            chat_id = (await alice.call("start_chat", chat={"thread": thread}))["chat_id"]
+        expected.append(texts)
+    monkeypatch.setattr(queries, "EVENTS_AT_ONCE", 12)
+
+    threads = (await alice.call("list_threads", chat_id=chat_id, sort_order="asc"))["threads"]
+
+    told = [[event["text"] for event in each["events"] if event["type"] == "message"] for each in threads]
+    assert told == expected
+
+
+async def test_others_have_their_turn_while_a_long_thread_is_shown_to_an_older_version() -> None:
+    products = {"type": "rich_message", "template_id": "ecommerce", "elements": [{"ecommerce": {}}] * 10}
+    thread = Thread(id="T", created_at="", active=True, group_ids=[], user_ids=[])
+    found = queries.ThreadWithEvents(thread, [orjson.dumps(products).decode()] * 20_000)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    events = await structures.stored_events(found, "3.5")
+    task.cancel()
+
+    assert len(events) == 20_000
+    assert turns > 10
 
 
 async def test_threads_of_a_span_of_time(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+import orjson
 import pytest
 from pydantic import Field
 
@@ -15,7 +16,7 @@ from rtm.model.requests.customers import UpdateCustomer
 from rtm.model.requests.events import SendEvent, SendRichMessagePostback
 from rtm.model.requests.sessions import Login
 from rtm.model.responses import AgentStatus, ChatsPage, FollowableChat, LoggedIn, ThreadsPage
-from rtm.model.shown import CustomerWithChats
+from rtm.model.shown import CustomerWithChats, Event
 from rtm.protocol.errors import ValidationError
 from rtm.protocol.validation import Location
 from rtm.versions import v3_4, v3_5, v3_7
@@ -96,6 +97,26 @@ def test_responses_speak_the_older_version(version: str, response: Any, ours: An
     assert versions.response_for(version, response, ours) == older
     assert versions.response_for(versions.STABLE, response, ours) is ours
     assert repr(ours) == before
+
+
+QUOTED = EVENT | {"text": 'they say "ecommerce", "rich_message" and "system"'}
+TOLD = {"id": "K600PKZON8_3", "type": "system", "source": "a", "subtype": "b", "version": 1, "details": "{}"}
+OLDER_TOLD = {"id": "K600PKZON8_3", "type": "system_message", "system_message_type": "b"}
+EVENTS = [(EVENT, EVENT), (PRODUCTS, OLDER_PRODUCTS), (CHOSEN, OLDER_CHOSEN), (QUOTED, QUOTED), (TOLD, OLDER_TOLD)]
+
+
+@pytest.mark.parametrize("version", versions.SERVED)
+@pytest.mark.parametrize(("ours", "older"), EVENTS)
+def test_events_that_are_stored_speak_the_version(version: str, ours: Any, older: Any) -> None:
+    expected = older if version in ("3.4", "3.5") else ours
+    text = orjson.dumps(ours).decode()
+
+    assert orjson.loads(orjson.dumps(list(versions.each_text(version, Event, [text])))) == [expected]
+    assert orjson.loads(orjson.dumps(list(versions.each_as_json(version, Event, [ours])))) == [expected]
+
+
+def test_what_older_versions_have_alike_is_not_looked_into() -> None:
+    assert orjson.dumps(list(versions.each_text("3.4", Event, ["[what is no JSON"]))) == b"[[what is no JSON]"
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])

@@ -1,8 +1,9 @@
 """The list of archives: threads with their chats, filtered and searched."""
 
-import asyncio
 from collections.abc import Iterable
 from typing import Literal
+
+import orjson
 
 from rtm.access.chats import reaches_thread, readable, scopes_for
 from rtm.actions.agent import structures
@@ -47,36 +48,35 @@ async def list_archives(context: Context, payload: ListArchives) -> ArchivesPage
     customers = await context.services.queries.customers(license_id, [found.chat for found in page.rows])
     highlights = payload.highlights or wanted.highlights
     words = search.wanted(wanted.filters.query or "") if wanted.filters and highlights else set()
-    rows = [found.thread for found in page.rows]
+    marks = None
     if words and highlights is not None:
         marks = search.Marks(words, highlights.pre_tag or "<em>", highlights.post_tag or "</em>")
-        # In a thread: the words of long texts take some milliseconds.
-        events = await asyncio.to_thread(_highlighted, rows, marks)
-    else:
-        events = {found.thread.id: structures.stored_events(found, context.version) for found in rows}
+    events = {found.thread.thread.id: await _events(found.thread, marks, context.version) for found in page.rows}
+    chats: Iterable[shown.ArchivedChat] = (
+        {
+            "id": found.chat.id,
+            "thread": _thread(found, events[found.thread.thread.id]),
+            "users": structures.users(found.chat, context.directory, customers.get),
+            "properties": found.chat.properties,
+            "access": structures.access(found.chat.group_ids),
+            "is_followed": found.chat.hears(context.identity.agent_id),
+        }
+        for found in page.rows
+        # The index may be a moment behind.
+        if reaches_thread(context.identity, "chats", "ro", found.chat, found.thread.thread.group_ids, context.group_ids)
+    )
     return {
-        "chats": [
-            {
-                "id": found.chat.id,
-                "thread": _thread(found, events[found.thread.thread.id]),
-                "users": structures.users(found.chat, context.directory, customers.get),
-                "properties": found.chat.properties,
-                "access": structures.access(found.chat.group_ids),
-                "is_followed": found.chat.hears(context.identity.agent_id),
-            }
-            for found in page.rows
-            # The index may be a moment behind.
-            if reaches_thread(
-                context.identity, "chats", "ro", found.chat, found.thread.thread.group_ids, context.group_ids
-            )
-        ],
+        "chats": await structures.as_json(shown.ArchivedChat, chats, context.version),
         "found_chats": page.found,
         **page_ids(context, "list_archives", asked, page),
     }
 
 
-def _highlighted(threads: Iterable[ThreadWithEvents], marks: search.Marks) -> dict[str, ShownEvents]:
-    return {found.thread.id: [marks.highlighted(event) for event in found.events()] for found in threads}
+async def _events(of: ThreadWithEvents, marks: search.Marks | None, version: str) -> ShownEvents:
+    if marks is None:
+        return await structures.stored_events(of, version)
+    marked = (marks.highlighted(orjson.loads(text)) for text in of.texts)
+    return await structures.as_json(shown.Event, marked, version)
 
 
 def _thread(found: Archived, events: ShownEvents) -> shown.ArchivedThread:

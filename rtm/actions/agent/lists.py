@@ -36,8 +36,9 @@ async def list_chats(context: Context, payload: ListChats) -> ChatsPage:
         cursor,
     )
     customers = await queries.customers(license_id, page.rows)
+    summaries = (structures.chat_summary(chat, context, customers) for chat in page.rows)
     return {
-        "chats_summary": [structures.chat_summary(chat, context, customers) for chat in page.rows],
+        "chats_summary": await structures.as_json(shown.ChatSummary, summaries, context.version),
         **page_ids(context, "list_chats", asked, page),
         "found_chats": page.found,
     }
@@ -81,8 +82,9 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
         wanted.limit,
         cursor,
     )
+    threads = [await _thread(context, found) for found in page.rows]
     return {
-        "threads": [_thread(context, found) for found in page.rows],
+        "threads": await structures.as_json(shown.Thread, threads, context.version),
         "found_threads": page.found,
         **page_ids(context, kind, asked, page),
     }
@@ -99,11 +101,14 @@ async def _latest_threads(
         page = await context.services.queries.list_threads(chat.id, groups, None, None, "desc", 10, cursor)
         for found in page.rows:
             if events < min_events_count:
-                threads.append(_thread(context, found))
+                threads.append(await _thread(context, found))
                 events += len(found.texts)
         cursor = page.next
         if events >= min_events_count or cursor is None:
-            return {"threads": threads, "found_threads": page.found}
+            return {
+                "threads": await structures.as_json(shown.Thread, threads, context.version),
+                "found_threads": page.found,
+            }
 
 
 @action(AGENT, scopes=("customers:ro",))
@@ -149,15 +154,15 @@ async def get_chat(context: Context, payload: GetChat) -> FollowableChat:
     groups_of_thread = found.thread.group_ids if found else chat.group_ids
     check_reach_of_thread(context.identity, "chats", "ro", chat, groups_of_thread, context.group_ids)
     customers = await context.services.queries.customers(context.identity.license_id, [chat])
-    thread = _thread(context, found) if found else None
+    thread = await _thread(context, found) if found else None
     return {
         **structures.chat(chat, thread, context.directory, customers.get),
         "is_followed": chat.hears(context.identity.agent_id),
     }
 
 
-def _thread(context: Context, found: ThreadWithEvents) -> shown.Thread:
-    return structures.thread(found.thread, structures.stored_events(found, context.version))
+async def _thread(context: Context, found: ThreadWithEvents) -> shown.Thread:
+    return structures.thread(found.thread, await structures.stored_events(found, context.version))
 
 
 async def _chat(context: Context, chat_id: str) -> Chat:

@@ -1,6 +1,6 @@
 """Logging in and out of a socket."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rtm.access.chats import reaches
 from rtm.access.directory import Directory
@@ -9,11 +9,11 @@ from rtm.actions.agent import structures
 from rtm.actions.agent.statuses import tell_status
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, RTM, WEB, action
+from rtm.model import shown
 from rtm.model.customer import Customer
 from rtm.model.pushes import IncomingCustomers
 from rtm.model.requests.sessions import ChangePushNotifications, GetLicenseInfo, Login, Logout, Ping, UpdateSession
 from rtm.model.responses import Done, LicenseInfo, LoggedIn
-from rtm.model.shown import License
 from rtm.model.tracking import LEVEL, MAX_CUSTOMERS
 from rtm.protocol import timestamps
 from rtm.protocol.errors import AuthenticationError, MisdirectedRequest, ValidationError
@@ -49,6 +49,7 @@ async def _log_in(context: Context, payload: Login) -> LoggedIn:
         change = await session.join(identity, directory, payload, context.origin)
         snapshot = await context.services.queries.snapshot(identity.license_id, identity.agent_id)
         customers = await _customers(context, snapshot)
+        summaries = await _summaries(context, snapshot, agent.group_ids)
     except BaseException:
         session.disconnect("internal_error")  # half logged in, it could only be left behind
         raise
@@ -64,12 +65,18 @@ async def _log_in(context: Context, payload: Login) -> LoggedIn:
     return {
         "license": _license(directory),
         "my_profile": structures.my_profile(agent, change.after),
-        "chats_summary": [
-            structures.chat_summary(chat, context, snapshot.customers)
-            for chat in snapshot.chats
-            if reaches(identity, "chats", "ro", chat, agent.group_ids)
-        ],
+        "chats_summary": summaries,
     }
+
+
+async def _summaries(context: Context, of: Snapshot, group_ids: Collection[int]) -> list[shown.ChatSummary]:
+    """The chats that the agent may read."""
+    summaries = (
+        structures.chat_summary(chat, context, of.customers)
+        for chat in of.chats
+        if reaches(context.identity, "chats", "ro", chat, group_ids)
+    )
+    return await structures.as_json(shown.ChatSummary, summaries, context.version)
 
 
 async def _customers(context: Context, snapshot: Snapshot) -> Iterable[Customer]:
@@ -107,8 +114,8 @@ async def _authenticate(context: Context, token: str) -> Identity:
     return identity
 
 
-def _license(directory: Directory) -> License:
-    shown: License = {
+def _license(directory: Directory) -> shown.License:
+    license_: shown.License = {
         "id": str(directory.id),
         "organization_id": directory.organization_id,
         "plan": directory.plan,
@@ -116,8 +123,8 @@ def _license(directory: Directory) -> License:
         "in_trial": False,
     }
     if directory.expires_at is not None:
-        shown["expiration_timestamp"] = timestamps.to_seconds(directory.expires_at)
-    return shown
+        license_["expiration_timestamp"] = timestamps.to_seconds(directory.expires_at)
+    return license_
 
 
 @action(AGENT, transports=(WEB,))

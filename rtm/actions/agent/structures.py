@@ -4,9 +4,7 @@ Source: the public reference, "Data structures".
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
-
-import orjson
+from typing import Any, TypeVar, cast
 
 from rtm import versions
 from rtm.access.chats import reaches_thread
@@ -17,9 +15,11 @@ from rtm.model.chat import Chat, ChatUser, ShownEvents, Thread
 from rtm.model.customer import Customer
 from rtm.model.pushes import CustomerStatisticsUpdated
 from rtm.routing.queue import shown as queue
+from rtm.slices import in_slices
 from rtm.store.customers import Counted, CustomerWithChats
 from rtm.store.queries import ThreadWithEvents
 
+T = TypeVar("T")
 FindCustomer = Callable[[str], Customer | None]
 
 _FB_MESSENGER = {
@@ -113,9 +113,14 @@ def access(group_ids: Iterable[int]) -> shown.Access:
     return {"group_ids": list(group_ids)}
 
 
-def stored_events(of: ThreadWithEvents, version: str) -> ShownEvents:
-    """A thread's events for an answer in this version: as they are stored, if it is 3.6."""
-    return [orjson.Fragment(text) for text in of.texts] if version == versions.STABLE else of.events()
+async def as_json(structure: type[T], items: Iterable[T], version: str) -> list[T]:
+    """Structures for an answer in this version, of which there may be many, or large ones."""
+    return cast("list[T]", await in_slices(versions.each_as_json(version, structure, items)))
+
+
+async def stored_events(of: ThreadWithEvents, version: str) -> ShownEvents:
+    """A thread's events for an answer in this version."""
+    return await in_slices(versions.each_text(version, shown.Event, of.texts))
 
 
 def thread(of: Thread, events: ShownEvents) -> shown.Thread:
