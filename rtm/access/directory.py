@@ -110,18 +110,22 @@ OnReplaced = Callable[[Directory, Directory | None], None]
 class Directories:
     """Directories of the licenses in use: those that somebody holds, such as a session, and the last 5,000 asked for.
 
-    `on_replaced(before, after)` is called whenever one of them gives way to a later one, or to None when its license is
-    gone.
+    Whenever one of them gives way to a later one, or to None when its license is gone, those named by `on_replaced` are
+    told `before, after`.
     """
 
-    def __init__(self, database: Database, on_replaced: OnReplaced | None = None) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._changed = _changed(database.dialect)
-        self._on_replaced = on_replaced
+        self._on_replaced: tuple[OnReplaced, ...] = ()
         self._in_use: WeakValueDictionary[int, Directory] = WeakValueDictionary()
         self._recent: OrderedDict[int, Directory] = OrderedDict()
         """Keeps in use what nobody else holds."""
         self._loading: dict[int, asyncio.Task[Directory]] = {}
+
+    def on_replaced(self, *hearers: OnReplaced) -> None:
+        """Tell these from now on."""
+        self._on_replaced = hearers
 
     async def get(self, license_id: int) -> Directory:
         """The license's directory. Raises LicenseNotFound."""
@@ -166,8 +170,8 @@ class Directories:
             self._in_use[license_id] = directory
             if was_recent:
                 self._keep(directory)
-        if self._on_replaced is not None:
-            self._on_replaced(before, directory)
+        for hear in self._on_replaced:
+            hear(before, directory)
 
     def _keep(self, directory: Directory) -> None:
         self._recent[directory.id] = directory

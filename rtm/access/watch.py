@@ -29,11 +29,11 @@ class Watch:
 
     `database` is for the watch alone: it needs one connection, which it must not have to wait for when there is much
     to do.
-    `on_revoked(token_id)` is called once for each token that was revoked. Directories that have changed are reloaded,
-    which tells their own `on_replaced`.
+    Each `on_revoked(token_id)` is called once for each token that was revoked. Directories that have changed are
+    reloaded, which tells their own `on_replaced`.
     """
 
-    def __init__(self, database: Database, directories: Directories, on_revoked: Callable[[str], None]) -> None:
+    def __init__(self, database: Database, directories: Directories, *on_revoked: Callable[[str], None]) -> None:
         self._database = database
         self._directories = directories
         self._on_revoked = on_revoked
@@ -59,7 +59,8 @@ class Watch:
         async with self._database.engine.connect() as connection:
             ids = set(await connection.scalars(_REVOKED, {"since": since}))
             for token_id in ids - self._reported:
-                self._on_revoked(token_id)
+                for hear in self._on_revoked:
+                    hear(token_id)
             self._reported = ids
             self._looked_at = now
             await self._directories.refresh(connection)

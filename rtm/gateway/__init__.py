@@ -3,6 +3,7 @@
 wire.py        one connection: RFC 6455, limits, the end
 cork.py        frames that are written together
 session.py     one client: log-in, pings, requests, good-bye
+address.py     what a socket's address asks for
 unsupported.py a client of a version that is not served
 interest.py    which pushes a session has asked for and may see
 hub.py         who is connected here, by license; the bus to other processes

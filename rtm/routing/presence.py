@@ -75,8 +75,12 @@ Evict = Callable[[int, Sequence[str]], None]
 """license_id, ids of connections, here or elsewhere, that are too many and are to be disconnected."""
 
 
-def evict_nobody(license_id: int, connection_ids: Sequence[str]) -> None:
-    """For who has no connections."""
+Buried = Callable[[int], None]
+"""license_id, that a dead process had connections of, which are gone now."""
+
+
+def nobody_listens(*_: object) -> None:
+    """For who has not said whom to call."""
 
 
 class TooManyConnections(Exception):
@@ -92,6 +96,9 @@ class Presence(Protocol):
     The push `routing_status_set` is not stored: it may be lost with the bus, and never comes twice for one change.
     `origin` is the connection whose request it is, which gets it with its `request_id`.
     """
+
+    def listen(self, evict: Evict, buried: Buried) -> None:
+        """Call these from now on."""
 
     async def start(self) -> None: ...
 
@@ -170,11 +177,14 @@ class Connection:
 class MemoryPresence:
     """The presence of a server that is one process."""
 
-    def __init__(self, limits: Limits = _LIMITS, evict: Evict = evict_nobody) -> None:
+    def __init__(self, limits: Limits = _LIMITS) -> None:
         self._limits = limits
-        self._evict = evict
+        self._evict: Evict = nobody_listens
         self._states: dict[tuple[int, str], State] = {}
         self._connections: dict[tuple[int, str], dict[str, Connection]] = {}  # by id, the oldest first
+
+    def listen(self, evict: Evict, buried: Buried) -> None:
+        self._evict = evict
 
     async def start(self) -> None: ...
 

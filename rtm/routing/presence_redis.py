@@ -33,7 +33,7 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from importlib.resources import files
 from itertools import islice
 from typing import Any, Literal
@@ -48,14 +48,15 @@ from rtm.protocol.errors import ServiceUnavailable
 from rtm.redis_client import RedisUrl, cancelled
 from rtm.routing.presence import (
     Agent,
+    Buried,
     Change,
     Evict,
     Member,
     MemoryPresence,
     State,
     TooManyConnections,
-    evict_nobody,
     hearers,
+    nobody_listens,
 )
 from rtm.settings import Limits
 from rtm.store.outage import Outage
@@ -94,8 +95,6 @@ class RedisPresence:
         url: str,
         heartbeat_limit_s: float,
         limits: Limits | None = None,
-        evict: Evict = evict_nobody,
-        buried: Callable[[int], None] | None = None,
     ) -> None:
         redis_url = RedisUrl.parse(url)
         self._client = redis_url.client(timeout_s=CALL_TIMEOUT_S, max_connections=_CONNECTIONS)
@@ -106,10 +105,9 @@ class RedisPresence:
         self._heartbeat = self._pulse.register_script(_HEARTBEAT)
         self._heartbeat_limit_s = heartbeat_limit_s
         self._limits = limits or Limits()
-        self._evict = evict
-        self._buried = buried
-        """Told of each license that a dead process had connections of, when they are gone."""
-        self._here = MemoryPresence(self._limits, evict)
+        self._evict: Evict = nobody_listens
+        self._buried: Buried = nobody_listens
+        self._here = MemoryPresence(self._limits)
         self._process_id = secrets.token_hex(8)
         self._known_as = ""
         """The id under which the others know that this process lives."""
@@ -131,6 +129,10 @@ class RedisPresence:
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._burials: dict[str, asyncio.Task[None]] = {}
+
+    def listen(self, evict: Evict, buried: Buried) -> None:
+        self._evict, self._buried = evict, buried
+        self._here.listen(evict, buried)
 
     async def start(self) -> None:
         self._tasks = [asyncio.create_task(work()) for work in (self._keep_alive, self._make_good)]
@@ -427,8 +429,7 @@ class RedisPresence:
                 buried = await self._call(process_id, "bury", license_id, None, {"count": _AT_A_TIME})
         async with _answered():
             await self._client.srem(_licenses_key(process_id), license_id)
-        if self._buried is not None:
-            self._buried(license_id)
+        self._buried(license_id)
 
     async def _call(
         self, process_id: str, operation: str, license_id: int, origin: Origin | None, asked: Mapping[str, Any]

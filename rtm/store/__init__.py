@@ -2,6 +2,7 @@
 
 tables.py      every table, in one vocabulary for both
 database.py    the engine, and whether the tables are those of this version
+pools.py       the connections of a process, apart where nobody is to wait for the others
 migrations/    how the tables came to be, step by step
 lock.py        one SQLite file has one server
 writer.py      group commit: commands that arrive together are committed together

@@ -94,20 +94,16 @@ class WriteStore(Protocol):
 
 
 class Writer:
-    """Takes commands and commits them; `deliver` gets the pushes of each command after its answer.
-
-    `said` is told the license and the events of each before it.
-    """
+    """Takes commands and commits them; `said` is told the license and the events of each before its answer."""
 
     def __init__(
         self,
         store: WriteStore,
-        deliver: Callable[[Sequence[Envelope]], None],
         request_timeout_s: float,
         said: Callable[[int, Sequence[NewEvent]], None] = lambda *_: None,
     ) -> None:
         self._store = store
-        self._deliver = deliver
+        self._hearers: tuple[Callable[[Sequence[Envelope]], None], ...] = ()
         self._said = said
         self._timeout_s = request_timeout_s
         self._queue: deque[Command] = deque()
@@ -132,6 +128,10 @@ class Writer:
             buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
             registry=None,
         )
+
+    def deliver_to(self, *hearers: Callable[[Sequence[Envelope]], None]) -> None:
+        """Give these the pushes of each command after its answer."""
+        self._hearers = hearers
 
     def submit(self, command: Command) -> None:
         """Queue the command; its `done` is called once, within the limit on time."""
@@ -163,7 +163,7 @@ class Writer:
     def settled(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
         """Of one license's pushes, read from the outbox in order: those before what is being committed here.
 
-        A commit is seen by readers before the writer knows of it. The rest comes through `deliver`, after the answer.
+        A commit is seen by readers before the writer knows of it. The rest is delivered after the answer.
         """
         place = self._committing.get(envelopes[0].license_id) if envelopes else None
         return envelopes if place is None else [envelope for envelope in envelopes if envelope.sequence < place]
@@ -316,7 +316,8 @@ class Writer:
                 self._tell(command, self._said, command.license_id, work.events)
             self._finish(command, outcome)
             if work.pushes:
-                self._tell(command, self._deliver, work.pushes)
+                for hear in self._hearers:
+                    self._tell(command, hear, work.pushes)
         self._forget_answered()
 
     def _refuse(self, batch: Iterable[Command], error: ApiError) -> None:

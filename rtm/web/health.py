@@ -10,7 +10,6 @@ whoever would rather have that than no process looks at the database's part, or 
 """
 
 import asyncio
-from collections.abc import Callable
 from http import HTTPStatus
 
 import structlog
@@ -41,13 +40,13 @@ log = structlog.get_logger(__name__)
 class Health:
     """What the process says of itself; `database` should be one whose connections nobody has to wait for."""
 
-    def __init__(self, database: Database, bus: Bus, changes_fail: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, database: Database, bus: Bus, changes: Outage | None = None) -> None:
         self.draining = False
         """The process takes no new clients, as it is about to end."""
         self._database = database
         self._bus = bus
-        self._changes_fail = changes_fail
-        """Whether the last change could not be stored."""
+        self._changes = changes
+        """What lasts while changes cannot be stored."""
         self._checking = asyncio.Lock()
         self._checked_at = float("-inf")
         self._parts: dict[str, str] = {}
@@ -93,7 +92,7 @@ class Health:
 
     async def _check_writing(self) -> str:
         """What cannot be stored is tried here too: a process that is not ready may be asked for no change any more."""
-        if not self._changes_fail():
+        if self._changes is None or not self._changes.lasts:
             return "ok"
         if self._trying is None:
             self._trying = asyncio.create_task(try_to_write(self._database))

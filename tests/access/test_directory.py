@@ -83,7 +83,8 @@ async def test_one_who_gives_up_does_not_take_the_others_answer(world: World) ->
 
 async def test_what_has_changed_is_reloaded_and_told(world: World) -> None:
     told: list[tuple[Directory, Directory | None]] = []
-    directories = Directories(world.database, lambda before, after: told.append((before, after)))
+    directories = Directories(world.database)
+    directories.on_replaced(lambda before, after: told.append((before, after)))
     before = await directories.get(LICENSE_ID)
 
     await refresh(world, directories)
@@ -130,7 +131,8 @@ async def test_who_may_not_work_is_not_in_good_standing(world: World, column: st
 
 async def test_a_license_that_is_gone_is_told(world: World) -> None:
     told: list[tuple[Directory, Directory | None]] = []
-    directories = Directories(world.database, lambda before, after: told.append((before, after)))
+    directories = Directories(world.database)
+    directories.on_replaced(lambda before, after: told.append((before, after)))
     before = await directories.get(LICENSE_ID)
     async with world.database.engine.begin() as connection:
         for table in (group_agents, agents, groups, licenses):
@@ -151,7 +153,8 @@ async def test_the_last_few_are_kept_and_those_that_somebody_holds(
         for license_id in (1, 2, 3, 4):
             await connection.execute(licenses.insert(), license_row(license_id))
     told: list[int] = []
-    directories = Directories(world.database, lambda before, _: told.append(before.id))
+    directories = Directories(world.database)
+    directories.on_replaced(lambda before, _: told.append(before.id))
     held = await directories.get(1)
     loads = loads_of(world)
     for license_id in (2, 3, 2, 4):

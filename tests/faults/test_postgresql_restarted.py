@@ -61,7 +61,7 @@ async def test_postgresql_silent(
 ) -> None:
     """It keeps its connections and says nothing, as behind a network that drops what is sent."""
     monkeypatch.setattr("rtm.store.postgresql.COMMAND_TIMEOUT_S", 1)
-    monkeypatch.setattr("rtm.app.STATEMENT_TIMEOUT_S", 1)
+    monkeypatch.setattr("rtm.store.pools.STATEMENT_TIMEOUT_S", 1)
     monkeypatch.setattr("rtm.access.watch._TIMEOUT_S", 1)
     address, _, database = postgres_url.rpartition("/")
     host, _, port = address.rpartition(":")

@@ -300,7 +300,7 @@ async def push_without_telling(world: World, agent_id: str, count: int) -> None:
     assert url is not None
     store = PostgresqlStore(url)
     await store.start()
-    writer = Writer(store, lambda envelopes: None, 0)
+    writer = Writer(store, 0)
     running = asyncio.create_task(writer.run())
     for number in range(count):
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from rtm.bus.base import Envelope
 from rtm.protocol.errors import ServiceUnavailable
 from rtm.routing import presence_redis
-from rtm.routing.presence import Member, TooManyConnections
+from rtm.routing.presence import Member, TooManyConnections, nobody_listens
 from rtm.routing.presence_redis import RedisPresence
 from rtm.settings import Limits
 from tests.routing.test_presence import ACCEPTING, NOT_ACCEPTING, OFFLINE, Person
@@ -33,7 +33,8 @@ class Process:
     """One of those that are one system."""
 
     def __init__(self, url: str, limits: Limits | None = None) -> None:
-        self.presence = RedisPresence(url, LIMIT_S, limits, self._evict)
+        self.presence = RedisPresence(url, LIMIT_S, limits)
+        self.presence.listen(self._evict, nobody_listens)
         self.smith = Person(self.presence)
         self.evicted: list[str] = []
 

@@ -87,7 +87,8 @@ class Process:
     """A writer at work, and what it has said, in order."""
 
     def __init__(self, store: WriteStore, license_id: int, timeout_s: float) -> None:
-        self.writer = Writer(store, self._deliver, timeout_s)
+        self.writer = Writer(store, timeout_s)
+        self.writer.deliver_to(self._deliver)
         self.said: list[tuple[str, Any]] = []
         self._license_id = license_id
 
@@ -768,12 +769,12 @@ async def test_an_answer_that_nobody_takes_harms_nobody(process: Process, data: 
     assert [line["event"] for line in logs] == ["telling_failed"]
 
 
-@pytest.mark.parametrize("failing_part", ["_said", "_deliver"])
+@pytest.mark.parametrize("failing", ["said", "delivered"])
 async def test_what_is_stored_is_answered_whatever_goes_wrong_in_telling_of_it(
-    process: Process, data: Data, monkeypatch: pytest.MonkeyPatch, failing_part: str
+    process: Process, data: Data, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     chat_id = await process.start_chat()
-    tell = getattr(process.writer, failing_part)
+    tell = process.writer._said if failing == "said" else process._deliver
     failures = iter([RuntimeError("a bug")])
 
     def fail_once(*told: Any) -> None:
@@ -781,13 +782,16 @@ async def test_what_is_stored_is_answered_whatever_goes_wrong_in_telling_of_it(
             raise error
         tell(*told)
 
-    monkeypatch.setattr(process.writer, failing_part, fail_once)
+    if failing == "said":
+        monkeypatch.setattr(process.writer, "_said", fail_once)
+    else:
+        process.writer.deliver_to(fail_once)
     with capture_logs() as logs:
         answers = await asyncio.gather(*(process.submit(say(chat_id, str(n)), chat=chat_id) for n in range(2)))
 
     assert [each.rpartition("_")[2] for each in answers] == ["1", "2"]
     assert await data.texts(chat_id) == ["0", "1"]
-    assert process.sequences == ([1, 3] if failing_part == "_deliver" else [1, 2, 3])
+    assert process.sequences == ([1, 3] if failing == "delivered" else [1, 2, 3])
     assert [(line["event"], line["license_id"]) for line in logs] == [("telling_failed", data.license_id)]
 
 
