@@ -16,7 +16,7 @@ from rtm.access.tokens import revoke as revoke_token
 from rtm.settings import Settings
 from rtm.store import database
 from rtm.store.database import Schema, check_schema, make_ready, schema, transaction
-from rtm.store.lock import serving
+from rtm.store.lock import holding_file
 from rtm.store.tables import agents, licenses, tokens
 
 
@@ -101,8 +101,9 @@ async def revoke(settings: Settings, token_or_id: str) -> None:
 
 async def _without_server(settings: Settings) -> AbstractContextManager[None]:
     """Lets no server use an SQLite file whose tables are to be changed. Raises DatabaseError."""
+    is_file = settings.database.get_backend_name() == "sqlite"
     needs_change = await schema(settings) in (Schema.EMPTY, Schema.OLDER)
-    return serving(settings) if needs_change else nullcontext()
+    return holding_file(settings) if is_file and needs_change else nullcontext()
 
 
 def _check_founding(owner: str, name: str, groups: list[str]) -> None:

@@ -422,6 +422,20 @@ def test_one_sqlite_file_has_one_server(tmp_path: Path) -> None:
         pass
 
 
+def test_one_postgresql_without_redis_has_one_server(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
+    database, redis = ("--data-dir", tmp_path, "--database-url", postgres_url), ("--redis-url", redis_url)
+    assert run("migrate", *database).returncode == 0
+    with serving(tmp_path, *database) as alone:
+        for options in (database, (*database, *redis)):
+            line = refusal("serve", "--port=0", *options)
+            assert line.startswith(f"rtm: another process serves {postgres_url}: ")
+        alone.kill()
+    with serving(tmp_path, *database, *redis), serving(tmp_path, *database, *redis):
+        assert "--redis-url" in refusal("serve", "--port=0", *database)
+    with serving(tmp_path, *database):  # they have let go
+        pass
+
+
 def test_two_workers_share_the_port(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
     credentials = tmp_path / "credentials.json"
     options = ["--database-url", postgres_url, "--redis-url", redis_url, "--workers", "2"]

@@ -4,7 +4,7 @@ tables.py      every table, in one vocabulary for both
 database.py    the engine, and whether the tables are those of this version
 pools.py       the connections of a process, apart where nobody is to wait for the others
 migrations/    how the tables came to be, step by step
-lock.py        one SQLite file has one server
+lock.py        one process serves a database, or several that have Redis in common
 writer.py      group commit: commands that arrive together are committed together
 work.py        what one command sees and changes
 sqlite.py      the writer's side of SQLite

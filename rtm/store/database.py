@@ -221,14 +221,14 @@ async def migrate(settings: Settings) -> None:
 async def check_schema(settings: Settings) -> None:
     """Raises DatabaseError unless the tables are exactly those of this version."""
     if _is_missing_file(settings.database):  # opening it would create it
-        raise DatabaseError(f"there is no database {_shown(settings.database)}: run `rtm init` or `rtm serve`")
+        raise DatabaseError(f"there is no database {shown(settings.database)}: run `rtm init` or `rtm serve`")
     match await schema(settings):
         case Schema.NEWER:
             raise DatabaseError(_newer(settings))
         case Schema.OLDER:
-            raise DatabaseError(f"the database {_shown(settings.database)} is out of date: run `rtm migrate`")
+            raise DatabaseError(f"the database {shown(settings.database)} is out of date: run `rtm migrate`")
         case Schema.EMPTY:
-            raise DatabaseError(f"the database {_shown(settings.database)} has no tables yet: run `rtm migrate`")
+            raise DatabaseError(f"the database {shown(settings.database)} has no tables yet: run `rtm migrate`")
 
 
 async def make_ready(settings: Settings, *, create: bool) -> None:
@@ -263,14 +263,14 @@ async def _connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
             finally:
                 await connection.close()
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {reason(error)}") from error
+        raise DatabaseError(f"cannot use the database {shown(settings.database)}: {reason(error)}") from error
 
 
 async def _opened(settings: Settings, database: Database) -> AsyncConnection:
     try:
         return await database.engine.connect()
     except (TypeError, ValueError) as error:  # the driver does not know a parameter of the URL
-        raise DatabaseError(f"cannot use the database {_shown(settings.database)}: {reason(error)}") from error
+        raise DatabaseError(f"cannot use the database {shown(settings.database)}: {reason(error)}") from error
 
 
 def _is_missing_file(url: URL) -> bool:
@@ -306,10 +306,10 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _newer(settings: Settings) -> str:
-    return f"the database {_shown(settings.database)} was made by a newer version of rtm: upgrade rtm"
+    return f"the database {shown(settings.database)} was made by a newer version of rtm: upgrade rtm"
 
 
-def _shown(url: URL) -> str:
+def shown(url: URL) -> str:
     """The database's name for people, without a password."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)

@@ -1,25 +1,56 @@
-"""One SQLite file is served by one process."""
+"""A database is served by one process, or on PostgreSQL by several that have Redis in common.
 
+Others would each take the agents of the rest for gone, and give their chats away.
+"""
+
+import asyncio
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import NoReturn
+
+import asyncpg
+import structlog
+from anyio.from_thread import start_blocking_portal
 
 from rtm.settings import Settings
-from rtm.store.database import DatabaseError
+from rtm.store.database import DatabaseError, dsn, open_postgresql, shown
+from rtm.store.outage import Outage, StoreUnavailable, reason
+
+_LOCK = 0x73727665
+_INTERVAL_S = 2.0
+_TIMEOUT_S = 5.0
+# PostgreSQL lets go of a lock whose machine is gone within 20 s; by itself it would ask after two hours.
+_TRY = """
+    SELECT {function}($1), set_config('tcp_keepalives_idle', '5', false),
+        set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)
+"""
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[None]:
-    """Hold the SQLite file for this process; the system lets go of it however the process ends.
+    """Hold the database for this process; it is let go of however the process ends.
 
-    Raises DatabaseError when another process serves the file. PostgreSQL needs no such thing, and short commands may
-    write to the file beside the server: they take this lock only to change its tables.
+    Raises DatabaseError when another process serves it, or when it cannot be reached.
     """
-    if settings.database.get_backend_name() != "sqlite":
-        yield
-        return
+    if settings.database.get_backend_name() == "sqlite":
+        with holding_file(settings):
+            yield
+    else:  # in a thread, as it begins before the loop of the server and ends after it
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(_holding_postgresql(settings)):
+            yield
+
+
+@contextmanager
+def holding_file(settings: Settings) -> Iterator[None]:
+    """Hold the SQLite file. Short commands may write beside the server: they do this only to change its tables.
+
+    Raises DatabaseError when another process has it.
+    """
     path = Path(f"{settings.database.database}.lock")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,3 +68,60 @@ def serving(settings: Settings) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@asynccontextmanager
+async def _holding_postgresql(settings: Settings) -> AsyncIterator[None]:
+    session = _Session(settings)
+    try:
+        is_held = await session.try_to_hold()
+    except Exception as error:
+        session.end()
+        raise DatabaseError(f"cannot use the database {shown(settings.database)}: {reason(error)}") from error
+    if not is_held:
+        session.end()
+        raise DatabaseError(
+            f"another process serves {shown(settings.database)}: stop it, or set the same --redis-url for all processes"
+        )
+    holding = asyncio.create_task(session.hold())
+    try:
+        yield
+    finally:
+        holding.cancel()
+        session.end()
+
+
+class _Session:
+    """A connection of PostgreSQL to which the lock belongs: shared with the others that have Redis, else for one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._dsn = dsn(settings.database)
+        self._try = _TRY.format(function="pg_try_advisory_lock" + ("_shared" if settings.redis_url else ""))
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    async def try_to_hold(self) -> bool:
+        """Whether the lock is ours now, or still. Raises what asyncpg raises."""
+        if self._connection is None:
+            self._connection = await open_postgresql(self._dsn, _TIMEOUT_S)
+        return bool(await self._connection.fetchval(self._try, _LOCK))
+
+    async def hold(self) -> NoReturn:
+        """Have it again whenever the connection was lost: who serves goes on meanwhile, as without PostgreSQL."""
+        lost, taken = Outage(log, "database_lock_lost", (Exception,)), Outage(log, "database_served_by_others")
+        while True:
+            await asyncio.sleep(_INTERVAL_S)
+            try:
+                if await self.try_to_hold():
+                    taken.over()
+                else:
+                    taken.noticed(StoreUnavailable("another process has taken its lock"))
+                lost.over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is another time
+                self.end()
+                lost.noticed(error)
+
+    def end(self) -> None:
+        """Let go, without waiting for anybody."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
