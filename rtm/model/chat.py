@@ -364,7 +364,9 @@ class Chat:
             user.present = active or user.type == "customer"
             self.users[user.id] = user
         unassigned = active and "agent" not in taking_part.values()
-        self.properties = with_routing(self.properties, continuous=self.continuous, unassigned=unassigned)
+        chat_properties = with_routing(self.properties, continuous=self.continuous, unassigned=unassigned)
+        if chat_properties != self.properties:
+            self.set_properties(chat_properties)
         self.thread = Thread(
             id=new_thread_id(),
             created_at=at,

@@ -4,12 +4,14 @@ Commands do not write it: one that changes a thread, its access or its chat's pr
 the thread is due (`archive_due`), and events are only remembered here. Threads are indexed from there on, a few in a
 step, each step a transaction of a few milliseconds on its own; an index row holds how many of its thread's events it
 knows, so that new ones are added to it. A change of earlier ones that matters here has the thread indexed afresh.
+By a chat's properties all of its threads are found, of which there may be thousands: the chat is noted
+(`archive_due_chats`), and some of its earlier threads at a time are due whenever nothing else is, each chat in turn.
 
-How fresh it is: a list of archives first lets the newest 100 changed threads of its license be indexed, for up to
-0.25 s (`catch_up`). The others follow in the background within some seconds, the newest first; an open thread once
-nothing has been said in it for a second, and the longer it is the less often: PostgreSQL writes all of a row's tokens
-again, 20,000 in 50 ms. Of an open thread, what another process was told since then is not found until it is indexed or
-closed. What is due survives a restart; open threads are looked at when a process starts.
+How fresh it is: a list of archives first lets 100 changed threads of its license be indexed, those that changed last
+first, for up to 0.25 s (`catch_up`). The others follow in the background within some seconds, the oldest first; an open
+thread once nothing has been said in it for a second, and the longer it is the less often: PostgreSQL writes all of a
+row's tokens again, 20,000 in 50 ms. Of an open thread, what another process was told since then is not found until it
+is indexed or closed. What is due survives a restart; open threads are looked at when a process starts.
 
 What a thread costs SQLite follows what is new in it: of a row that is there, the inverted index is told the tokens that
 come and go. (FTS5 keeps for each token the rows that have it, and does not mind which statement brought it.) What is
@@ -18,7 +20,8 @@ left of a thread's length is its row in `archive`, which is written anew: 11 byt
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice, takewhile
@@ -26,7 +29,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Row, and_, false, func, or_, select, text, true
+from sqlalchemy import ColumnElement, Row, Table, and_, exists, false, func, or_, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import EventBody, NewEvent, UserType
@@ -34,8 +37,9 @@ from rtm.model.labels import MAX_TOKENS, Facts, moments, of_events, of_thread
 from rtm.protocol.timestamps import to_microseconds
 from rtm.store.database import Database
 from rtm.store.outage import Outage
+from rtm.store.rows import DUE_ALREADY
 from rtm.store.sqlite import SqliteStore, transaction
-from rtm.store.tables import all_events, archive, archive_due, chats, customers, threads
+from rtm.store.tables import all_events, archive, archive_due, archive_due_chats, chats, customers, threads
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +53,8 @@ PAUSE_S = 0.01
 CATCH_UP_S = 0.25
 CATCH_UP_THREADS = 100
 THREADS_IN_STEP = 10
+EARLIER_THREADS_AT_ONCE = 100
+"""Of a chat; the others' threads wait for these."""
 EVENTS_IN_STEP = 500
 WRITTEN_AT_ONCE = 1 << 18
 """Characters of tokens, some 24,000 of them, after which a step lets SQLite's other writers go first."""
@@ -73,9 +79,17 @@ _FORGET_MOMENTS = "DELETE FROM archive_moments WHERE number = :number"
 _BEGUN = "UPDATE archive_due SET afresh = false WHERE id = :id"
 """A thread whose first events have been indexed afresh, and not yet all."""
 _DONE = "DELETE FROM archive_due WHERE id = :id"
-_LOOK_AT_OPEN_THREADS = (
-    "INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id FROM threads WHERE active"
-)
+# Threads are always noted in the order of their ids: else two who do so on PostgreSQL might wait for each other.
+_LOOK_AT_OPEN_THREADS = """
+    INSERT INTO archive_due (license_id, thread_id) SELECT license_id, id FROM threads WHERE active ORDER BY id
+    ON CONFLICT DO NOTHING
+"""
+_NOTE = f"INSERT INTO archive_due (license_id, thread_id) VALUES (:license_id, :thread_id) {DUE_ALREADY}"  # noqa: S608
+_CHAT_BEGUN = "UPDATE archive_due_chats SET before = :before WHERE license_id = :license_id AND chat_id = :chat_id"
+_CHAT_DONE = "DELETE FROM archive_due_chats WHERE license_id = :license_id AND chat_id = :chat_id AND NOT again"
+_CHAT_AGAIN = """
+    UPDATE archive_due_chats SET before = '9', again = false WHERE license_id = :license_id AND chat_id = :chat_id
+"""
 
 Statement = tuple[str, Sequence[Mapping[str, object]]]
 """With the values of each time that it is run."""
@@ -128,6 +142,8 @@ class Indexer:
         """
         self._rests: dict[str, float] = {}
         """Until when threads that are indexed are left alone, where that is longer than they must be quiet."""
+        self._last_chat = (0, "")
+        """License and id of the chat of which threads were last made due by its properties."""
         self._one_at_a_time = asyncio.Lock()
         self._outage = Outage(log, "archive_not_indexed")
 
@@ -143,16 +159,15 @@ class Indexer:
 
     async def catch_up(self, license_id: int) -> None:
         """Index what has changed of the license's threads, within limits; whatever fails is made up for later."""
-        of_license = archive_due.c.license_id == license_id
         deadline = monotonic() + CATCH_UP_S
         try:
             for _ in range(CATCH_UP_THREADS // THREADS_IN_STEP):
                 said = [
                     (license_id, each) for each in islice(reversed(self._said.get(license_id, {})), THREADS_IN_STEP)
                 ]
-                if monotonic() > deadline or not (said or await self._is_due(of_license)):
+                if monotonic() > deadline or not (said or await self._is_due(license_id)):
                     return
-                await self._step(said, of_license)
+                await self._step(said, license_id)
         except Exception as error:  # noqa: BLE001 - the list is shown without
             self._outage.noticed(error)
 
@@ -162,7 +177,8 @@ class Indexer:
         while True:
             try:
                 if not started:
-                    await self._write([(_LOOK_AT_OPEN_THREADS, [{}])])
+                    async with self._at_work() as connection:
+                        await self._write(connection, [(_LOOK_AT_OPEN_THREADS, [{}])])
                     started = True
                 await self._index_all()
                 self._outage.over()
@@ -172,8 +188,8 @@ class Indexer:
 
     async def _index_all(self) -> None:
         """All that is due, and with each step of it open threads that are quiet."""
-        while (quiet := self._quiet()) or await self._is_due(true()):
-            await self._step(quiet, true())
+        while (quiet := self._quiet()) or await self._is_due():
+            await self._step(quiet)
             await asyncio.sleep(PAUSE_S)
 
     def _quiet(self) -> list[tuple[int, str]]:
@@ -187,62 +203,114 @@ class Indexer:
         )
         return list(islice(quiet, THREADS_IN_STEP))
 
-    async def _is_due(self, which: ColumnElement[bool]) -> bool:
+    async def _is_due(self, license_id: int | None = None) -> bool:
+        """Whether any thread is due, of the license or of all; if none is, those of a chat are from now on."""
+        of_threads, of_chats = (_any(each, license_id) for each in (archive_due, archive_due_chats))
         async with self._engine.connect() as connection:
-            return await connection.scalar(select(archive_due.c.id).where(which).limit(1)) is not None
+            threads_are, chats_are = (await connection.execute(select(of_threads, of_chats))).one()
+        if chats_are and not threads_are:
+            await self._make_due(license_id)
+        return bool(threads_are or chats_are)
 
-    async def _step(self, said: Sequence[tuple[int, str]], due: ColumnElement[bool]) -> None:
-        """Index these threads, and the newest of those that are due."""
+    async def _make_due(self, license_id: int | None) -> None:
+        """Note some of the threads of the next chat whose properties have changed."""
+        async with self._one_at_a_time, self._at_work() as connection:
+            chat = await self._next_chat(connection, license_id)
+            if chat is None:
+                return
+            left = (
+                select(threads.c.id, threads.c.created_at)
+                .where(threads.c.chat_id == chat.chat_id, threads.c.created_at < chat.before)
+                .order_by(threads.c.created_at.desc())
+                .limit(EARLIER_THREADS_AT_ONCE)
+            )
+            rows = (await connection.execute(left)).all()
+            key = {"license_id": chat.license_id, "chat_id": chat.chat_id}
+            noted = [{"license_id": chat.license_id, "thread_id": each} for each in sorted(row.id for row in rows)]
+            if len(rows) == EARLIER_THREADS_AT_ONCE:
+                how_far: list[Statement] = [(_CHAT_BEGUN, [key | {"before": rows[-1].created_at}])]
+            else:
+                how_far = [(_CHAT_DONE, [key]), (_CHAT_AGAIN, [key])]
+            await self._write(connection, [*([(_NOTE, noted)] if noted else []), *how_far])
+
+    async def _next_chat(self, connection: AsyncConnection, license_id: int | None) -> Row[Any] | None:
+        """The chat after the one before, all round, however often it changes."""
+        key = tuple_(archive_due_chats.c.license_id, archive_due_chats.c.chat_id)
+        for after in (self._last_chat, (0, "")):
+            rest = select(archive_due_chats).where(_of(archive_due_chats, license_id), key > after)
+            row = (await connection.execute(rest.order_by(*key).limit(1))).first()
+            if row is not None:
+                self._last_chat = (row.license_id, row.chat_id)
+                return row
+        return None
+
+    async def _step(self, said: Sequence[tuple[int, str]], license_id: int | None = None) -> None:
+        """Index these threads, and some of those that are due, of the license or of all."""
         async with self._one_at_a_time:
             began = monotonic()
-            for license_id, thread_id in said:
-                self._said[license_id].pop(thread_id, None)
+            for each in said:
+                self._forget(*each)
             left = said
             try:
-                complete = await self._index(said, due)
+                complete = await self._index(said, license_id)
                 left = [each for each in said if each not in complete]
-                for license_id, thread_id in complete:
-                    of_license = self._said.get(license_id, {})
-                    if of_license.get(thread_id, began) < began:  # what was said since may not have been read
-                        del of_license[thread_id]
+                for of_license, thread_id in complete:
+                    # What was said since may not have been read.
+                    if self._said.get(of_license, {}).get(thread_id, began) < began:
+                        self._forget(of_license, thread_id)
             finally:
-                for license_id, thread_id in left:
-                    self._said[license_id].setdefault(thread_id, 0.0)
+                for of_license, thread_id in left:
+                    self._said.setdefault(of_license, {}).setdefault(thread_id, 0.0)
 
-    async def _index(self, said: Sequence[tuple[int, str]], due: ColumnElement[bool]) -> set[tuple[int, str]]:
+    def _forget(self, license_id: int, thread_id: str) -> None:
+        """What was said in the thread; the license's others come after those of other licenses."""
+        of_license = self._said.pop(license_id, {})
+        of_license.pop(thread_id, None)
+        if of_license:
+            self._said[license_id] = of_license
+
+    async def _index(self, said: Sequence[tuple[int, str]], license_id: int | None) -> set[tuple[int, str]]:
         """Index these threads and some that are due; those that are complete now, by license and id."""
-        if self._sqlite is not None:
-            async with self._engine.connect() as connection:
-                transactions, complete = await self._changes(connection, said, due)
+        async with self._at_work() as connection:
+            transactions, complete = await self._changes(connection, said, license_id)
             for statements in transactions:
-                await self._write(statements)
-            return complete
-        async with self._engine.begin() as connection:
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            transactions, complete = await self._changes(connection, said, due)
-            await _write_to_postgresql(connection, chain.from_iterable(transactions))
+                await self._write(connection, statements)
             return complete
 
     async def write(self, sources: Iterable[Source]) -> None:
         """Index threads of which all is known, as somebody does who brings many."""
-        await self._write(_statements(sources, fts5=self._sqlite is not None))
+        async with self._at_work() as connection:
+            await self._write(connection, _statements(sources, fts5=self._sqlite is not None))
 
-    async def _write(self, statements: Sequence[Statement]) -> None:
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[AsyncConnection]:
+        """A connection; on PostgreSQL one transaction, in which no other process is at work."""
+        if self._sqlite is not None:
+            async with self._engine.connect() as connection:
+                yield connection
+        else:
+            async with self._engine.begin() as connection:
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                yield connection
+
+    async def _write(self, connection: AsyncConnection, statements: Sequence[Statement]) -> None:
+        """On SQLite a transaction of its own, of the writer's connection."""
         if self._sqlite is not None:
             await self._sqlite.between_batches(lambda db: _write_to_sqlite(db, statements))
-            return
-        async with self._engine.begin() as connection:
+        else:
             await _write_to_postgresql(connection, statements)
 
     async def _changes(
-        self, connection: AsyncConnection, said: Sequence[tuple[int, str]], due: ColumnElement[bool]
+        self, connection: AsyncConnection, said: Sequence[tuple[int, str]], license_id: int | None
     ) -> tuple[list[list[Statement]], set[tuple[int, str]]]:
         """What is to be written, in parts that may be committed one after the other.
 
         And the threads of which that is all, by license and id.
         """
-        newest = select(archive_due).where(due).order_by(archive_due.c.id.desc()).limit(THREADS_IN_STEP)
-        rows = (await connection.execute(newest)).all()
+        # Who asks for those of a license shall find the newest; in general none waits for good.
+        in_turn = archive_due.c.id if license_id is None else archive_due.c.id.desc()
+        due = select(archive_due).where(_of(archive_due, license_id)).order_by(in_turn).limit(THREADS_IN_STEP)
+        rows = sorted((await connection.execute(due)).all(), key=lambda row: row.thread_id)
         wanted = list(dict.fromkeys([*said, *((row.license_id, row.thread_id) for row in rows)]))
         afresh = {row.thread_id for row in rows if row.afresh}
         sources, incomplete = await self._read(connection, [thread_id for _, thread_id in wanted], afresh)
@@ -313,6 +381,14 @@ class Indexer:
     def _text(self, tokens: ColumnElement[str]) -> ColumnElement[str]:
         """Tokens with spaces between them."""
         return tokens if self._sqlite else func.array_to_string(func.tsvector_to_array(tokens), " ")
+
+
+def _of(due: Table, license_id: int | None) -> ColumnElement[bool]:
+    return true() if license_id is None else due.c.license_id == license_id
+
+
+def _any(due: Table, license_id: int | None) -> ColumnElement[bool]:
+    return exists().select_from(due).where(_of(due, license_id))
 
 
 async def _new_events(

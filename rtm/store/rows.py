@@ -17,6 +17,13 @@ Row = tuple[object, ...]
 FILE = ", ".join(each.name for each in fields(StoredFile))
 """The columns of a file, in the order of StoredFile."""
 
+DUE_ALREADY = """ ON CONFLICT (thread_id) DO UPDATE
+    SET id = excluded.id, afresh = archive_due.afresh OR excluded.afresh
+"""
+"""Of rows of `archive_due`: what is noted again comes last, and whoever has read it sees that it has changed."""
+DUE_AGAIN = """ ON CONFLICT (license_id, chat_id) DO UPDATE SET again = archive_due_chats.before < excluded.before"""
+"""Of rows of `archive_due_chats`: those that have been begun."""
+
 
 def json(value: object) -> str:
     """A JSON column's text."""
@@ -117,9 +124,13 @@ def of_archive_due(chats: Iterable[Chat]) -> list[Row]:
     ]
 
 
-def of_new_properties(changes: Changes) -> list[Row]:
-    """Chat and last thread, of chats whose properties changed: their earlier threads are found by them, too."""
-    return [(chat.id, chat.thread.id) for chat in changes.changed_chats if chat.properties_changed and chat.thread]
+def of_archive_due_chats(changes: Changes) -> list[Row]:
+    """license_id, chat_id; of those whose properties changed and that have earlier threads, found by them as well."""
+    return [
+        (chat.license_id, chat.id)
+        for chat in changes.changed_chats
+        if chat.properties_changed and chat.thread and chat.thread.previous_thread_id
+    ]
 
 
 def _changed_threads(chat: Chat) -> Iterator[Thread]:

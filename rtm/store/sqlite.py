@@ -63,10 +63,6 @@ _CHATS = "chats (id, license_id, active, last_thread_id, sorted_at, queued_at, d
 _STORED_CHAT = f"""
     id, license_id, properties, state, (SELECT json_group_array(json(body)) FROM ({AFTER_STATE_ON_SQLITE}))
 """
-_EARLIER_THREADS_DUE = """
-    INSERT INTO archive_due (license_id, thread_id)
-    SELECT license_id, id FROM threads WHERE chat_id = ? AND id <> ? ORDER BY created_at
-"""
 _COPY_NEW_EVENTS = """
     INSERT INTO events (thread_id, number, body)
     SELECT thread_id, number, body FROM new_events ORDER BY thread_id, number
@@ -343,8 +339,8 @@ def _statements(changes: Changes, events: str) -> list[Statement]:
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,"
             " chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END",
         ),
-        *((_EARLIER_THREADS_DUE, row) for row in rows.of_new_properties(changes)),
-        *_insert("archive_due (license_id, thread_id, afresh)", rows.of_archive_due(shaped)),
+        *_insert("archive_due (license_id, thread_id, afresh)", rows.of_archive_due(shaped), rows.DUE_ALREADY),
+        *_insert("archive_due_chats (license_id, chat_id)", rows.of_archive_due_chats(changes), rows.DUE_AGAIN),
         *_delete_groups([chat.id for chat in shaped]),
         *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),
         *_insert(

@@ -304,15 +304,27 @@ archive_moments = Table(
     sqlite_with_rowid=False,
 )
 
-# Threads that have changed since their row in `archive` was written; one may be here several times.
+# Threads that have changed since their row in `archive` was written, in the order of their last changes.
 archive_due = Table(
     "archive_due",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # another at each change
     Column("license_id", BigInteger, nullable=False),
     Column("thread_id", Text, nullable=False),
     Column("afresh", Boolean, nullable=False, server_default=false()),  # events that it knew have changed
+    Index("ix_archive_due_thread_id", "thread_id", unique=True),
     Index("ix_archive_due_license_id_id", "license_id", "id"),
+)
+
+# Chats whose properties have changed since the rows of all of their threads were written, of which there may be many.
+archive_due_chats = Table(
+    "archive_due_chats",
+    metadata,
+    Column("license_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("chat_id", Text, primary_key=True),
+    Column("before", Text, nullable=False, server_default="9"),  # the threads that were created before this are left
+    Column("again", Boolean, nullable=False, server_default=false()),  # then all once more: they have changed since
+    sqlite_with_rowid=False,
 )
 
 outbox = Table(

@@ -3,14 +3,19 @@
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from rtm.model import chat as model
+from rtm.model.chat import NewEvent
 from rtm.protocol.identifiers import event_number
 from rtm.settings import Settings
 from rtm.store import indexer
+from rtm.store.database import connect, migrate
+from rtm.store.sqlite import SqliteStore
 from tests.world import Chat, Server, World, visiting
 
 LONG_AGO, FAR_OFF = "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
@@ -24,7 +29,8 @@ async def found(by: Any, **filters: Any) -> int:
 
 async def due(world: World) -> int:
     async with world.server.database.engine.connect() as connection:
-        return int((await connection.execute(text("SELECT count(*) FROM archive_due"))).scalar_one())
+        count = "SELECT (SELECT count(*) FROM archive_due) + (SELECT count(*) FROM archive_due_chats)"
+        return int((await connection.execute(text(count))).scalar_one())
 
 
 async def nothing_is_due(world: World) -> None:
@@ -38,6 +44,15 @@ async def indexed(world: World, chat: Chat) -> int:
     wanted = text("SELECT events_count FROM archive WHERE thread_id = :id")
     async with world.server.database.engine.connect() as connection:
         return int((await connection.execute(wanted, {"id": chat.thread_id})).scalar_one())
+
+
+async def chat_of_threads(by: Any, world: World, count: int) -> Chat:
+    """An open chat with so many threads."""
+    chat = await world.chat(by)
+    for _ in range(count - 1):
+        await by.call("deactivate_chat", id=chat.id)
+        await by.call("resume_chat", chat={"id": chat.id})
+    return chat
 
 
 async def test_what_is_not_indexed_when_the_server_stops_is_when_it_starts_again(either_database: Settings) -> None:
@@ -97,6 +112,94 @@ async def test_a_thread_is_found_by_properties_that_its_events_got_later(
     assert await found(alice, greetings={"values": [7]}) == 0
     assert await found(alice, greetings={"from": LONG_AGO, "to": FAR_OFF}) == 0
     assert await found(alice, query="word0 word19") == 1
+
+
+async def test_all_threads_of_a_chat_are_found_by_its_properties_as_they_are_now(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    olivia = await either_world.web("olivia")
+    chats = [await chat_of_threads(olivia, either_world, 6) for _ in range(2)]
+    await nothing_is_due(either_world)
+    monkeypatch.setattr(indexer, "EARLIER_THREADS_AT_ONCE", 2)
+    made_due = 0
+    make_due = indexer.Indexer._make_due
+
+    async def and_changed_meanwhile(self: indexer.Indexer, license_id: int | None) -> None:
+        nonlocal made_due
+        await make_due(self, license_id)
+        made_due += 1
+        if made_due == 3:
+            await olivia.call("update_chat_properties", id=chats[0].id, properties={"marks": {"number": 3}})
+
+    monkeypatch.setattr(indexer.Indexer, "_make_due", and_changed_meanwhile)
+    for chat in chats:
+        await olivia.call("update_chat_properties", id=chat.id, properties={"marks": {"number": 1}})
+    await nothing_is_due(either_world)
+    for number, count in ((1, 6), (3, 6)):
+        assert await found(olivia, properties={"marks": {"number": {"values": [number]}}}) == count
+
+
+async def test_other_threads_do_not_wait_for_all_of_a_chat(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    olivia = await either_world.web("olivia")
+    long, short = await chat_of_threads(olivia, either_world, 6), await either_world.chat(olivia)
+    await nothing_is_due(either_world)
+    monkeypatch.setattr(indexer, "EARLIER_THREADS_AT_ONCE", 1)
+    order: list[str] = []
+    changes = indexer.Indexer._changes
+
+    async def noted(self: indexer.Indexer, *args: Any) -> Any:
+        transactions, complete = await changes(self, *args)
+        rows = [row for part in transactions for written, rows in part if written is indexer._UPSERT for row in rows]
+        order.extend(str(row["chat_id"]) for row in rows)
+        if order.count(long.id) == 3 and short.id not in order:
+            tagged = {"chat_id": short.id, "thread_id": short.thread_id, "tag": "order"}
+            await olivia.call("tag_thread", **tagged)
+        return transactions, complete
+
+    monkeypatch.setattr(indexer.Indexer, "_changes", noted)
+    await olivia.call("update_chat_properties", id=long.id, properties={"marks": {"number": 1}})
+    await nothing_is_due(either_world)
+    assert order == [*[long.id] * 3, short.id, *[long.id] * 3]
+
+
+async def test_a_thread_that_changes_while_it_is_indexed_is_indexed_again(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    olivia = await either_world.web("olivia")
+    chat = await either_world.chat(olivia)
+    of_thread = {"chat_id": chat.id, "thread_id": chat.thread_id}
+    await nothing_is_due(either_world)
+    tags = ["refund"]
+    changes = indexer.Indexer._changes
+
+    async def and_tagged_meanwhile(self: indexer.Indexer, *args: Any) -> Any:
+        read = await changes(self, *args)
+        if tags:
+            await olivia.call("tag_thread", **of_thread, tag=tags.pop())
+        return read
+
+    monkeypatch.setattr(indexer.Indexer, "_changes", and_tagged_meanwhile)
+    await olivia.call("tag_thread", **of_thread, tag="order")
+    await nothing_is_due(either_world)
+    for tag in ("order", "refund"):
+        assert await found(olivia, tags={"values": [tag]}) == 1
+
+
+async def test_licenses_in_which_nothing_is_left_to_index_are_forgotten(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    await migrate(settings)
+    store = SqliteStore(tmp_path / "rtm.sqlite3")
+    await store.start()
+    async with connect(settings) as database:
+        chat = model.Chat("CHAT", 1, "2026-01-01T00:00:00.000000Z", [0])
+        of_all = indexer.Indexer(database, store)
+        for license_id in (1, 2):
+            of_all.said(license_id, [NewEvent("THREAD", 1, {}, "alice", chat)])
+        await of_all._step([(1, "THREAD")])
+        assert list(of_all._said) == [2]
+    await store.stop()
 
 
 async def test_open_threads_are_indexed_while_others_are_due(

@@ -70,6 +70,23 @@ async def test_chats_from_before_routing_are_looked_at_by_the_router(settings: S
         assert sorted(tuple(row) for row in types) == [("ada", "customer"), ("bob", "agent")]
 
 
+async def test_what_was_due_several_times_is_due_once(settings: Settings) -> None:
+    async with connect(settings) as database, database.engine.connect() as connection:
+        await connection.run_sync(lambda before: command.upgrade(config(before), "0011"))
+        for thread_id, afresh in (("one", True), ("two", False), ("one", False), ("two", False)):
+            row = f"(1, '{thread_id}', {afresh})"
+            await connection.execute(text(f"INSERT INTO archive_due (license_id, thread_id, afresh) VALUES {row}"))
+        await connection.commit()
+
+    await migrate(settings)
+
+    await execute(settings, "INSERT INTO archive_due (license_id, thread_id) VALUES (1, 'three')")
+    async with connect(settings) as database, database.engine.connect() as connection:
+        due = select(tables.archive_due.c.thread_id, tables.archive_due.c.afresh).order_by(tables.archive_due.c.id)
+        found = await connection.execute(due)
+        assert [tuple(row) for row in found] == [("one", True), ("two", False), ("three", False)]
+
+
 async def test_migrating_again_changes_nothing(settings: Settings) -> None:
     assert await schema(settings) is Schema.EMPTY
     await migrate(settings)

@@ -577,6 +577,72 @@ async def test_a_chat_is_as_large_as_what_it_takes_to_store_it(process: Process,
     assert 20_000 < sizes[-1] < 30_000
 
 
+async def test_what_must_be_indexed_is_noted_once(process: Process, data: Data) -> None:
+    chat_id = await process.start_chat()
+    for _ in range(4):
+        await process.submit(reopen(chat_id), chat=chat_id)
+    async with data.database.engine.begin() as connection:
+        await connection.execute(sql(f"DELETE FROM archive_due WHERE license_id = {data.license_id}"))
+
+    def set_property(work: Work) -> None:
+        chat = work.chat(chat_id)
+        chat.set_properties(merged(chat.properties, {"marks": {work.now(): True}}))
+
+    places = []
+    for _ in range(3):
+        await process.submit(set_property, chat=chat_id)
+        [(thread_id, place)] = await due(data)
+        assert thread_id == await thread_of(data, chat_id)
+        places.append(place)
+    assert places == sorted(set(places)), "who has read one sees that it has changed"
+    assert await due_chats(data) == [chat_id]
+
+
+async def test_a_chat_that_is_opened_again_without_an_agent_is_found_by_that(process: Process, data: Data) -> None:
+    chat_id = await process.start_chat()
+    await process.submit(reopen(chat_id), chat=chat_id)
+    assert await due_chats(data) == []
+
+    def reopen_for_nobody(work: Work) -> None:
+        chat = work.chat(chat_id)
+        chat.close_thread(work.now())
+        chat.open_thread(at=work.now(), users=[ChatUser("ada", "customer")], properties={}, active=True)
+
+    await process.submit(reopen_for_nobody, chat=chat_id)
+    assert await due_chats(data) == [chat_id]
+
+
+async def test_a_thread_that_must_be_indexed_afresh_is_until_it_has_been(process: Process, data: Data) -> None:
+    chat_id = await process.start_chat()
+    event_id = await process.submit(say(chat_id), chat=chat_id)
+
+    def change(work: Work) -> None:
+        chat = work.chat(chat_id)
+        thread = chat.active_thread()
+        work.event_changed(chat, thread, work.event(thread, event_id), found_anew=True)
+
+    await process.submit(change, chat=chat_id, event=event_id)
+    await process.submit(reopen(chat_id), chat=chat_id)
+    async with data.database.engine.begin() as connection:
+        afresh = sql("SELECT thread_id FROM archive_due WHERE license_id = :id AND afresh")
+        assert list(await connection.scalars(afresh, {"id": data.license_id})) == [event_id.partition("_")[0]]
+
+
+async def due(data: Data) -> list[tuple[str, int]]:
+    """The threads that must be indexed, and their places."""
+    async with data.database.engine.connect() as connection:
+        statement = select(tables.archive_due.c.thread_id, tables.archive_due.c.id)
+        rows = await connection.execute(statement.where(tables.archive_due.c.license_id == data.license_id))
+        return [tuple(row) for row in rows]
+
+
+async def due_chats(data: Data) -> list[str]:
+    """The chats of which all threads must be indexed."""
+    async with data.database.engine.connect() as connection:
+        due = tables.archive_due_chats.c
+        return list(await connection.scalars(select(due.chat_id).where(due.license_id == data.license_id)))
+
+
 # Refused
 
 
