@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from rtm import versions
-from rtm.actions.agent import structures
+from rtm.actions.agent import lists, structures
 from rtm.model.chat import Thread
 from rtm.store import queries, tables
 from tests.actions.conftest import Enter
@@ -124,8 +124,6 @@ async def test_page_ids_that_are_not_ours(world: World, enter: Enter) -> None:
     assert await olivia.refused("list_threads", chat_id=chat_id, page_id=page_id) == other
     of_another_chat, _ = await resumed(world, await world.agent("olivia"), 2)
     assert await olivia.refused("list_threads", chat_id=of_another_chat, page_id=of_threads) == other
-    refusal = await olivia.refused("list_threads", chat_id=chat_id, page_id=of_threads, min_events_count=1)
-    assert refusal == Refused("validation", "`page_id` can't be used together with `min_events_count`")
     assert (await olivia.call("list_threads", chat_id=chat_id, page_id=of_threads))["threads"]
     for name, value in (("limit", 2), ("sort_order", "asc"), ("filters", {})):
         refusal = await olivia.refused("list_chats", page_id=page_id, **{name: value})
@@ -370,6 +368,27 @@ async def test_as_many_threads_as_it_takes_for_so_many_events(world: World, ente
     for name, value in (("limit", 1), ("filters", {})):
         refusal = await alice.refused("list_threads", chat_id=chat_id, min_events_count=1, **{name: value})
         assert refusal == Refused("validation", f"`{name}` can't be used together with `min_events_count`")
+
+
+async def test_pages_of_so_many_events(world: World, enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat_id, thread_ids = await resumed(world, await world.agent("alice"), 6)
+    alice = await enter("alice")
+    first = await alice.call("list_threads", chat_id=chat_id, min_events_count=3)
+    second = await alice.call("list_threads", chat_id=chat_id, page_id=first["next_page_id"])
+    third = await alice.call("list_threads", chat_id=chat_id, page_id=second["next_page_id"], min_events_count=1)
+    assert [ids(page["threads"]) for page in (first, second, third)] == [
+        thread_ids[:2],
+        thread_ids[2:4],
+        thread_ids[4:5],
+    ]
+    last = await alice.call("list_threads", chat_id=chat_id, page_id=third["next_page_id"])
+    assert ids(last["threads"]) == thread_ids[5:]
+    assert "next_page_id" not in last
+    monkeypatch.setattr(lists, "MAX_THREADS", 4)
+    few = await alice.call("list_threads", chat_id=chat_id, min_events_count=100)
+    assert ids(few["threads"]) == thread_ids[:4]
+    rest = await alice.call("list_threads", chat_id=chat_id, page_id=few["next_page_id"])
+    assert ids(rest["threads"]) == thread_ids[4:]
 
 
 async def test_events_that_are_not_shown_do_not_count(world: World, enter: Enter) -> None:

@@ -18,6 +18,8 @@ from rtm.store.customers import Condition
 from rtm.store.queries import ChatFilter, Cursor, Page, PropertyFilter, ThreadWithEvents
 
 _READ = scopes_for("chats", "ro")
+MAX_THREADS = 100
+"""On a page."""
 
 
 @action(AGENT, scopes=_READ)
@@ -68,20 +70,22 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
     """Threads of a chat with their events, those of the requester's reach only."""
     chat = await _chat(context, payload.chat_id)
     groups = await _readable_groups(context, chat)
-    if payload.min_events_count is not None:
-        return await _latest_threads(context, chat, groups, payload.min_events_count)
     kind = f"list_threads of {chat.id}"
     asked, cursor = asked_for(context, kind, payload)
-    wanted = ListThreads.model_validate({**asked, "chat_id": payload.chat_id})
-    page = await context.services.queries.list_threads(
-        payload.chat_id,
-        groups,
-        wanted.filters.from_ if wanted.filters else None,
-        wanted.filters.to if wanted.filters else None,
-        wanted.sort_order,
-        wanted.limit,
-        cursor,
-    )
+    wanted = ListThreads.model_validate({**asked, "chat_id": chat.id})
+    min_events_count = payload.min_events_count or wanted.min_events_count
+    if min_events_count is not None:
+        page = await _latest_threads(context, chat, groups, min_events_count, cursor)
+    else:
+        page = await context.services.queries.list_threads(
+            chat.id,
+            groups,
+            wanted.filters.from_ if wanted.filters else None,
+            wanted.filters.to if wanted.filters else None,
+            wanted.sort_order,
+            wanted.limit,
+            cursor,
+        )
     threads = [await _thread(context, found) for found in page.rows]
     return {
         "threads": await structures.as_json(shown.Thread, threads, context.version),
@@ -91,24 +95,22 @@ async def list_threads(context: Context, payload: ListThreads) -> ThreadsPage:
 
 
 async def _latest_threads(
-    context: Context, chat: Chat, groups: frozenset[int] | None, min_events_count: int
-) -> ThreadsPage:
-    """As many of the latest threads as it takes to show that many events."""
-    threads: list[shown.Thread] = []
-    cursor: Cursor | None = None
+    context: Context, chat: Chat, groups: frozenset[int] | None, min_events_count: int, cursor: Cursor | None
+) -> Page[ThreadWithEvents]:
+    """As many of the latest threads as it takes to show that many events, and MAX_THREADS at most."""
+    rows: list[ThreadWithEvents] = []
     events = 0
     while True:
         page = await context.services.queries.list_threads(chat.id, groups, None, None, "desc", 10, cursor)
         for found in page.rows:
-            if events < min_events_count:
-                threads.append(await _thread(context, found))
-                events += len(found.texts)
+            rows.append(found)
+            events += len(found.texts)
+            if events >= min_events_count or len(rows) == MAX_THREADS:
+                thread, more = found.thread, page.next or found is not page.rows[-1]
+                return Page(rows, Cursor(thread.created_at, thread.id) if more else None, None, page.found)
+        if page.next is None:
+            return Page(rows, None, None, page.found)
         cursor = page.next
-        if events >= min_events_count or cursor is None:
-            return {
-                "threads": await structures.as_json(shown.Thread, threads, context.version),
-                "found_threads": page.found,
-            }
 
 
 @action(AGENT, scopes=("customers:ro",))

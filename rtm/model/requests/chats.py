@@ -120,7 +120,7 @@ class ListThreads(Page):
 
     @model_validator(mode="after")
     def _count_alone(self) -> Self:
-        check_alone(self, "min_events_count", "limit", "filters", "page_id")
+        check_alone(self, "min_events_count", "limit", "filters")
         return self
 
 
