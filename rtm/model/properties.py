@@ -40,8 +40,11 @@ Properties = Annotated[
 ]
 
 
-READ_ONLY = ("continuous", "idle", "last_transfer_timestamp", "unassigned", "unreplied", "was_pinned")
-"""What the server tells in the namespace `routing`, and goes by."""
+READ_ONLY = {
+    "routing": ("continuous", "idle", "last_transfer_timestamp", "unassigned", "unreplied", "was_pinned"),
+    "source": ("client_id", "customer_client_id"),
+}
+"""What the server tells: how a chat is routed, which it goes by, and what application it comes from."""
 
 
 def _without_empty(namespaces: dict[str, Any]) -> dict[str, Any]:
@@ -49,9 +52,10 @@ def _without_empty(namespaces: dict[str, Any]) -> dict[str, Any]:
 
 
 def _writable(namespaces: dict[str, Any]) -> dict[str, Any]:
-    for name in READ_ONLY:
-        if name in namespaces.get("routing", ()):
-            raise refusal("can only be read", f"routing.{name}")
+    for namespace, names in READ_ONLY.items():
+        for name in names:
+            if name in namespaces.get(namespace, ()):
+                raise refusal("can only be read", f"{namespace}.{name}")
     return namespaces
 
 

@@ -66,6 +66,12 @@ def _active_filter(filters: Object) -> Object:
     return filters | {"active": False} if include_active is False else filters
 
 
+def _of_known_template(message: Object) -> Object:
+    if message.get("template_id") == "ecommerce":
+        raise ValidationError("`template_id` must be one of: cards, sticker, quick_replies")
+    return message
+
+
 def _without_products(event: Object) -> Object:
     return event | {"template_id": "cards"} if event["template_id"] == "ecommerce" else event
 
@@ -106,7 +112,7 @@ STRUCTURES = {
     Postback: Differs(without=("ecommerce",)),
     ToggledButton: Differs(without=("button_type", "button_value", "ecommerce")),
     Element: Differs(without=("ecommerce",)),
-    RichMessage: Differs(fields={"template_id": _TEMPLATES}),
+    RichMessage: Differs(fields={"template_id": _TEMPLATES}, read=_of_known_template),
     RichMessageEvent: Differs(fields={"template_id": _TEMPLATES}, shown=_without_products),
     SystemEvent: Differs(absent=True, shown=_in_words),
     ChatSummary: Differs(shown=_without_system_events),

@@ -325,14 +325,17 @@ async def test_properties_have_a_bound_together(
     assert await stored(alice, of, chat) == first
 
 
-async def test_what_the_server_tells_of_routing_can_only_be_read(world: World, enter: Enter) -> None:
+@pytest.mark.parametrize(
+    ("namespace", "name", "value"), [("routing", "unassigned", True), ("source", "client_id", "x")]
+)
+async def test_what_the_server_tells_can_only_be_read(world: World, enter: Enter, namespace: str, name: str) -> None:
     alice = await enter("alice")
     chat = await world.chat(alice)
-    refused = Refused("validation", "`properties.routing.unassigned` can only be read")
+    refused = Refused("validation", f"`properties.{namespace}.{name}` can only be read")
     for of in ("chat", "thread"):
-        given = {"routing": {"ignore_agents_routing": True, "unassigned": True}}
+        given = {namespace: {"other": True, name: "forged"}}
         assert await alice.refused(f"update_{of}_properties", **request(of, chat), properties=given) == refused
-        names = {"routing": ["unassigned"]}
+        names = {namespace: [name]}
         assert await alice.refused(f"delete_{of}_properties", **request(of, chat), properties=names) == refused
     named = {"routing": {"ignore_agents_routing": True, "pinned": True}}
     await alice.call("update_chat_properties", id=chat.id, properties=named)

@@ -208,6 +208,21 @@ def test_include_active_must_be_a_boolean() -> None:
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize("template_id", ["cards", "ecommerce"])
+def test_older_versions_have_no_template_for_products(version: str, template_id: str) -> None:
+    products = {"type": "rich_message", "template_id": template_id, "elements": []}
+    for model, payload in (
+        (SendEvent, {"chat_id": "P", "event": products}),
+        (StartChat, {"chat": {"thread": {"events": [products]}}}),
+    ):
+        if template_id == "cards":
+            assert versions.request_from(version, model, payload) == payload
+        else:
+            with pytest.raises(ValidationError, match="`template_id` must be one of: cards, sticker, quick_replies"):
+                versions.request_from(version, model, payload)
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
 def test_postbacks_of_older_versions_know_less(version: str) -> None:
     payload = {"chat_id": "P", "postback": {"id": "a", "toggled": True, "button_type": 1, "ecommerce": []}}
     upgraded = {"chat_id": "P", "postback": {"id": "a", "toggled": True}}
