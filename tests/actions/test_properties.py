@@ -325,9 +325,7 @@ async def test_properties_have_a_bound_together(
     assert await stored(alice, of, chat) == first
 
 
-@pytest.mark.parametrize(
-    ("namespace", "name", "value"), [("routing", "unassigned", True), ("source", "client_id", "x")]
-)
+@pytest.mark.parametrize(("namespace", "name"), [("routing", "unassigned"), ("source", "client_id")])
 async def test_what_the_server_tells_can_only_be_read(world: World, enter: Enter, namespace: str, name: str) -> None:
     alice = await enter("alice")
     chat = await world.chat(alice)
