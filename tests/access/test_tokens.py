@@ -107,6 +107,19 @@ async def test_a_token_of_another_region_is_sent_there(authenticator: Authentica
         assert refused.value.data == {"region": "fra"}
 
 
+async def test_a_token_of_another_system_is_sent_there_and_is_no_attempt(world: World) -> None:
+    """Whatever its region is called. What only has a colon in it is any text."""
+    once = Attempts(Quota(1, "refused tokens"), Quota(0, "log-ins"))
+    authenticator = Authenticator(world.database, once, region="us-1")
+    theirs = mint("access", license_id=LICENSE_ID, agent_id=AGENT, scopes=[], region="us-2").token
+    for _ in range(2):
+        with pytest.raises(MisdirectedRequest) as refused:
+            await authenticator.authenticate(f"Bearer {theirs}", "192.0.2.1")
+        assert refused.value.data == {"region": "us-2"}
+    with pytest.raises(AuthenticationError):
+        await authenticator.authenticate("Bearer not:a-token", "192.0.2.1")
+
+
 async def test_a_token_ends_at_its_time(world: World, authenticator: Authenticator, clock: Clock) -> None:
     new = await world.token(AGENT, lifetime_s=10)
     await authenticator.authenticate(f"Bearer {new.token}")

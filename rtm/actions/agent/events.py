@@ -159,11 +159,14 @@ def send_thinking_indicator(context: Context, work: Work, payload: SendThinkingI
 
 @action(AGENT, scopes=scopes_for("chats", "ro"), pushes=("events_marked_as_seen",), needs=_of_chat)
 def mark_events_as_seen(context: Context, work: Work, payload: MarkEventsAsSeen) -> Done:
-    """Remember how far the requester has read; nothing new for who is no user of the chat or has read further."""
-    chat = work.chat(payload.chat_id)
+    """Remember how far the requester has read, which is not into the future.
+
+    Nothing is new for who is no user of the chat or has read further.
+    """
+    chat, user_id = work.chat(payload.chat_id), context.identity.agent_id
     check_reach(context.identity, "chats", "ro", chat, context.group_ids)
-    if chat.mark_seen(context.identity.agent_id, payload.seen_up_to):
-        user_id = context.identity.agent_id
-        told: EventsMarkedAsSeen = {"user_id": user_id, "chat_id": chat.id, "seen_up_to": payload.seen_up_to}
+    up_to = min(payload.seen_up_to, work.now())
+    if chat.mark_seen(user_id, up_to):
+        told: EventsMarkedAsSeen = {"user_id": user_id, "chat_id": chat.id, "seen_up_to": up_to}
         work.push("events_marked_as_seen", told, listeners(context, chat, chat.users[user_id].visibility))
     return {}
