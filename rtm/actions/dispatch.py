@@ -270,7 +270,10 @@ class Dispatcher:
         reply(outcome)
         if not isinstance(outcome, ApiError):
             for follow_up in context.after_reply:
-                follow_up()
+                try:
+                    follow_up()
+                except Exception:  # the others do not depend on it: a log-in is finished by one of them
+                    log.exception("after_reply_failed", action=action.name, **context.ids())
         context.after_reply.clear()  # they hold the context
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from rtm.access import tokens
+from rtm.gateway.session import Session
 from tests.actions.shapes import TIME, agent, message, older_ada, summary_with_ada
 from tests.world import SALES, SUPPORT, Refused, World, basic
 
@@ -37,6 +39,22 @@ async def test_a_session_begins_with_license_profile_and_chats(either_world: Wor
     assert greeting["my_profile"] == profile
     assert [each["id"] for each in greeting["chats_summary"]] == [followed.id, chat.id]
     assert greeting["chats_summary"][1] == summary_with_ada(world, chat, message("one", alice.id))
+
+
+async def test_a_push_after_the_answer_that_fails_leaves_the_session_as_it_should_be(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such push")
+
+    with monkeypatch.context() as patched, capture_logs() as lines:
+        patched.setattr(Session, "tell", fail)
+        bob = await world.agent("bob")
+    assert [(line["event"], line["action"]) for line in lines if line["log_level"] == "error"] == [
+        ("after_reply_failed", "login")
+    ]
+    await (await world.web("alice")).call("start_chat", chat={"access": {"group_ids": [SALES]}})
+    await bob.next_push("incoming_chat")
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
