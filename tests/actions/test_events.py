@@ -1,5 +1,6 @@
 """What is said, typed, thought and seen: answers, pushes, and who gets them."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -371,21 +372,37 @@ LATER, EARLIER = "2999-01-01T00:00:00.000000Z", "2020-01-01T00:00:00.000000Z"
 
 async def test_who_has_read_further_tells_the_others(world: World, enter: Enter) -> None:
     alice, bob = await world.agent("alice"), await enter("bob")
-    chat = await world.chat(alice, users=["bob"])
+    chat = await world.chat(alice, users=["bob"], texts=["hello"])
+    said_at = (await bob.call("get_chat", chat_id=chat.id))["thread"]["events"][-1]["created_at"]
 
-    assert await bob.call("mark_events_as_seen", chat_id=chat.id, seen_up_to="2999-01-01T01:00:00+01:00") == {}
+    there = datetime.fromisoformat(said_at).astimezone(timezone(timedelta(hours=1)))
+    assert await bob.call("mark_events_as_seen", chat_id=chat.id, seen_up_to=there.isoformat()) == {}
 
-    seen = {"user_id": world.id("bob"), "chat_id": chat.id, "seen_up_to": LATER}
+    seen = {"user_id": world.id("bob"), "chat_id": chat.id, "seen_up_to": said_at}
     assert await alice.next_push("events_marked_as_seen") == seen
     read = await bob.call("get_chat", chat_id=chat.id)
-    assert {user["id"]: user["events_seen_up_to"] for user in read["users"]}[world.id("bob")] == LATER
+    assert {user["id"]: user["events_seen_up_to"] for user in read["users"]}[world.id("bob")] == said_at
+
+
+async def test_nobody_has_read_what_is_still_to_be_said(world: World) -> None:
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["bob"])
+
+    await bob.call("mark_events_as_seen", chat_id=chat.id, seen_up_to=LATER)
+    assert (await alice.next_push("events_marked_as_seen"))["seen_up_to"] <= datetime.now(UTC).isoformat()
+
+    await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "hello"})
+    said_at = (await alice.next_push("incoming_event"))["event"]["created_at"]
+    await bob.call("mark_events_as_seen", chat_id=chat.id, seen_up_to=said_at)
+    assert (await alice.next_push("events_marked_as_seen"))["seen_up_to"] == said_at
 
 
 async def test_reading_what_was_read_tells_nobody(world: World) -> None:
     alice, bob = await world.agents("alice", "bob")
-    chat = await world.chat(alice, users=["bob"])
+    chat = await world.chat(alice, users=["bob"], texts=["hello"])
+    said_at = (await bob.call("get_chat", chat_id=chat.id))["thread"]["events"][-1]["created_at"]
 
-    for up_to in (LATER, LATER, EARLIER):
+    for up_to in (said_at, said_at, EARLIER):
         await bob.call("mark_events_as_seen", chat_id=chat.id, seen_up_to=up_to)
 
     await alice.next_push("events_marked_as_seen")
