@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+REGION = "[a-z][a-z0-9-]{1,15}"
+"""What the name of a region looks like."""
 
 
 class Limits(BaseModel):
@@ -135,7 +137,7 @@ class Settings(BaseSettings):
     )
     region: str = Field(
         "dal",
-        pattern=r"^[a-z][a-z0-9-]{1,15}$",
+        pattern=f"^{REGION}$",
         description="Prefix of the tokens minted here; a token of another region is turned away.",
     )
     outbox_keep_s: Seconds = Field(

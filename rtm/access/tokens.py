@@ -5,6 +5,7 @@ A token is `<region>:<random text>`. Only its SHA-256 is stored: 256 random bits
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 import uuid
@@ -29,13 +30,16 @@ from rtm.protocol.errors import (
     RequesterSuspended,
 )
 from rtm.protocol.timestamps import from_microseconds
+from rtm.settings import REGION
 from rtm.store.database import Database
 from rtm.store.tables import agents, licenses, tokens
 
 TokenKind = Literal["personal", "access", "bot"]
 
 REGIONS = frozenset({"dal", "fra"})
-"""The contract's regions: a token that starts with another one than ours belongs to another server."""
+"""The contract's regions; other systems may have others."""
+_MINTED = re.compile(rf"{REGION}:[A-Za-z0-9_-]{{43}}")
+"""A token as `mint` makes them, in this system or another."""
 
 _MAX_HEADER_LENGTH = 1024
 # The Web API authenticates at every request; a revocation must be in force within a second.
@@ -157,7 +161,7 @@ class Authenticator:
         """
         credentials = parse_authorization(authorization)
         region, colon, _ = credentials.token.partition(":")
-        if colon and region != self._region and region in REGIONS:
+        if colon and region != self._region and (region in REGIONS or _MINTED.fullmatch(credentials.token)):
             raise MisdirectedRequest(region)
         key = digest(credentials.token)
         self._attempts.begin(address, key, login=login)
