@@ -342,6 +342,7 @@ class Room:
 
     def _send(self, envelope: Envelope, recipients: Recipients) -> None:
         asker = self._by_connection.get(envelope.origin.connection_id) if envelope.origin is not None else None
+        turned: dict[str, bytes] = {}
         encoded: dict[str, bytes] = {}
         for interest, hearers in recipients.items():
             wanted = interest.versions(envelope.name)
@@ -353,16 +354,16 @@ class Room:
                 # What is not stored, nor follows from what is, which has its place, waits behind what is held back.
                 apart = [] if self.delivering or not self._held else self._holding(hearers, asker)
                 for each in apart:
-                    self._held[each] += (_encode(envelope, version, encoded) for version in wanted)
+                    self._held[each] += (_encode(envelope, version, turned, encoded) for version in wanted)
                 if asker is not None and asker in hearers:
-                    self._answer(envelope, asker, wanted)
+                    self._answer(envelope, asker, wanted, turned)
                     apart.append(asker)
                 outlets = hearers.outlets()
                 if apart:
                     passed_over = {each.outlet for each in apart}
                     outlets = [outlet for outlet in outlets if outlet not in passed_over]
-                for version in wanted:
-                    self._flusher.send_all(outlets, _encode(envelope, version, encoded))
+                for version in wanted if outlets else ():
+                    self._flusher.send_all(outlets, _encode(envelope, version, turned, encoded))
             except Exception:
                 log.exception("push_failed", license_id=envelope.license_id, push=envelope.name, versions=wanted)
                 if envelope.sequence:
@@ -400,12 +401,13 @@ class Room:
             audience = Audience(agents=tuple(agent_ids))
             self.feed.offer(Envelope.ephemeral(self.license_id, GROUPS_STATUS_UPDATED, told, audience, origin))
 
-    def _answer(self, envelope: Envelope, asker: Subscriber, wanted: Sequence[str]) -> None:
+    def _answer(self, envelope: Envelope, asker: Subscriber, wanted: Sequence[str], turned: dict[str, bytes]) -> None:
         assert envelope.origin is not None
         request_id: str | None = envelope.origin.request_id
         held = None if envelope.sequence else self._held.get(asker)  # what is stored was answered before
         for version in wanted:
-            frame = encode_text_frame(encode_push(version, envelope.name, _payload(envelope, version), request_id))
+            payload = _payload(envelope, version, turned)
+            frame = encode_text_frame(encode_push(version, envelope.name, payload, request_id))
             if held is None:
                 self._flusher.send_all((asker.outlet,), frame)
             else:
@@ -426,15 +428,19 @@ def _end_soon(sessions: Iterable[Subscriber]) -> None:
         loop.call_soon(session.disconnect, "internal_error")
 
 
-def _encode(envelope: Envelope, version: str, encoded: dict[str, bytes]) -> bytes:
+def _encode(envelope: Envelope, version: str, turned: dict[str, bytes], encoded: dict[str, bytes]) -> bytes:
     frame = encoded.get(version)
     if frame is None:
-        push = encode_push(version, envelope.name, _payload(envelope, version))
+        push = encode_push(version, envelope.name, _payload(envelope, version, turned))
         frame = encoded[version] = encode_text_frame(push)
     return frame
 
 
-def _payload(envelope: Envelope, version: str) -> bytes:
+def _payload(envelope: Envelope, version: str, turned: dict[str, bytes]) -> bytes:
     if not versions.changes_push(version, envelope.name):
         return envelope.payload
-    return orjson.dumps(versions.push_for(version, envelope.name, orjson.loads(envelope.payload)))
+    payload = turned.get(version)
+    if payload is None:
+        shown = versions.push_for(version, envelope.name, orjson.loads(envelope.payload))
+        payload = turned[version] = orjson.dumps(shown)
+    return payload

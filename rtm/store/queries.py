@@ -105,9 +105,9 @@ class ThreadWithEvents:
     thread: Thread
     texts: list[str]
 
-    def events(self) -> list[EventBody]:
-        """The same to be looked into, of which there may be very many."""
-        return [orjson.loads(text) for text in self.texts]
+    async def events(self) -> list[EventBody]:
+        """The same to be looked into."""
+        return await in_slices(map(orjson.loads, self.texts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ class Summaries:
         if chat is None or found is None:
             return []
         underway.final = not found.thread.active
-        return transcript(chat, found.events())
+        return transcript(chat, await found.events())
 
     async def _keep(self, underway: _Underway, text: str) -> None:
         wanted = underway.wanted

@@ -68,7 +68,7 @@ class Data:
         thread = await queries.thread(chat_id, chat.thread.id)
         assert thread is not None
         assert chat.thread.events_count == len(thread.texts)
-        return [event["text"] for event in thread.events()]
+        return [event["text"] for event in await thread.events()]
 
     async def stored_state(self, chat_id: str) -> bytes:
         """A chat's state as it is in its row."""
@@ -700,11 +700,11 @@ async def test_events_and_threads_are_changed_once_while_the_chat_goes_on(
     found = await Queries(data.database).thread(chat_id, thread_id)
     assert found is not None
     marks = dict.fromkeys("0235", True)
-    assert found.thread.properties["marks"] == found.events()[0]["properties"]["marks"] == marks
+    assert found.thread.properties["marks"] == (await found.events())[0]["properties"]["marks"] == marks
     assert (found.thread.next_thread_id is None) == (when == "before")
     chat = await Queries(data.database).chat(data.license_id, chat_id)
     assert chat is not None
-    assert chat.last_events["message"]["event"] == found.events()[0]
+    assert chat.last_events["message"]["event"] == (await found.events())[0]
 
 
 async def test_every_reader_knows_the_events_that_a_chats_state_does_not(process: Process, data: Data) -> None:
@@ -912,7 +912,7 @@ async def test_events_that_wait_are_changed_and_found_as_others_are(alone: Data)
         assert await numbers_of_events(alone) == (1, 11)
     found = await Queries(alone.database).thread(chat_id, first.partition("_")[0])
     assert found is not None
-    assert [(each["text"], each.get("properties")) for each in found.events()] == [
+    assert [(each["text"], each.get("properties")) for each in await found.events()] == [
         ("first", {"marks": {"first": True}}),
         ("second", {"marks": {"second": True}}),
         ("third", None),
@@ -1168,7 +1168,7 @@ async def test_an_event_that_two_processes_change_keeps_both_changes(data_on_pos
     found = await Queries(data.database).thread(chat_id, event_id.partition("_")[0])
     assert found is not None
     marks = {f"{name}{number}": True for name in ("one", "two") for number in range(10)}
-    assert found.thread.properties["marks"] == found.events()[0]["properties"]["marks"] == marks
+    assert found.thread.properties["marks"] == (await found.events())[0]["properties"]["marks"] == marks
 
 
 async def test_a_customer_that_two_processes_change_keeps_both_changes(data_on_postgresql: Data) -> None:
