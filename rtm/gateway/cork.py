@@ -27,7 +27,7 @@ class Corked(Protocol):
     fileno: int | None
     """Of the socket that takes it as it is, without blocking; None while only `flush` may write."""
 
-    def behind(self, rest: bytes) -> None:
+    def behind(self, rest: memoryview) -> None:
         """The socket had no room for this."""
 
     def failed(self, error: Exception) -> None:
@@ -164,7 +164,7 @@ class Flusher:
                 connection.failed(error)
                 continue
             if written != size:
-                connection.behind(joined[written:])
+                connection.behind(memoryview(joined)[written:])
 
     def _write_run(self, waiting: Sequence[Corked], start: int, joined: bytes) -> int:
         """Write this to those from here on for which it is pending; the place after them."""
@@ -182,7 +182,7 @@ class Flusher:
                 if result < 0 and result != -EAGAIN:
                     failed.append((connection, -result))
                 elif result < len(joined):
-                    connection.behind(joined[max(0, result) :])
+                    connection.behind(memoryview(joined)[max(0, result) :])
         # Last, as the end of one may be the end of others, which must not write past what they are behind by.
         for connection, error in failed:
             connection.failed(OSError(error, os.strerror(error)))

@@ -81,7 +81,7 @@ class Backlog(Cork):
     def flush(self) -> None:
         """Nothing is written yet."""
 
-    def behind(self, rest: bytes) -> None:
+    def behind(self, rest: memoryview) -> None:
         """Nothing is written yet."""
 
     def failed(self, error: Exception) -> None:

@@ -359,7 +359,7 @@ class Wire(_Corked, asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - `failed` logs it
             self.failed(error)
 
-    def behind(self, rest: bytes) -> None:
+    def behind(self, rest: memoryview) -> None:
         """The peer's kernel and ours are full: the transport keeps the rest, and says so (`pause_writing`)."""
         self._transport.write(rest)
 

@@ -7,10 +7,10 @@ plans that is good for most values and bad for some.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import orjson
-from sqlalchemy import func, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import Chat
@@ -19,7 +19,17 @@ from rtm.slices import in_slices
 from rtm.store.chat_rows import CHATS, as_chat
 from rtm.store.database import Database
 from rtm.store.indexer import Indexer, first_number
-from rtm.store.queries import Cursor, Order, Page, Reach, ThreadWithEvents, page_of, with_events
+from rtm.store.queries import (
+    MAX_PAGE_EVENTS,
+    Cursor,
+    Order,
+    Page,
+    Reach,
+    ThreadWithEvents,
+    fitting,
+    page_of,
+    with_events,
+)
 from rtm.store.tables import chats, customers, threads
 
 MAX_CUSTOMERS = 100
@@ -188,15 +198,15 @@ class Archive:
         self._syntax = _PostgreSql if database.dialect == "postgresql" else _Sqlite
         self._indexer = indexer
 
-    async def _archived(
+    async def _indexed(
         self, connection: AsyncConnection, license_id: int, numbers: Sequence[int], reached: Sequence[_Clause]
-    ) -> list[Archived]:
-        """The threads of these numbers, in that order, and none of another license, whatever the tokens say."""
+    ) -> dict[int, Row[Any]]:
+        """What the index has of these numbers, with their neighbours: none of another license, whatever tokens say."""
         if not numbers:
-            return []
+            return {}
         is_reached, values = self._syntax.reach(reached)
         neighbours = f"""
-            SELECT number, thread_id, chat_id,
+            SELECT number, thread_id, chat_id, events_count,
                 (SELECT p.thread_id FROM archive p WHERE p.chat_id = a.chat_id AND p.number < a.number AND {is_reached}
                     ORDER BY p.number DESC LIMIT 1) AS previous,
                 (SELECT p.thread_id FROM archive p WHERE p.chat_id = a.chat_id AND p.number > a.number AND {is_reached}
@@ -204,15 +214,19 @@ class Archive:
             FROM archive a WHERE number IN ({", ".join(map(str, numbers))}) AND {_OF_LICENSE}
         """  # noqa: S608 - nothing but our own text and integers
         of_license = await connection.execute(text(neighbours), {**values, "license_id": license_id})
-        found = {row.number: row for row in of_license}
-        of_threads = select(threads).where(threads.c.id.in_([row.thread_id for row in found.values()]))
+        return {row.number: row for row in of_license}
+
+    async def _archived(self, connection: AsyncConnection, indexed: Sequence[Row[Any]]) -> list[Archived]:
+        """These threads, in that order."""
+        if not indexed:
+            return []
+        of_threads = select(threads).where(threads.c.id.in_([row.thread_id for row in indexed]))
         with_their_events = await with_events(connection, await in_slices(await connection.execute(of_threads)))
-        of_chats = CHATS.where(chats.c.id.in_({row.chat_id for row in found.values()}))
+        of_chats = CHATS.where(chats.c.id.in_({row.chat_id for row in indexed}))
         chats_by_id = {chat.id: chat for chat in await in_slices(map(as_chat, await connection.execute(of_chats)))}
         threads_by_id = {each.thread.id: each for each in with_their_events}
         return [
-            Archived(chats_by_id[row.chat_id], threads_by_id[row.thread_id], row.previous, row.next)
-            for row in (found[number] for number in numbers if number in found)
+            Archived(chats_by_id[row.chat_id], threads_by_id[row.thread_id], row.previous, row.next) for row in indexed
         ]
 
     async def list(
@@ -237,8 +251,11 @@ class Archive:
             # One more than is shown, to know whether there is another page.
             place = _Place(int(cursor.id) if cursor else None, (order == "desc") != backwards, limit + 1)
             numbers, found = await self._syntax.read(connection, source, place)
+            indexed = await self._indexed(connection, license_id, numbers[:limit], reached)
+            events = (indexed[number].events_count if number in indexed else 0 for number in numbers)
+            limit = fitting(events, MAX_PAGE_EVENTS, limit)
             page = page_of(numbers, limit, cursor, lambda number: ("", str(number)), found)
-            rows = await self._archived(connection, license_id, page.rows, reached)
+            rows = await self._archived(connection, [indexed[number] for number in page.rows if number in indexed])
             return Page(rows, page.next, page.previous, page.found)
 
 

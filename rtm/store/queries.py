@@ -6,7 +6,7 @@ Lists are paged by key, not by offset, and stay correct while rows are added bet
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby, islice, takewhile
 from typing import Any, Generic, Literal, TypeVar
 
 import orjson
@@ -46,8 +46,12 @@ Order = Literal["asc", "desc"]
 
 EVENTS_AT_ONCE = 5000
 """Of a statement: what is made of its rows is made in one turn of the loop, in some milliseconds."""
+MAX_PAGE_EVENTS = 20_000
+MAX_PAGE_BYTES = 1 << 24
+"""A page ends early with the thread, or the chat, that brings it to so many: an answer is put together in one turn of
+the loop, a megabyte in one millisecond. So do the chats in the answer to `login`."""
 MAX_SNAPSHOT_CHATS = 500
-"""Chats in the answer to `login`; an agent has some dozens at most."""
+"""Of those; an agent has some dozens at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,14 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class PageEnd:
+    """Where a page ends before it has as many rows as it may: when they have the size `most` together."""
+
+    size: Callable[[Row[Any]], int]
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadWithEvents:
     """A thread and all its events in order, each as JSON."""
 
@@ -134,6 +146,7 @@ class DueChat:
     agent_ids: frozenset[str]
 
 
+_SIZE = func.length(cast(chats.c.state, Text)).label("size")
 _PRESENT_AGENT = text("chat_users.present AND chat_users.type = 'agent'")
 """As in the index."""
 
@@ -197,8 +210,9 @@ class Queries:
         """Chats by the creation of their last thread."""
         conditions = [chats.c.license_id == license_id, self._within(reach), *self._matching(wanted)]
         key = (chats.c.sorted_at, chats.c.id)
+        rows, end = CHATS.add_columns(_SIZE), PageEnd(lambda row: row.size, MAX_PAGE_BYTES)
         async with self._engine.connect() as connection:
-            return await read_page(connection, CHATS, conditions, key, order, limit, cursor, as_chat)
+            return await read_page(connection, rows, conditions, key, order, limit, cursor, as_chat, end)
 
     async def list_threads(
         self,
@@ -219,8 +233,9 @@ class Queries:
         if created_to is not None:
             conditions.append(threads.c.created_at <= created_to)
         key = (threads.c.created_at, threads.c.id)
+        rows, end = select(threads), PageEnd(lambda row: row.state["events_count"], MAX_PAGE_EVENTS)
         async with self._engine.connect() as connection:
-            page = await read_page(connection, select(threads), conditions, key, order, limit, cursor, lambda row: row)
+            page = await read_page(connection, rows, conditions, key, order, limit, cursor, lambda row: row, end)
             return Page(await with_events(connection, page.rows), page.next, page.previous, page.found)
 
     async def has_thread_of(self, chat_id: str, group_ids: Collection[int]) -> bool:
@@ -234,6 +249,7 @@ class Queries:
         async with self._engine.connect() as connection:
             wanted = {"license_id": license_id, "agent_id": agent_id}
             rows = await in_slices(await connection.execute(_SNAPSHOT, wanted))
+            rows = rows[: fitting((row.size or 0 for row in rows), MAX_PAGE_BYTES, MAX_SNAPSHOT_CHATS)]
             found = await in_slices(as_chat(row) for row in rows if row.id is not None)
             return Snapshot(rows[0].sequence, found, await self._customers(connection, license_id, found))
 
@@ -387,7 +403,7 @@ def _snapshot() -> Select[Any]:
     )
     open_ones = and_(chats.c.license_id == licenses.c.id, chats.c.active, mine)
     return (
-        CHATS.add_columns(licenses.c.sequence)
+        CHATS.add_columns(licenses.c.sequence, _SIZE)
         .select_from(licenses.outerjoin(chats, open_ones))
         .where(licenses.c.id == bindparam("license_id"))
         .order_by(chats.c.sorted_at.desc())
@@ -433,6 +449,7 @@ async def read_page(
     limit: int,
     cursor: Cursor | None,
     build: Callable[[Row[Any]], T],
+    end: PageEnd | None = None,
 ) -> Page[T]:
     """One page by key: reads one row more than it shows, to know whether there is another page."""
     backwards = cursor is not None and cursor.backwards
@@ -449,8 +466,16 @@ async def read_page(
         columns = row._mapping  # noqa: SLF001 - public in spite of its name
         return columns[key[0]], columns[key[1]]
 
+    if end is not None:
+        limit = fitting(map(end.size, found), end.most, limit)
     page = page_of(found, limit, cursor, place_of, count)
     return Page(await in_slices(map(build, page.rows)), page.next, page.previous, page.found)
+
+
+def fitting(sizes: Iterable[int], most: int, limit: int) -> int:
+    """How many rows of these sizes a page has: one at least, and none after what brings it to `most` together."""
+    together = accumulate(islice(sizes, limit))
+    return min(limit, 1 + sum(1 for _ in takewhile(lambda size: size < most, together)))
 
 
 def page_of(

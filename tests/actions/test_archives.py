@@ -314,6 +314,20 @@ async def test_pages_of_many_threads_are_found_wherever_in_the_list_they_are(
         assert [thread_ids(page) for page in back] == [thread_ids(page) for page in pages], (filters, order)
 
 
+async def test_a_page_of_long_threads_ends_early(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    olivia = await either_world.web("olivia")
+    made = [(await either_world.chat(olivia, texts=["one", "two"])).thread_id for _ in range(3)]
+    monkeypatch.setattr(archive, "MAX_PAGE_EVENTS", 3)
+
+    first = await olivia.call("list_archives", sort_order="asc")
+    second = await olivia.call("list_archives", page_id=first["next_page_id"])
+    back = await olivia.call("list_archives", page_id=second["previous_page_id"])
+
+    assert [thread_ids(page) for page in (first, second)] == [made[:2], made[2:]]
+    assert "next_page_id" not in second
+    assert back == first
+
+
 async def test_matches_are_highlighted(either_world: World) -> None:
     alice = await either_world.agent("alice")
     file = {"type": "file", "url": "https://example.com/order.pdf"}

@@ -83,6 +83,21 @@ async def test_pages_stay_right_while_chats_are_added(world: World, enter: Enter
     assert ids(second["chats_summary"]) == made[2:]
 
 
+async def test_a_page_of_large_chats_ends_early(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    olivia = await either_world.agent("olivia")
+    made = await chats(either_world, olivia, 3)
+    monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 1)
+
+    first = await olivia.call("list_chats")
+    second = await olivia.call("list_chats", page_id=first["next_page_id"])
+    third = await olivia.call("list_chats", page_id=second["next_page_id"])
+    back = await olivia.call("list_chats", page_id=third["previous_page_id"])
+
+    assert [ids(page["chats_summary"]) for page in (first, second, third)] == [[each] for each in made]
+    assert "next_page_id" not in third
+    assert back == second
+
+
 async def test_the_oldest_come_first_when_asked_for(world: World, enter: Enter) -> None:
     olivia = await enter("olivia")
     made = await chats(world, olivia, 3)
@@ -316,6 +331,24 @@ async def test_long_threads_are_read_in_parts(either_world: World, monkeypatch: 
 
     told = [[event["text"] for event in each["events"] if event["type"] == "message"] for each in threads]
     assert told == expected
+
+
+async def test_a_page_of_long_threads_ends_early(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = await either_world.agent("alice")
+    chat_id, thread_ids = await resumed(either_world, alice, 4)
+    monkeypatch.setattr(queries, "MAX_PAGE_EVENTS", 4)  # two in a thread that is closed, one in the last
+
+    first = await alice.call("list_threads", chat_id=chat_id, limit=100)
+    second = await alice.call("list_threads", chat_id=chat_id, page_id=first["next_page_id"])
+    back = await alice.call("list_threads", chat_id=chat_id, page_id=second["previous_page_id"])
+    farther = await alice.call("list_threads", chat_id=chat_id, page_id=back["previous_page_id"])
+
+    assert ids(first["threads"]) == thread_ids[:3]
+    assert ids(second["threads"]) == thread_ids[3:]
+    assert "next_page_id" not in second
+    assert ids(back["threads"]) == thread_ids[1:3]
+    assert ids(farther["threads"]) == thread_ids[:1]
+    assert "previous_page_id" not in farther
 
 
 async def test_others_have_their_turn_while_a_long_thread_is_shown_to_an_older_version() -> None:

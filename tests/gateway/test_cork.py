@@ -55,7 +55,7 @@ class Connection:
         self.noted.append(b"looked at: " + self.pending.joined())
         self.pending = None
 
-    def behind(self, rest: bytes) -> None:
+    def behind(self, rest: memoryview) -> None:
         self.noted.append(b"later: " + rest)
 
     def failed(self, error: Exception) -> None:
