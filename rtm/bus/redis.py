@@ -61,6 +61,8 @@ class RedisBus:
         self._shards: dict[Address, Shard] = {}
         self._homes: dict[int, Shard] = {}
         """Where a license is published, until places change."""
+        self._unsent: set[int] = set()
+        """Licenses of which something was not published, as nobody carries their channel."""
         self._licenses: dict[bytes, int] = {}
         """What is to be heard, by channel."""
         self._tasks: dict[Address | str, asyncio.Task[None]] = {}
@@ -89,10 +91,12 @@ class RedisBus:
         self._tasks = {name: asyncio.create_task(_for_good(work)) for name, work in works.items()}
 
     async def stop(self) -> None:
-        with contextlib.suppress(OSError):  # TimeoutError is one
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await asyncio.gather(*(shard.drain() for shard in self._shards.values()))
-        await self._disconnect()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT_S):  # what one server refuses the others may take
+                    await asyncio.gather(*(each.drain() for each in self._shards.values()), return_exceptions=True)
+        finally:
+            await self._disconnect()
 
     async def _disconnect(self) -> None:
         await cancelled(self._tasks.values())
@@ -138,6 +142,9 @@ class RedisBus:
         for address in before.keys() - self._shards.keys():
             self._tasks.pop(address).cancel()
             before[address].close()
+        unsent, self._unsent = self._unsent, set()
+        for license_id in unsent:
+            self.unpublished(license_id)
         for channel in self._licenses:
             home = self._shard_of(channel)
             if home is not None and not home.hears(channel):
@@ -199,6 +206,10 @@ class RedisBus:
         if license_id is not None:
             self._lose(license_id)
 
+    def unpublished(self, license_id: int) -> None:
+        home = self._home_of(license_id)
+        (self._unsent if home is None else home.unsent).add(license_id)
+
     def misplaced(self) -> None:
         self._misplaced.set()
 
@@ -211,6 +222,7 @@ class RedisBus:
                 home.publish(envelope)
             else:  # nobody carries its slot
                 self.traffic.dropped += 1
+                self._unsent.add(envelope.license_id)
 
     async def subscribe(self, license_id: int) -> None:
         channel = channel_of(license_id)

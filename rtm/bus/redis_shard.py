@@ -60,6 +60,9 @@ class Hearer(Protocol):
     def missed(self, channel: bytes) -> None:
         """Something may have been published that was not heard."""
 
+    def unpublished(self, license_id: int) -> None:
+        """Something of this license was perhaps not published."""
+
     def misplaced(self) -> None:
         """Some channel may have another place now."""
 
@@ -88,8 +91,9 @@ class Shard:
         """What we have asked to hear no more, and how often, until confirmed."""
         self._outgoing: deque[Envelope] = deque()
         self._outgoing_bytes = 0
-        self._unsent: set[int] = set()
-        """Licenses of which something was dropped, or perhaps not published."""
+        self.unsent: set[int] = set()
+        """Licenses of which something was dropped, or perhaps not published: told with the next flush, a probe's at the
+        latest."""
         self._flushing: asyncio.Handle | None = None
         self._flushes_now = False
         self._hold_s = HOLD_S
@@ -150,7 +154,10 @@ class Shard:
             self._connection.abort(reason)
 
     def close(self) -> None:
-        """End the connection for good."""
+        """End the connection for good, with what waits for it."""
+        for license_id in {*self.unsent, *(envelope.license_id for envelope in self._outgoing)}:
+            self._hearer.unpublished(license_id)
+        self._hearer.traffic.dropped += len(self._outgoing)
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort("closed")
@@ -281,7 +288,7 @@ class Shard:
             dropped = self._outgoing.popleft()
             self._outgoing_bytes -= _size(dropped)
             self._hearer.traffic.dropped += 1
-            self._unsent.add(dropped.license_id)
+            self.unsent.add(dropped.license_id)
 
     def writable(self) -> None:
         self._flush()
@@ -295,10 +302,10 @@ class Shard:
             self._send(self._connection)
 
     def _send(self, connection: RedisConnection) -> None:
-        outgoing, unsent = self._outgoing, self._unsent
+        outgoing, unsent = self._outgoing, self.unsent
         if not outgoing and not unsent:
             return
-        self._outgoing, self._outgoing_bytes, self._unsent = deque(), 0, set()
+        self._outgoing, self._outgoing_bytes, self.unsent = deque(), 0, set()
         self._flushed(len(outgoing))
         batches = {license_id: [b""] for license_id in unsent}
         for envelope in outgoing:
@@ -315,17 +322,17 @@ class Shard:
 
     def _published(self, license_id: int, answer: Any) -> None:
         if isinstance(answer, Exception):
-            self._unsent.add(license_id)  # goes out with the next flush: a probe's at the latest
+            self._hearer.unpublished(license_id)  # which may have another home by now
             if _refused(answer, _NOT_THE_PLACE):
                 self._hearer.misplaced()
 
     def hand_over(self, home_of: "Callable[[int], Shard | None]") -> None:
         """Give what waits to the shards that carry it now."""
-        for license_id in list(self._unsent):
+        for license_id in list(self.unsent):
             home = home_of(license_id)
             if home is not None and home is not self:
-                self._unsent.remove(license_id)
-                home._unsent.add(license_id)  # noqa: SLF001
+                self.unsent.remove(license_id)
+                home.unsent.add(license_id)
         waiting, self._outgoing = self._outgoing, deque()
         for envelope in waiting:
             home = home_of(envelope.license_id)

@@ -17,7 +17,7 @@ import rtm.bus.redis_shard
 from rtm.bus.base import BusUnavailable, Lost
 from rtm.bus.redis import RedisBus
 from rtm.bus.redis_connection import RedisConnection, connect
-from rtm.bus.redis_places import OneServer
+from rtm.bus.redis_places import Address, OneServer
 from rtm.bus.redis_shard import OUTGOING_BYTES
 from rtm.redis_client import RedisUrl
 from tests.bus.hearing import PATIENCE_S, Hearing, envelope, hearing, until
@@ -238,6 +238,66 @@ async def test_a_frozen_redis_does_not_hold_up_the_stop(redis_server: RedisServe
     async with asyncio.timeout(10), hearing(redis_server.url) as process:
         redis_server.freeze()
         process.bus.publish([envelope(7)])
+
+
+async def test_a_redis_that_refuses_everything_does_not_keep_the_stop_from_its_end(
+    redis_server: RedisServer, client: "redis.asyncio.Redis"
+) -> None:
+    redis_server.ask("CONFIG SET", "busy-reply-threshold", "1")
+    bus = RedisBus(redis_server.url)
+    await bus.start()
+    script: asyncio.Future[Any] = asyncio.ensure_future(client.eval("while true do end", 0))
+    async with redis.asyncio.Redis.from_url(redis_server.url) as other:
+        with contextlib.suppress(redis.ResponseError):  # BUSY
+            while await other.ping():
+                pass
+        await bus.stop()
+        await other.script_kill()
+    with pytest.raises(redis.ResponseError):
+        await script
+    assert all(task.done() for task in bus._tasks.values())
+    assert [shard._connection for shard in bus._shards.values()] == [None]
+
+
+class Elsewhere(OneServer):
+    """The channels have moved to another server, or to none."""
+
+    def of(self, channel: bytes) -> Address:
+        if self._address not in self.all:
+            raise LookupError("no server")
+        return super().of(channel)
+
+
+async def test_what_was_on_its_way_to_a_server_that_is_given_up_is_announced_as_lost(
+    there: Hearing, redis_server: RedisServer
+) -> None:
+    async with Proxy(redis_server.port) as network, hearing(f"redis://127.0.0.1:{network.port}/0") as here:
+        assert isinstance(here.bus, RedisBus)
+        await until(lambda: here.bus.healthy)
+        network.silence()
+        here.bus.publish([envelope(7)])
+        await until(lambda: here.bus.traffic.published == 1)
+        here.bus._places = Elsewhere(RedisUrl.parse(redis_server.url))
+        here.bus._settle()
+        assert await there.next() == Lost(7)
+
+
+async def test_what_no_server_would_carry_is_announced_as_lost_by_the_next(
+    there: Hearing, redis_server: RedisServer
+) -> None:
+    async with hearing(redis_server.url) as here:
+        assert isinstance(here.bus, RedisBus)
+        places = here.bus._places = Elsewhere(RedisUrl.parse(redis_server.url))
+        places.all = frozenset()
+        here.bus.publish([envelope(7, 1)])  # waits for the server that is given up
+        here.bus._settle()
+        here.bus.publish([envelope(7, 2)])
+        here.bus._places = Elsewhere(RedisUrl.parse(redis_server.url))
+        here.bus._settle()
+        assert await there.next() == Lost(7)
+        assert here.bus.traffic.dropped == 2
+        here.bus.publish([envelope(7, 3)])
+        assert await there.next() == envelope(7, 3)
 
 
 async def test_a_cancellation_that_is_lost_does_not_hold_up_the_stop(
