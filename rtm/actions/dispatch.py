@@ -40,6 +40,7 @@ from rtm.protocol.errors import (
     UnsupportedVersion,
     ValidationError,
 )
+from rtm.routing.presence import PATIENCE_S
 from rtm.store.outage import UNAVAILABLE, StoreUnavailable
 from rtm.store.work import Command, Work
 
@@ -220,7 +221,9 @@ class Dispatcher:
             license_id, directory = context.identity.license_id, context.directory
             try:
                 with anyio.fail_after(self._timeout_s):
-                    context.statuses = await self._services.presence.statuses(license_id, directory.agents)
+                    context.statuses = await self._services.presence.statuses(
+                        license_id, directory.agents, patience_s=PATIENCE_S
+                    )
             except Exception as error:  # noqa: BLE001 - answered as those of any action
                 command.done(answer_to(error, **context.ids()))
             else:

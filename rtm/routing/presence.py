@@ -18,6 +18,8 @@ from rtm.settings import Limits
 ACCEPTING_CHATS = "accepting_chats"
 NOT_ACCEPTING_CHATS = "not_accepting_chats"
 OFFLINE = "offline"
+PATIENCE_S = 5.0
+"""How long a request waits for statuses that are being written again: less than it has in all."""
 
 _LIMITS = Limits()
 _HEARERS = {
@@ -127,8 +129,12 @@ class Presence(Protocol):
         """Choose a status, for an agent until its session ends, for a bot for good. Raises ServiceUnavailable."""
         ...
 
-    async def statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
-        """The status of each of `agents`, in their order. Raises ServiceUnavailable."""
+    async def statuses(self, license_id: int, agents: Mapping[str, Agent], *, patience_s: float = 0) -> dict[str, str]:
+        """The status of each of `agents`, in their order. Raises ServiceUnavailable.
+
+        Where they have been forgotten and all processes are to write them again, that is waited for, `patience_s` at
+        most; else who is not written yet is offline.
+        """
         ...
 
     async def settled_statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
@@ -239,7 +245,7 @@ class MemoryPresence:
         state.defies_away = True
         return Change(before, state.status(member.default_status, member.is_bot))
 
-    async def statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
+    async def statuses(self, license_id: int, agents: Mapping[str, Agent], *, patience_s: float = 0) -> dict[str, str]:
         nothing = State()
         return {
             agent_id: self._states.get((license_id, agent_id), nothing).status(

@@ -18,7 +18,8 @@ step is atomic and does not mind being repeated, so who dies at it is relieved b
 nobody counts for nobody's silence.
 
 Who was given up and is not dead (it was frozen, or cut off), or finds Redis empty, takes another id and writes what it
-has once more. Nobody's session ends in the time that the others need for the same, and `settled_statuses` are none.
+has once more. Nobody's session ends in the time that the others need for the same, `settled_statuses` are none, and
+whoever asks for statuses with patience waits.
 
 While Redis is away connections come and go, and their agents' statuses are those of this process alone; what they are
 then is told to everybody when it is back. The statuses chosen for the agents connected here, and for the bots here, are
@@ -187,7 +188,11 @@ class RedisPresence:
         self._remember_choice(member, reply)
         return Change(reply["before"], reply["after"], reply["told"])
 
-    async def statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
+    async def statuses(self, license_id: int, agents: Mapping[str, Agent], *, patience_s: float = 0) -> dict[str, str]:
+        if patience_s:
+            await self._find_out_if_known(license_id)
+            others_come_back_in_s = self._others_are_back_at - asyncio.get_running_loop().time()
+            await asyncio.sleep(min(others_come_back_in_s, patience_s))
         if not agents:
             return {}
         async with self._answering():
@@ -199,16 +204,20 @@ class RedisPresence:
 
     async def settled_statuses(self, license_id: int, agents: Mapping[str, Agent]) -> dict[str, str]:
         statuses = await self.statuses(license_id, agents)
-        async with self._answering():  # whether they are of a Redis that knows everybody
+        await self._find_out_if_known(license_id)
+        is_settled = asyncio.get_running_loop().time() >= self._settled_at
+        if not is_settled or any((license_id, agent_id) in self._unsure for agent_id in agents):
+            raise ServiceUnavailable(_AWAY)
+        return statuses
+
+    async def _find_out_if_known(self, license_id: int) -> None:
+        """See whether Redis is one that knows this process; else come back."""
+        async with self._answering():
             process_id = self._process_id
             if license_id not in self._entered:
                 await self._beat()
             elif not await self._client.exists(_written_key(license_id, process_id)):
                 self._come_back(process_id)
-        is_settled = asyncio.get_running_loop().time() >= self._settled_at
-        if not is_settled or any((license_id, agent_id) in self._unsure for agent_id in agents):
-            raise ServiceUnavailable(_AWAY)
-        return statuses
 
     # What is here
 

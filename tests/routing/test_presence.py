@@ -56,8 +56,8 @@ class Person:
         change = await self.presence.set_status(self.member, status)
         return await self._checked(change)
 
-    async def status(self) -> str:
-        return (await self.presence.statuses(7, {self.id: self}))[self.id]
+    async def status(self, patience_s: float = 0) -> str:
+        return (await self.presence.statuses(7, {self.id: self}, patience_s=patience_s))[self.id]
 
     async def settled(self) -> str:
         return (await self.presence.settled_statuses(7, {self.id: self}))[self.id]

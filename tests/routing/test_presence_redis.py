@@ -1,6 +1,7 @@
 """Presence over several processes, of which some die or freeze, and a Redis that goes away."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -335,6 +336,23 @@ async def test_statuses_are_not_settled_before_all_have_told_an_empty_redis(
                 await asker.settled()
             assert await answered(asker.settled) == ACCEPTING
             await until(here.status, ACCEPTING)
+
+
+@pytest.mark.parametrize("asked", ["here", "there"])
+async def test_who_has_patience_is_told_what_all_have_told_an_empty_redis(
+    here: Person, there: Person, redis_server: RedisServer, asked: str
+) -> None:
+    await here.join("c1")
+    asker = {"here": here, "there": there}[asked]
+    assert await asker.status(PATIENCE_S) == ACCEPTING
+    async with redis.asyncio.Redis.from_url(redis_server.url) as client:
+        for _ in range(3):
+            await client.flushall()
+            assert await asker.status(PATIENCE_S) == ACCEPTING
+        await client.flushall()
+        began = time.monotonic()
+        await asker.status(LIMIT_S / 20)  # who has less is told what there is
+        assert time.monotonic() - began < PATIENCE_S / 2
 
 
 async def test_nor_after_one_that_was_away_and_has_missed_something(

@@ -7,7 +7,7 @@ from rtm.model.pushes import RoutingStatusSet
 from rtm.model.requests.sessions import ListRoutingStatuses, SetAwayStatus, SetRoutingStatus
 from rtm.model.responses import AgentStatus, Done
 from rtm.protocol.errors import AuthorizationError, NotFound, ValidationError
-from rtm.routing.presence import ACCEPTING_CHATS, Change, Member, hearers
+from rtm.routing.presence import ACCEPTING_CHATS, PATIENCE_S, Change, Member, hearers
 
 
 def tell_status(context: Context, agent: AgentRecord, change: Change) -> None:
@@ -66,7 +66,8 @@ async def list_routing_statuses(context: Context, payload: ListRoutingStatuses) 
         for agent in context.directory.agents.values()
         if agent.kind in kinds and (wanted is None or not agent.group_ids.isdisjoint(wanted))
     }
-    statuses = await context.services.presence.statuses(context.identity.license_id, agents)
+    presence, license_id = context.services.presence, context.identity.license_id
+    statuses = await presence.statuses(license_id, agents, patience_s=PATIENCE_S)
     return [{"agent_id": agent_id, "status": status} for agent_id, status in statuses.items()]
 
 

@@ -15,7 +15,7 @@ from rtm.model.system_messages import system_message
 from rtm.protocol.errors import AgentOffline, NotFound
 from rtm.routing.followers import unfollow_strangers
 from rtm.routing.handover import Handover
-from rtm.routing.presence import OFFLINE
+from rtm.routing.presence import OFFLINE, PATIENCE_S
 from rtm.store.work import Needs, Work
 
 
@@ -133,7 +133,7 @@ async def list_agents_for_transfer(context: Context, payload: ListAgentsForTrans
         for agent in context.directory.agents.values()
         if agent.in_good_standing and not agent.group_ids.isdisjoint(chat.group_ids)
     }
-    statuses = await services.presence.statuses(license_id, agents)
+    statuses = await services.presence.statuses(license_id, agents, patience_s=PATIENCE_S)
     loads = await services.queries.loads(license_id)
     here = sorted((loads[agent_id], agent_id) for agent_id, status in statuses.items() if status != OFFLINE)
     if context.transport == RTM:  # as the samples of the reference have it
