@@ -208,11 +208,14 @@ async def test_what_is_told_before_the_answer_comes_after_it_in_its_order(
             await answer.wait()  # Redis has done it, and told
         return change
 
-    monkeypatch.setattr(RedisPresence, "set_status", set_status)
     world = await world_with(redis_url=redis_url)
-    alice, olivia = await world.agent("alice"), listening(await world.agent("olivia"))
-    await alice.forget()
+    alice, olivia = listening(await world.agent("alice")), listening(await world.agent("olivia"))
+    await olivia.call("set_routing_status", status="not_accepting_chats", agent_id=world.id("bob"))
+    for client in (alice, olivia):  # by then Redis has told of the log-ins, too
+        while (await client.next_push("routing_status_set"))["agent_id"] != world.id("bob"):
+            pass
     alice.noise = set()
+    monkeypatch.setattr(RedisPresence, "set_status", set_status)
     asked = await alice.send("set_routing_status", status="not_accepting_chats")
     assert (await olivia.next_push("routing_status_set"))["status"] == "not_accepting_chats"
     await olivia.call("set_routing_status", status="accepting_chats", agent_id=alice.id)
