@@ -97,7 +97,7 @@ class NewEvent(NamedTuple):
     body: EventBody
     author_id: str
     """Also of an event that is shown without an author."""
-    chat: "Chat"
+    chat_id: str
 
 
 class ChangedEvent(NamedTuple):
@@ -132,8 +132,6 @@ class Chat:
     """The router need not look at it before; None if it never need. Events leave it alone: a look may be too early."""
     events_after_state: int = 0
     """Those added since its state was stored."""
-    size: int = 0
-    """Bytes of its state and properties as JSON when they were last stored or read, and of its events since."""
     revision: int = 0
     """How often it has changed since it was loaded."""
     state_changed: bool = False
@@ -399,7 +397,7 @@ class Chat:
             self._changed(shape=True)  # it is indexed again
         elif author_id not in self.users or body.get("author_id") != author_id:
             self._changed()  # the event does not tell what has changed
-        return NewEvent(thread.id, thread.events_count, body, author_id, self)
+        return NewEvent(thread.id, thread.events_count, body, author_id, self.id)
 
     def _add(self, body: EventBody, author_id: str) -> None:
         thread = self.thread

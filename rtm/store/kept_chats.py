@@ -25,10 +25,15 @@ class Bounds:
     def exceeded(self) -> bool:
         return self._bytes > self.max_bytes or len(self._sizes) > self.max_chats
 
-    def kept(self, chat: Chat) -> None:
-        """The chat is kept, or is and has changed."""
-        self._bytes += chat.size - self._sizes.get(chat.id, 0)
-        self._sizes[chat.id] = chat.size
+    def kept(self, chat_id: str, size: int) -> None:
+        """The chat is kept, and has so much JSON now."""
+        self._bytes += size - self._sizes.get(chat_id, 0)
+        self._sizes[chat_id] = size
+
+    def grown(self, chat_id: str, size: int) -> None:
+        """It has got an event of so much JSON."""
+        self._bytes += size
+        self._sizes[chat_id] = self._sizes.get(chat_id, 0) + size
 
     def forgotten(self, chat_id: str) -> None:
         """It is kept no longer."""
@@ -66,10 +71,14 @@ class KeptChats:
         kept = self._licenses.get(license_id)
         return None if kept is None else kept.chats.get(chat_id)
 
-    def keep(self, chat: Chat) -> None:
-        """Of a license that is locked; as the batch found it, or as it was committed."""
+    def keep(self, chat: Chat, size: int) -> None:
+        """Of a license that is locked; as the batch found it, or as it was committed, with so much JSON."""
         self._licenses[chat.license_id].chats[chat.id] = chat
-        self._bounds.kept(chat)
+        self._bounds.kept(chat.id, size)
+
+    def grown(self, chat_id: str, size: int) -> None:
+        """An event of so much JSON was committed."""
+        self._bounds.grown(chat_id, size)
 
     def forget(self, chat: Chat) -> None:
         """It was changed, and the change is not stored."""

@@ -7,7 +7,7 @@ little it does), so what most batches write is one statement.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import asyncpg
@@ -215,16 +215,20 @@ class PostgresqlStore:
 
     async def commit(self, changes: Changes) -> None:
         try:
-            versions = await self._write(changes)
+            stored, added = rows.of_chats(changes), [rows.of_event(event) for event in changes.events]
+            versions = await self._write(changes, stored, added)
             if self._in_transaction:
                 await self._db.execute("COMMIT")
                 self._in_transaction = False
         except _UNAVAILABLE as error:
             await self._disconnect()
             raise StoreUnavailable(reason(error)) from error
+        for event, (_, _, body) in zip(changes.events, added, strict=True):
+            self._kept.grown(event.chat_id, len(body))
         for chat in (*changes.new_chats, *changes.changed_chats):
             chat.saved()
-            self._kept.keep(chat)
+            if chat.id in stored:
+                self._kept.keep(chat, stored[chat.id].size)
         for license_id, version in versions:
             self._kept.committed(license_id, version)
         self._kept.make_room()
@@ -277,7 +281,7 @@ class PostgresqlStore:
                 chat = rows.to_chat(*row)
                 batch.chats[chat.id] = chat
                 if chat.license_id in batch.sequences:
-                    self._kept.keep(chat)
+                    self._kept.keep(chat, sum(map(len, row[2:])))
         if routed:
             await self._load_routing(routed, batch)
         await self._load_more(commands, batch)
@@ -333,10 +337,12 @@ class PostgresqlStore:
                     batch.chats[chat_id] = chat
         return list(missing)
 
-    async def _write(self, changes: Changes) -> list[tuple[int, str]]:
-        """Write all; the versions of the licenses' rows from now on."""
+    async def _write(
+        self, changes: Changes, stored: Mapping[str, rows.ChatRow], added: Sequence[rows.Row]
+    ) -> list[tuple[int, str]]:
+        """Write all, with these rows of chats and events; the versions of the licenses' rows from now on."""
         chats = [*changes.new_chats, *changes.changed_chats]
-        await self._insert(_INSERT_CHATS, [rows.of_chat(chat) for chat in changes.new_chats])
+        await self._insert(_INSERT_CHATS, [stored[chat.id] for chat in changes.new_chats])
         shaped = rows.shaped(changes)
         if shaped:
             shaped_ids = [chat.id for chat in shaped]
@@ -347,7 +353,7 @@ class PostgresqlStore:
             await self._db.execute("DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])", shaped_ids)
             await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
         await self._insert(_UPSERT_USERS, rows.of_users(chats))
-        await self._insert(_UPDATE_EVENTS, [rows.of_changed_event(event) for event in changes.changed_events])
+        await self._insert(_UPDATE_EVENTS, [rows.of_event(event) for event in changes.changed_events])
         await self._insert(_UPSERT_CUSTOMERS, [rows.of_customer(customer) for customer in changes.customers])
         await self._insert(_UPSERT_BANS, [rows.of_ban(ban) for ban in changes.bans])
         await self._insert(_UPSERT_TURNS, [rows.of_turn(turn) for turn in changes.turns])
@@ -358,8 +364,8 @@ class PostgresqlStore:
             (license_id, version)
             for license_id, version in await self._db.fetch(
                 _WRITE,
-                *_columns(9, [rows.of_chat(chat) for chat in changes.changed_chats if chat.state_due]),
-                *_columns(3, [rows.of_new_event(event) for event in changes.events]),
+                *_columns(9, [stored[chat.id] for chat in changes.changed_chats if chat.id in stored]),
+                *_columns(3, added),
                 *_columns(4, rows.of_custom_ids(changes.events)),
                 *_columns(4, [rows.of_envelope(envelope, changes.at) for envelope in changes.outbox]),
                 # Also of those without a push: whoever keeps their chats sees by the row that they have changed.

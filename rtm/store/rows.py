@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from typing import NamedTuple, Self
 
 import orjson
 
@@ -30,31 +31,49 @@ def json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def of_chat(chat: Chat) -> Row:
-    """id, license_id, active, last_thread_id, sorted_at, queued_at, due_at, properties, state
+class ChatRow(NamedTuple):
+    """A row of `chats`."""
 
-    The chat is told its size.
-    """
-    properties, state = json(chat.properties), chat.state().decode()
-    chat.size = len(properties) + len(state)
-    return (
-        chat.id,
-        chat.license_id,
-        chat.active,
-        chat.thread.id if chat.thread else None,
-        chat.sorted_at,
-        chat.queued_at,
-        chat.due_at,
-        properties,
-        state,
-    )
+    id: str
+    license_id: int
+    active: bool
+    last_thread_id: str | None
+    sorted_at: str
+    queued_at: str | None
+    due_at: str | None
+    properties: str
+    state: str
+
+    @classmethod
+    def of(cls, chat: Chat) -> Self:
+        """A chat as it is."""
+        return cls(
+            chat.id,
+            chat.license_id,
+            chat.active,
+            chat.thread.id if chat.thread else None,
+            chat.sorted_at,
+            chat.queued_at,
+            chat.due_at,
+            json(chat.properties),
+            chat.state().decode(),
+        )
+
+    @property
+    def size(self) -> int:
+        """Characters of its JSON."""
+        return len(self.properties) + len(self.state)
+
+
+def of_chats(changes: Changes) -> dict[str, ChatRow]:
+    """By id, the new ones and those of which the state is due."""
+    due = (chat for chat in changes.changed_chats if chat.state_due)
+    return {chat.id: ChatRow.of(chat) for chat in (*changes.new_chats, *due)}
 
 
 def to_chat(chat_id: str, license_id: int, *documents: str) -> Chat:
-    """A chat of its properties, its state and the events after that, as JSON; it is told its size."""
-    chat = Chat.load(chat_id, license_id, *map(orjson.loads, documents))
-    chat.size = sum(map(len, documents))
-    return chat
+    """A chat of its properties, its state and the events after that, as JSON."""
+    return Chat.load(chat_id, license_id, *map(orjson.loads, documents))
 
 
 def of_thread(chat: Chat, thread: Thread) -> Row:
@@ -62,14 +81,7 @@ def of_thread(chat: Chat, thread: Thread) -> Row:
     return (thread.id, chat.id, chat.license_id, thread.active, thread.created_at, json(thread))
 
 
-def of_new_event(event: NewEvent) -> Row:
-    """thread_id, number, body; its chat is told by how much it has grown."""
-    body = json(event.body)
-    event.chat.size += len(body)
-    return (event.thread_id, event.number, body)
-
-
-def of_changed_event(event: ChangedEvent) -> Row:
+def of_event(event: NewEvent | ChangedEvent) -> tuple[str, int, str]:
     """thread_id, number, body"""
     return (event.thread_id, event.number, json(event.body))
 

@@ -11,7 +11,7 @@ So they wait in `new_events`, the index of which is a few pages, and are filed b
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,16 +146,20 @@ class SqliteStore:
     async def commit(self, changes: Changes) -> None:
         try:
             waits = self._waits(changes)
-            statements = _statements(changes, events="new_events" if waits else "events")
+            stored, added = rows.of_chats(changes), [rows.of_event(event) for event in changes.events]
+            statements = _statements(changes, stored, added, events="new_events" if waits else "events")
             if changes.events and self._waiting and not waits:
                 statements += _FILE_EVENTS
             await self._run(lambda: self._write(statements))
         except StoreUnavailable:
             await self.rollback()
             raise
+        for event, (_, _, body) in zip(changes.events, added, strict=True):
+            self._bounds.grown(event.chat_id, len(body))
         for chat in (*changes.new_chats, *changes.changed_chats):
             chat.saved()
-            self._keep(chat)
+            if chat.id in stored:
+                self._keep(chat, stored[chat.id].size)
         self._sequences.update(changes.sequences)
         if changes.events:
             self._waiting = self._waiting + len(changes.events) if waits else 0
@@ -179,9 +183,9 @@ class SqliteStore:
         are_many = self._waiting or len(changes.events) >= FILED_AT_ONCE
         return bool(are_many) and self._waiting + len(changes.events) < FILED_TOGETHER
 
-    def _keep(self, chat: Chat) -> None:
+    def _keep(self, chat: Chat, size: int) -> None:
         self._chats[chat.id] = chat
-        self._bounds.kept(chat)
+        self._bounds.kept(chat.id, size)
 
     def _forget(self, chat_id: str) -> None:
         del self._chats[chat_id]
@@ -219,7 +223,7 @@ class SqliteStore:
         for part in _parts(chat_ids):
             query = f"SELECT {_STORED_CHAT} FROM chats WHERE id IN ({_marks(part)})"
             for row in self._db.execute(query, part):
-                self._keep(rows.to_chat(*row))
+                self._keep(rows.to_chat(*row), sum(map(len, row[2:])))
         for license_id in license_ids:
             query = "SELECT id, sequence FROM licenses WHERE id = ?"
             self._sequences.update(self._db.execute(query, (license_id,)).fetchall())
@@ -311,25 +315,28 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _statements(changes: Changes, events: str) -> list[Statement]:
-    """What stores the changes, the events in this table, with every value ready to be bound."""
+def _statements(
+    changes: Changes, stored: Mapping[str, rows.ChatRow], added: Sequence[rows.Row], events: str
+) -> list[Statement]:
+    """What stores the changes, these rows of chats and of events in this table, with every value ready to be bound."""
     chats = [*changes.new_chats, *changes.changed_chats]
     shaped = rows.shaped(changes)
     # What most changes leave alone is not written, and so its indexes are not.
-    keyed = [chat for chat in changes.changed_chats if chat.shape_changed or chat.due_changed]
-    others = [chat for chat in changes.changed_chats if chat.state_due and not (chat.shape_changed or chat.due_changed)]
+    changed = [chat for chat in changes.changed_chats if chat.id in stored]
+    keyed = [stored[chat.id] for chat in changed if chat.shape_changed or chat.due_changed]
+    others = [stored[chat.id] for chat in changed if not (chat.shape_changed or chat.due_changed)]
     return [
-        *_insert(_CHATS, [rows.of_chat(chat) for chat in changes.new_chats]),
+        *_insert(_CHATS, [stored[chat.id] for chat in changes.new_chats]),
         *_insert(
             _CHATS,
-            [rows.of_chat(chat) for chat in keyed],
+            keyed,
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, last_thread_id = excluded.last_thread_id,"
             " sorted_at = excluded.sorted_at, queued_at = excluded.queued_at, due_at = excluded.due_at,"
             " properties = excluded.properties, state = excluded.state",
         ),
         *_insert(
             _CHATS,
-            [rows.of_chat(chat) for chat in others],
+            others,
             " ON CONFLICT (id) DO UPDATE SET properties = excluded.properties, state = excluded.state",
         ),
         *_insert(
@@ -350,7 +357,7 @@ def _statements(changes: Changes, events: str) -> list[Statement]:
         ),
         *(
             (f"UPDATE {table} SET body = ? WHERE thread_id = ? AND number = ?", (body, thread_id, number))
-            for thread_id, number, body in map(rows.of_changed_event, changes.changed_events)
+            for thread_id, number, body in map(rows.of_event, changes.changed_events)
             for table in ("events", "new_events")
         ),
         *_insert(
@@ -370,7 +377,7 @@ def _statements(changes: Changes, events: str) -> list[Statement]:
             [rows.of_turn(turn) for turn in changes.turns],
             " ON CONFLICT (license_id, agent_id) DO UPDATE SET given_at = excluded.given_at",
         ),
-        *_insert(f"{events} (thread_id, number, body)", [rows.of_new_event(event) for event in changes.events]),
+        *_insert(f"{events} (thread_id, number, body)", added),
         *_insert("event_custom_ids (thread_id, custom_id, author_id, number)", rows.of_custom_ids(changes.events)),
         *_insert(
             "outbox (license_id, sequence, created_at, envelope)",

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from rtm.model import chat as model
 from rtm.model.chat import NewEvent
 from rtm.protocol.identifiers import event_number
 from rtm.settings import Settings
@@ -193,10 +192,9 @@ async def test_licenses_in_which_nothing_is_left_to_index_are_forgotten(tmp_path
     store = SqliteStore(tmp_path / "rtm.sqlite3")
     await store.start()
     async with connect(settings) as database:
-        chat = model.Chat("CHAT", 1, "2026-01-01T00:00:00.000000Z", [0])
         of_all = indexer.Indexer(database, store)
         for license_id in (1, 2):
-            of_all.said(license_id, [NewEvent("THREAD", 1, {}, "alice", chat)])
+            of_all.said(license_id, [NewEvent("THREAD", 1, {}, "alice", "CHAT")])
         await of_all._step([(1, "THREAD")])
         assert list(of_all._said) == [2]
     await store.stop()

@@ -6,8 +6,8 @@ from rtm.model.chat import Chat
 from rtm.store.kept_chats import Bounds, KeptChats
 
 
-def chat(license_id: int, name: str, size: int = 0) -> Chat:
-    return Chat(name, license_id, "2026-01-01T00:00:00.000000Z", [0], size=size)
+def chat(license_id: int, name: str) -> Chat:
+    return Chat(name, license_id, "2026-01-01T00:00:00.000000Z", [0])
 
 
 def kept(chats: KeptChats, license_id: int, *names: str) -> str:
@@ -19,7 +19,7 @@ def test_chats_are_kept_until_their_license_has_another_version() -> None:
     chats.locked(1, "a")
     chats.locked(2, "a")
     for each in (chat(1, "x"), chat(1, "y"), chat(2, "z")):
-        chats.keep(each)
+        chats.keep(each, 0)
 
     chats.committed(1, "b")
     chats.locked(1, "b")
@@ -32,8 +32,8 @@ def test_chats_are_kept_until_their_license_has_another_version() -> None:
 def test_what_was_changed_and_not_stored_is_forgotten() -> None:
     chats = KeptChats()
     chats.locked(1, "a")
-    chats.keep(changed := chat(1, "x"))
-    chats.keep(chat(1, "y"))
+    chats.keep(changed := chat(1, "x"), 0)
+    chats.keep(chat(1, "y"), 0)
     chats.forget(changed)
     chats.forget(chat(2, "z"))
     assert kept(chats, 1, "x", "y") == "y"
@@ -47,11 +47,11 @@ def test_the_license_that_was_used_before_all_others_gives_way_and_then_the_olde
     for license_id in (1, 2, 1):
         chats.locked(license_id, "a")
     for license_id, name in ((1, "u"), (1, "v"), (2, "w"), (2, "x")):
-        chats.keep(chat(license_id, name))
+        chats.keep(chat(license_id, name), 0)
     chats.make_room()
     assert kept(chats, 1, "u", "v") + kept(chats, 2, "w", "x") == "uv"
     for name in "yz":
-        chats.keep(chat(1, name))
+        chats.keep(chat(1, name), 0)
     chats.make_room()
     assert kept(chats, 1, "u", "v", "y", "z") == "vyz"
 
@@ -60,13 +60,13 @@ def test_large_chats_take_the_room_of_many() -> None:
     chats = KeptChats()
     chats.locked(1, "a")
     for name in "vwxyz":
-        chats.keep(chat(1, name, size=Bounds.max_bytes // 4))
+        chats.keep(chat(1, name), Bounds.max_bytes // 4)
     chats.make_room()
     assert kept(chats, 1, *"vwxyz") == "wxyz"
-    chats.keep(chat(1, "z", size=Bounds.max_bytes // 2))  # it has grown
+    chats.grown("z", Bounds.max_bytes // 4)
     chats.make_room()
     assert kept(chats, 1, *"vwxyz") == "xyz"
     chats.locked(1, "b")
-    chats.keep(chat(1, "v", size=Bounds.max_bytes))
+    chats.keep(chat(1, "v"), Bounds.max_bytes)
     chats.make_room()
     assert kept(chats, 1, *"vwxyz") == "v"
