@@ -1,6 +1,5 @@
 """Notices within half a second what another process, or the command line, has revoked or changed."""
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -8,9 +7,9 @@ import structlog
 from sqlalchemy import bindparam, select
 
 from rtm.access.directory import Directories
+from rtm.outage import Outage, again_and_again
 from rtm.protocol.timestamps import from_microseconds
 from rtm.store.database import Database
-from rtm.store.outage import Outage
 from rtm.store.tables import tokens
 
 _INTERVAL_S = 0.5
@@ -41,16 +40,8 @@ class Watch:
         self._reported: set[str] = set()
 
     async def run(self) -> None:
-        """Look until cancelled; what one look misses the next makes up for."""
-        outage = Outage(log, "watch_failing")
-        while True:
-            try:
-                async with asyncio.timeout(_TIMEOUT_S):
-                    await self.look()
-                outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
-                outage.noticed(error)
-            await asyncio.sleep(_INTERVAL_S)
+        """Look until cancelled."""
+        await again_and_again(self.look, Outage(log, "watch_failing"), every_s=_INTERVAL_S, timeout_s=_TIMEOUT_S)
 
     async def look(self) -> None:
         """Look once. Raises what the database driver raises."""

@@ -28,6 +28,7 @@ from rtm.actions.lane import Lane
 from rtm.actions.registry import Action, Kind
 from rtm.actions.shares import QUERIES_AT_ONCE, Shares
 from rtm.model.payload import Payload
+from rtm.outage import UNAVAILABLE
 from rtm.protocol.envelope import Request
 from rtm.protocol.errors import (
     ApiError,
@@ -41,7 +42,7 @@ from rtm.protocol.errors import (
     ValidationError,
 )
 from rtm.routing.presence import PATIENCE_S
-from rtm.store.outage import UNAVAILABLE, StoreUnavailable
+from rtm.store.database import StoreUnavailable
 from rtm.store.work import Command, Work
 
 log = structlog.get_logger(__name__)

@@ -15,8 +15,8 @@ import structlog
 from rtm.actions.agent import structures
 from rtm.bus.base import Envelope
 from rtm.model.pushes import CustomerStatisticsUpdated
+from rtm.outage import reason
 from rtm.store.customers import Counted
-from rtm.store.outage import reason
 
 log = structlog.get_logger(__name__)
 

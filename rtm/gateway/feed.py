@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from rtm.bus.base import Envelope
-from rtm.store.outage import UNAVAILABLE, reason
+from rtm.outage import UNAVAILABLE, reason
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,6 @@
 """Who is connected to this process: the rooms of the licenses, and the bus to the other processes."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from rtm.gateway.feed import GIVE_UP_S, ReadOutbox
 from rtm.gateway.groups_status import ReadStatuses
 from rtm.gateway.room import Room, Subscriber
 from rtm.model.audience import Audience
-from rtm.store.outage import Outage
+from rtm.outage import Outage, again_and_again
 
 log = structlog.get_logger(__name__)
 
@@ -91,24 +90,25 @@ class Hub:
         from it and cannot say so, and one that falls silent is noticed seconds later only. A look costs 0.4 ms of CPU,
         with 1,000 rooms 1.7 ms. Who hears neither bus nor database for GIVE_UP_S has nothing to tell its clients.
         """
-        loop = asyncio.get_running_loop()
-        looked_at = loop.time()
-        outage = Outage(log, "poll_failing")
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL_S):
-                    await self._may_miss.wait()
-            self._may_miss.clear()
+        found_at = time.monotonic()
+
+        async def look() -> None:
+            nonlocal found_at
             try:
-                async with asyncio.timeout(POLL_TIMEOUT_S):
-                    await self._look()
-                looked_at = loop.time()
-                outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
-                outage.noticed(error)
-                if not self._bus.healthy and loop.time() - looked_at > GIVE_UP_S:
+                await self._look()
+                found_at = time.monotonic()
+            finally:
+                if not self._bus.healthy and time.monotonic() - found_at > GIVE_UP_S:
                     for room in list(self._rooms.values()):
                         room.disconnect("internal_error")
+
+        await again_and_again(
+            look,
+            Outage(log, "poll_failing"),
+            every_s=POLL_INTERVAL_S,
+            timeout_s=POLL_TIMEOUT_S,
+            woken=self._may_miss,
+        )
 
     async def _look(self) -> None:
         now = time.time()

@@ -17,10 +17,10 @@ from rtm.actions.agent import structures
 from rtm.bus.base import Envelope
 from rtm.model.pushes import CustomerLeft, CustomerTransferred
 from rtm.model.tracking import LEVEL, MAX_SUBSCRIPTIONS, View, Whereabouts
+from rtm.outage import Outage, again_and_again
 from rtm.protocol import timestamps
 from rtm.protocol.errors import LimitReached
 from rtm.store.customers import Here
-from rtm.store.outage import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -155,20 +155,20 @@ class Recounts:
         self._read = read
 
     async def run(self) -> None:
-        """Do it again and again, until cancelled."""
-        outage = Outage(log, "recount_failing")
-        while True:
-            await asyncio.sleep(RECOUNT_S)
-            failed = False
-            for room in list(self._rooms()):
-                try:
-                    async with asyncio.timeout(RECOUNT_TIMEOUT_S):
-                        await self._recount(room)
-                except Exception as error:  # noqa: BLE001 - whatever it is, the next time may do better
-                    failed = True
-                    outage.noticed(error)
-            if not failed:
-                outage.over()
+        """Do it until cancelled."""
+        await again_and_again(self._recount_all, Outage(log, "recount_failing"), every_s=RECOUNT_S)
+
+    async def _recount_all(self) -> None:
+        """What fails in a room keeps no other one from its turn."""
+        failure: Exception | None = None
+        for room in list(self._rooms()):
+            try:
+                async with asyncio.timeout(RECOUNT_TIMEOUT_S):
+                    await self._recount(room)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     async def _recount(self, room: _Room) -> None:
         missing = [

@@ -45,6 +45,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from rtm.bus.base import Origin
 from rtm.bus.redis_script import publication
+from rtm.outage import Outage
 from rtm.protocol.errors import ServiceUnavailable
 from rtm.redis_client import RedisUrl, cancelled
 from rtm.routing.presence import (
@@ -60,7 +61,6 @@ from rtm.routing.presence import (
     nobody_listens,
 )
 from rtm.settings import Limits
-from rtm.store.outage import Outage
 
 CALL_TIMEOUT_S = 2.0
 """The longest that Redis may take to answer, waiting for a connection included."""

@@ -5,7 +5,6 @@ second; what two of them find at once is done once, by whoever is first in the l
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,13 +15,13 @@ import structlog
 
 from rtm.access.directory import Directories, Directory
 from rtm.model.chat import Absence
+from rtm.outage import Outage, again_and_again
 from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import from_microseconds
 from rtm.routing import attendance, followers, upkeep
 from rtm.routing.handover import AT_ONCE, Return
 from rtm.routing.introductions import Introductions
 from rtm.routing.presence import Presence
-from rtm.store.outage import Outage
 from rtm.store.queries import DueChat, Queries
 from rtm.store.work import Needs, Work
 from rtm.store.writer import Writer
@@ -113,11 +112,18 @@ class Timers:
 
     async def run(self) -> None:
         """Do what is due, until cancelled."""
-        await _again_and_again(self.look, INTERVAL_S, self._woken, "timers_failing")
+        await again_and_again(
+            self.look,
+            Outage(log, "timers_failing"),
+            every_s=INTERVAL_S,
+            timeout_s=TIMEOUT_S,
+            woken=self._woken,
+            gathering_s=GATHERING_S,
+        )
 
     async def sweep_up(self) -> None:
         """Find what nobody has told, until cancelled."""
-        await _again_and_again(self.sweep, SWEEP_INTERVAL_S, asyncio.Event(), "sweep_failing")
+        await again_and_again(self.sweep, Outage(log, "sweep_failing"), every_s=SWEEP_INTERVAL_S, timeout_s=TIMEOUT_S)
 
     async def look(self) -> None:
         """Note who has just left, and do what is due; what fails keeps nothing else from being tried.
@@ -270,26 +276,6 @@ class Timers:
                         known.pop(license_id, None)
 
         await _all(of_license(*each) for each in found.items())
-
-
-async def _again_and_again(
-    work: Callable[[], Coroutine[Any, Any, None]], interval_s: float, woken: asyncio.Event, failing: str
-) -> None:
-    """Work at these intervals, or earlier when woken; what one time misses the next makes up for."""
-    outage = Outage(log, failing)
-    while True:
-        woken.clear()
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await work()
-            outage.over()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next time may do better
-            outage.noticed(error)
-            await asyncio.sleep(interval_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(interval_s):
-                await woken.wait()
-                await asyncio.sleep(GATHERING_S)
 
 
 async def _all(parts: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:

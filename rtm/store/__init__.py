@@ -9,7 +9,6 @@ writer.py      group commit: commands that arrive together are committed togethe
 work.py        what one command sees and changes
 sqlite.py      the writer's side of SQLite
 postgresql.py  the writer's side of PostgreSQL
-outage.py      a database that is away, in the log
 outbox.py      the outbox is kept short
 kept_chats.py  chats that others change, too, in memory
 rows.py        the rows that both of them write

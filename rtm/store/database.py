@@ -29,8 +29,8 @@ from sqlalchemy import URL, Connection, event, inspect, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from rtm.outage import Unavailable, reason
 from rtm.settings import Settings
-from rtm.store.outage import reason
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_S = 5.0
@@ -49,6 +49,17 @@ _JSON: dict[str, Any] = {
 
 class DatabaseError(Exception):
     """The database cannot be used; the message is one line for the operator."""
+
+
+class StoreUnavailable(Unavailable):
+    """The database does not answer or refuses to write; trying again later may help.
+
+    `message` is what clients are told beyond that, where they or their operator can do something about it.
+    """
+
+    def __init__(self, reason: str, message: str | None = None) -> None:
+        super().__init__(reason)
+        self.message = message
 
 
 class Schema(Enum):

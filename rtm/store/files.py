@@ -17,10 +17,10 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtm.model.files import StoredFile
+from rtm.outage import Outage, again_and_again
 from rtm.protocol.errors import LimitReached
 from rtm.protocol.timestamps import from_microseconds
 from rtm.store.database import Database
-from rtm.store.outage import Outage
 from rtm.store.rows import FILE
 from rtm.store.sqlite import SqliteStore, transaction
 
@@ -140,15 +140,11 @@ class Files:
             await asyncio.sleep(PAUSE_S)
 
     async def run(self) -> None:
-        """Delete expired files until cancelled; what one time misses the next makes up for."""
-        outage = Outage(log, "files_not_trimmed")
-        while True:
-            await asyncio.sleep(TRIM_INTERVAL_S)
-            try:
-                await self.remove_expired(from_microseconds(int((time.time() - TRIM_AFTER_S) * 1_000_000)))
-                outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever it is, there is time
-                outage.noticed(error)
+        """Delete expired files until cancelled."""
+        await again_and_again(self._trim, Outage(log, "files_not_trimmed"), every_s=TRIM_INTERVAL_S)
+
+    async def _trim(self) -> None:
+        await self.remove_expired(from_microseconds(int((time.time() - TRIM_AFTER_S) * 1_000_000)))
 
     async def check_room(self, license_id: int, size: int) -> None:
         """Whether a file of so many bytes can be added. Raises LimitReached."""

@@ -34,9 +34,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import EventBody, NewEvent, UserType
 from rtm.model.labels import MAX_TOKENS, Facts, moments, of_events, of_thread
+from rtm.outage import Outage, again_and_again
 from rtm.protocol.timestamps import to_microseconds
 from rtm.store.database import Database
-from rtm.store.outage import Outage
 from rtm.store.rows import DUE_ALREADY
 from rtm.store.sqlite import SqliteStore, transaction
 from rtm.store.tables import all_events, archive, archive_due, archive_due_chats, chats, customers, threads
@@ -144,6 +144,8 @@ class Indexer:
         """Until when threads that are indexed are left alone, where that is longer than they must be quiet."""
         self._last_chat = (0, "")
         """License and id of the chat of which threads were last made due by its properties."""
+        self._started = False
+        """Open threads are known to be due, of which a process that ended may have said nothing."""
         self._one_at_a_time = asyncio.Lock()
         self._outage = Outage(log, "archive_not_indexed")
 
@@ -172,22 +174,15 @@ class Indexer:
             self._outage.noticed(error)
 
     async def run(self) -> None:
-        """Index until cancelled; what one time misses the next makes up for."""
-        started = False
-        while True:
-            try:
-                if not started:
-                    async with self._at_work() as connection:
-                        await self._write(connection, [(_LOOK_AT_OPEN_THREADS, [{}])])
-                    started = True
-                await self._index_all()
-                self._outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever it is, there is time
-                self._outage.noticed(error)
-            await asyncio.sleep(INTERVAL_S)
+        """Index until cancelled."""
+        await again_and_again(self._index_all, self._outage, every_s=INTERVAL_S)
 
     async def _index_all(self) -> None:
         """All that is due, and with each step of it open threads that are quiet."""
+        if not self._started:
+            async with self._at_work() as connection:
+                await self._write(connection, [(_LOOK_AT_OPEN_THREADS, [{}])])
+            self._started = True
         while (quiet := self._quiet()) or await self._is_due():
             await self._step(quiet)
             await asyncio.sleep(PAUSE_S)

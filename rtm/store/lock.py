@@ -15,9 +15,9 @@ import asyncpg
 import structlog
 from anyio.from_thread import start_blocking_portal
 
+from rtm.outage import Outage, reason
 from rtm.settings import Settings
-from rtm.store.database import DatabaseError, dsn, open_postgresql, shown
-from rtm.store.outage import Outage, StoreUnavailable, reason
+from rtm.store.database import DatabaseError, StoreUnavailable, dsn, open_postgresql, shown
 
 _LOCK = 0x73727665
 _INTERVAL_S = 2.0

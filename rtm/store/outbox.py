@@ -21,8 +21,8 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from rtm.outage import Outage, again_and_again, reason
 from rtm.protocol.timestamps import from_microseconds
-from rtm.store.outage import Outage, reason
 from rtm.store.sqlite import SqliteStore, transaction
 
 log = structlog.get_logger(__name__)
@@ -154,16 +154,8 @@ class Trimmer:
         self._max_age_s = max_age_s
 
     async def run(self) -> None:
-        """Trim every few seconds until cancelled; what one time misses the next makes up for."""
-        outage = Outage(log, "outbox_not_trimmed")
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    await self.trim()
-                outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever it is, there is time
-                outage.noticed(error)
+        """Trim every few seconds until cancelled."""
+        await again_and_again(self.trim, Outage(log, "outbox_not_trimmed"), every_s=INTERVAL_S, timeout_s=TIMEOUT_S)
 
     async def trim(self) -> None:
         """Delete all that may go. Raises what the database driver raises."""

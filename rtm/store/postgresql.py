@@ -16,11 +16,11 @@ import orjson
 from rtm.model.chat import Thread
 from rtm.model.customer import Customer
 from rtm.model.files import StoredFile
+from rtm.outage import reason
 from rtm.store import rows
 from rtm.store.chat_rows import AFTER_STATE_ON_POSTGRESQL
-from rtm.store.database import CONNECT_TIMEOUT_S, open_postgresql
+from rtm.store.database import CONNECT_TIMEOUT_S, StoreUnavailable, open_postgresql
 from rtm.store.kept_chats import KeptChats
-from rtm.store.outage import StoreUnavailable, reason
 from rtm.store.work import (
     MAX_OPEN_CHATS,
     Command,

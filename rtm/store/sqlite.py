@@ -24,8 +24,8 @@ from rtm.model.customer import Customer
 from rtm.model.files import StoredFile
 from rtm.store import rows
 from rtm.store.chat_rows import AFTER_STATE_ON_SQLITE
+from rtm.store.database import StoreUnavailable
 from rtm.store.kept_chats import Bounds
-from rtm.store.outage import StoreUnavailable
 from rtm.store.work import (
     MAX_OPEN_CHATS,
     Command,

@@ -26,9 +26,10 @@ from prometheus_client import Histogram
 from rtm.bus.base import Envelope, Origin
 from rtm.model.chat import ChangedEvent, Chat, NewEvent
 from rtm.model.customer import Customer, CustomerBan
+from rtm.outage import Outage
 from rtm.protocol import timestamps
 from rtm.protocol.errors import ApiError, InternalError, RequestTimeout, ServiceUnavailable
-from rtm.store.outage import Outage, StoreUnavailable
+from rtm.store.database import StoreUnavailable
 from rtm.store.work import Clock, Command, Loaded, Needs, Turn, Work
 
 log = structlog.get_logger(__name__)

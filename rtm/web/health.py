@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rtm.bus.base import Bus
+from rtm.outage import Outage
 from rtm.store.database import Database, Schema, schema_of, try_to_write
-from rtm.store.outage import Outage
 
 CHECK_TIMEOUT_S = 2.0
 CACHE_AGE_S = 1.0

@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
+from rtm.outage import UNAVAILABLE
 from rtm.settings import Settings
 from rtm.store import database
 from rtm.store.database import Database, DatabaseError, connect, make_ready, migrate, open_postgresql
-from rtm.store.outage import UNAVAILABLE
 from tests.servers import SLOW_STATEMENT
 
 SOON_S = 10

@@ -27,9 +27,8 @@ from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound,
 from rtm.settings import Settings
 from rtm.store import sqlite, tables, writer
 from rtm.store.customers import CustomerQueries
-from rtm.store.database import Database, connect, migrate
+from rtm.store.database import Database, StoreUnavailable, connect, migrate
 from rtm.store.kept_chats import Bounds
-from rtm.store.outage import StoreUnavailable
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore

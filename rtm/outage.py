@@ -1,24 +1,21 @@
-"""A database that is away is spoken of when that begins and when it is over, not at every attempt in between."""
+"""What fails and works again: it is spoken of when that begins and when it is over, not at every attempt in between."""
 
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import NoReturn
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.typing import FilteringBoundLogger
 
 
-class StoreUnavailable(Exception):
-    """The database does not answer or refuses to write; trying again later may help.
-
-    `message` is what clients are told beyond that, where they or their operator can do something about it.
-    """
-
-    def __init__(self, reason: str, message: str | None = None) -> None:
-        super().__init__(reason)
-        self.message = message
+class Unavailable(Exception):
+    """What is needed does not answer or refuses; trying again later may help."""
 
 
-UNAVAILABLE = (StoreUnavailable, DBAPIError, PoolTimeoutError, OSError, TimeoutError)
+UNAVAILABLE = (Unavailable, DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 """What is raised while the database does not answer."""
 
 
@@ -54,6 +51,36 @@ class Outage:
             lasted_s = round(monotonic() - self._began_at, 1)
             self._began_at = None
             self._log.info(f"{self._event}_over", lasted_s=lasted_s)
+
+
+async def again_and_again(
+    work: Callable[[], Awaitable[None]],
+    outage: Outage,
+    *,
+    every_s: float,
+    timeout_s: float | None = None,
+    woken: asyncio.Event | None = None,
+    gathering_s: float = 0.0,
+) -> NoReturn:
+    """Work at these intervals until cancelled; what fails one time the next makes up for.
+
+    Earlier when `woken`, unless it fails, and then `gathering_s` later, for what else it may be woken for.
+    """
+    woken = woken or asyncio.Event()
+    while True:
+        woken.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await work()
+            outage.over()
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is another time
+            outage.noticed(error)
+            await asyncio.sleep(every_s)
+            continue
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(every_s):
+                await woken.wait()
+                await asyncio.sleep(gathering_s)
 
 
 def reason(error: BaseException) -> str:
