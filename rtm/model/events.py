@@ -133,7 +133,7 @@ class RichMessage(Event):
 
     type: Literal["rich_message"]
     template_id: Literal["cards", "sticker", "quick_replies", "ecommerce"]
-    elements: Annotated[list[Element], Field(max_length=MAX_ELEMENTS)] | None = None
+    elements: Annotated[list[Element], AtMost(MAX_ELEMENTS)] | None = None
 
     @property
     def file_ids(self) -> tuple[str, ...]:
@@ -161,7 +161,7 @@ class Form(Event):
 
     type: Literal["form"]
     form_id: Id
-    fields: Annotated[list[FormField], Field(max_length=100)]
+    fields: Annotated[list[FormField], AtMost(100)]
 
     def content_fields(self) -> dict[str, Any]:
         return self.model_dump(include={"form_id", "fields"}, exclude_none=True)
@@ -172,7 +172,7 @@ class FilledForm(Event):
 
     type: Literal["filled_form"]
     form_id: Id
-    fields: Annotated[list[FilledFormField], Field(max_length=100)]
+    fields: Annotated[list[FilledFormField], AtMost(100)]
 
     def content_fields(self) -> dict[str, Any]:
         return self.model_dump(include={"form_id", "fields"}, exclude_none=True)

@@ -5,9 +5,9 @@ Source: the public reference, "Data structures", "Form fields" and "Filled form 
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from rtm.model.payload import Expected, GroupId, Id, Json, Payload, Text
+from rtm.model.payload import AtMost, Expected, GroupId, Id, Json, Payload, Text
 from rtm.protocol.validation import refusal
 
 FieldType = Literal["checkbox", "email", "name", "question", "subject", "textarea", "group_chooser", "radio", "select"]
@@ -29,7 +29,7 @@ class FormField(Payload):
     id: Id
     label: Label
     required: bool | None = None
-    options: Annotated[list[Choice], Field(max_length=100)] | None = None
+    options: Annotated[list[Choice], AtMost(100)] | None = None
 
 
 class FilledFormField(Payload):
@@ -39,7 +39,7 @@ class FilledFormField(Payload):
     id: Id
     label: Label
     answer: Json = None
-    answers: Annotated[list[Choice], Field(max_length=100)] | None = None
+    answers: Annotated[list[Choice], AtMost(100)] | None = None
 
     @model_validator(mode="after")
     def _answered(self) -> Self:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from rtm.model.payload import AtMost, Expected, Text
 from rtm.protocol.errors import ValidationError
@@ -61,7 +61,7 @@ def _writable(namespaces: dict[str, Any]) -> dict[str, Any]:
 
 PropertiesToSet = Annotated[Properties, AfterValidator(_without_empty), AfterValidator(_writable)]
 PropertiesToDelete = Annotated[
-    dict[PropertyName, Annotated[list[PropertyName], Field(max_length=100)]],
+    dict[PropertyName, Annotated[list[PropertyName], AtMost(100)]],
     AtMost(100),
     AfterValidator(_without_empty),
     AfterValidator(_writable),

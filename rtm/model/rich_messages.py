@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rtm.model.payload import Between, Id, Payload, Text, Url, check_together
+from rtm.model.payload import AtMost, Between, Id, Payload, Text, Url, check_together
 from rtm.protocol.errors import LimitReached, ValidationError
 from rtm.protocol.validation import refusal
 
@@ -41,7 +41,7 @@ class Button(Payload):
     value: Words | None = None
     webview_height: Literal["compact", "full", "tall"] | None = None
     postback_id: Id
-    user_ids: Annotated[list[Id], Field(max_length=MAX_BUTTON_USERS, default_factory=list)]
+    user_ids: Annotated[list[Id], AtMost(MAX_BUTTON_USERS), Field(default_factory=list)]
     target: Literal["new", "current"] | None = None
 
     @model_validator(mode="after")
@@ -82,8 +82,8 @@ class Product(Payload):
     view_type: Literal["tags", "swatch", "images", "select"]
     product_id: Id
     label: Label | None = None
-    options: Annotated[list[ProductOption], Field(max_length=100)] | None = None
-    addons: Annotated[list[ProductAddon], Field(max_length=100)] | None = None
+    options: Annotated[list[ProductOption], AtMost(100)] | None = None
+    addons: Annotated[list[ProductAddon], AtMost(100)] | None = None
 
 
 class Element(Payload):
@@ -92,7 +92,7 @@ class Element(Payload):
     title: Words | None = None
     subtitle: Words | None = None
     image: Image | None = None
-    buttons: Annotated[list[Button], Field(max_length=MAX_BUTTONS)] | None = None
+    buttons: Annotated[list[Button], AtMost(MAX_BUTTONS)] | None = None
     ecommerce: Product | None = None
 
     def body(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from rtm.model.payload import (
+    AtMost,
     Expected,
     GroupIds,
     Id,
@@ -32,10 +33,10 @@ Value = Annotated[
     Annotated[str, Text(256)] | bool | int,
     Expected("must be a boolean, an integer or a string of at most 256 characters"),
 ]
-Values = Annotated[list[Value], Field(max_length=MAX_VALUES)]
-Ids = Annotated[list[Id], Field(max_length=MAX_VALUES)]
-OldEventTypes = Annotated[list[OldEventType], Field(max_length=MAX_VALUES)]
-EventTypes = Annotated[list[EventType], Field(max_length=MAX_VALUES)]
+Values = Annotated[list[Value], AtMost(MAX_VALUES)]
+Ids = Annotated[list[Id], AtMost(MAX_VALUES)]
+OldEventTypes = Annotated[list[OldEventType], AtMost(MAX_VALUES)]
+EventTypes = Annotated[list[EventType], AtMost(MAX_VALUES)]
 RequireEveryValue = Annotated[
     bool,
     Field(description="`true`: a thread is found, or left out, that has all of the values and not just one of them."),
@@ -106,8 +107,8 @@ class FormFilter(Occasions):
 class GreetingsFilter(Occasions):
     """A greeting; `values` are ids of greetings."""
 
-    values: Annotated[list[int], Field(max_length=MAX_VALUES)] | None = None
-    exclude_values: Annotated[list[int], Field(max_length=MAX_VALUES)] | None = None
+    values: Annotated[list[int], AtMost(MAX_VALUES)] | None = None
+    exclude_values: Annotated[list[int], AtMost(MAX_VALUES)] | None = None
 
 
 class AgentsFilter(Payload):
@@ -129,9 +130,9 @@ class AgentResponseFilter(Payload):
 class AgentTypesFilter(Payload):
     """What the thread's agents are; each type is named once."""
 
-    all_values: Annotated[list[AgentType], Field(max_length=MAX_VALUES)] | None = None
-    any_values: Annotated[list[AgentType], Field(max_length=MAX_VALUES)] | None = None
-    exclude_values: Annotated[list[AgentType], Field(max_length=MAX_VALUES)] | None = None
+    all_values: Annotated[list[AgentType], AtMost(MAX_VALUES)] | None = None
+    any_values: Annotated[list[AgentType], AtMost(MAX_VALUES)] | None = None
+    exclude_values: Annotated[list[AgentType], AtMost(MAX_VALUES)] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -153,15 +154,15 @@ class ArchivesFilters(Payload):
 
     from_: Annotated[Timestamp | None, Field(alias="from")] = None
     to: Timestamp | None = None
-    chat_ids: Annotated[list[Id], Field(max_length=MAX_CHAT_IDS)] | None = None
-    thread_ids: Annotated[list[Id], Field(max_length=MAX_THREAD_IDS)] | None = None
+    chat_ids: Annotated[list[Id], AtMost(MAX_CHAT_IDS)] | None = None
+    thread_ids: Annotated[list[Id], AtMost(MAX_THREAD_IDS)] | None = None
     group_ids: GroupIds | None = None
     properties: PropertyFilters | None = None
     agents: ValuesFilter | None = None
     tags: ValuesFilter | None = None
     sales: ValuesFilter | None = None
     goals: ValuesFilter | None = None
-    forms: Annotated[list[FormFilter], Field(max_length=MAX_FORMS), BeforeValidator(_as_list)] | None = None
+    forms: Annotated[list[FormFilter], AtMost(MAX_FORMS), BeforeValidator(_as_list)] | None = None
     event_types: EventTypesFilter | None = None
     greetings: GreetingsFilter | None = None
     agent_response: AgentResponseFilter | None = None

@@ -42,7 +42,7 @@ Active = Annotated[
 ]
 _CONTINUOUS = "`true`: the chat is not closed because there is no agent who could take it: it waits, unassigned."
 IgnorePresence = Annotated[bool, Field(description="`true`: who has access to the chat may do it without being in it.")]
-PropertyValues = Annotated[list[PropertyValue], Field(max_length=100)]
+PropertyValues = Annotated[list[PropertyValue], AtMost(100)]
 
 
 class Page(Payload):
@@ -155,7 +155,7 @@ def _initial_users(users: list[InitialUser]) -> list[InitialUser]:
 
 InitialEvents = Annotated[
     list[Annotated[NewEvent, AfterValidator(visible_to_all)]],
-    Field(max_length=MAX_INITIAL_EVENTS),
+    AtMost(MAX_INITIAL_EVENTS),
 ]
 
 
@@ -171,7 +171,7 @@ class InitialChat(Payload):
 
     properties: Properties | None = None
     access: ChatAccess | None = None
-    users: Annotated[list[InitialUser], Field(max_length=6), AfterValidator(_initial_users)] | None = None
+    users: Annotated[list[InitialUser], AtMost(6), AfterValidator(_initial_users)] | None = None
     thread: InitialThread | None = None
 
     @property
@@ -232,7 +232,8 @@ class TransferTarget(Payload):
     type: Literal["group", "agent"]
     ids: Annotated[
         list[Annotated[GroupId | Id, Expected("must be the id of a group or an agent")]],
-        Field(min_length=1, max_length=200),
+        Field(min_length=1),
+        AtMost(200),
     ]
 
     @model_validator(mode="after")

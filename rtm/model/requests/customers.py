@@ -35,7 +35,7 @@ CustomerId = Annotated[str, Field(pattern=_UUID4), Expected("must be a UUID v4")
 _E164 = Expected("must be a phone number in E.164 form, such as +14155552671")
 PhoneNumber = Annotated[str, Field(pattern="^[+][1-9][0-9]{1,14}$"), _E164]
 PhoneNumberOrNothing = Annotated[str, Field(pattern="^([+][1-9][0-9]{1,14})?$"), _E164]
-ChatGroupIds = Annotated[list[GroupId], Field(max_length=40)]
+ChatGroupIds = Annotated[list[GroupId], AtMost(40)]
 Count = Annotated[int, Between(0, 2**31 - 1)]
 SortedBy = Literal["created_at", "threads_count", "visits_count", "agent_last_event", "customer_last_event"]
 ShortText = Annotated[str, Text(256)]
@@ -48,7 +48,7 @@ def _few(fields: list[dict[str, str]]) -> list[dict[str, str]]:
     return fields
 
 
-SessionFields = Annotated[list[SessionField], Field(max_length=MAX_SESSION_FIELDS), AfterValidator(_few), BoundedJson]
+SessionFields = Annotated[list[SessionField], AtMost(MAX_SESSION_FIELDS), AfterValidator(_few), BoundedJson]
 
 
 class _Either(Payload):
@@ -69,8 +69,8 @@ class GetCustomer(Payload):
 class TextFilter(_Either):
     """What a text is, or is not."""
 
-    values: Annotated[list[ShortText], Field(max_length=100)] | None = None
-    exclude_values: Annotated[list[ShortText], Field(max_length=100)] | None = None
+    values: Annotated[list[ShortText], AtMost(100)] | None = None
+    exclude_values: Annotated[list[ShortText], AtMost(100)] | None = None
 
 
 class GroupFilter(_Either):

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from rtm.model.chat import Visibility
 from rtm.model.events import ChosenProduct, Message, NewEvent, visible_to_all
-from rtm.model.payload import GroupId, Id, Json, Payload, Text, Timestamp
+from rtm.model.payload import AtMost, GroupId, Id, Json, Payload, Text, Timestamp
 from rtm.model.requests.properties import OfEvent
 from rtm.protocol.validation import refusal
 
@@ -76,8 +76,8 @@ class MulticastAgents(Payload):
     """Agents by name, by group, or all of them."""
 
     all: bool = False
-    ids: Annotated[list[Id], Field(max_length=1000, default_factory=list)]
-    groups: Annotated[list[Annotated[GroupId, BeforeValidator(_number)]], Field(max_length=200, default_factory=list)]
+    ids: Annotated[list[Id], AtMost(1000), Field(default_factory=list)]
+    groups: Annotated[list[Annotated[GroupId, BeforeValidator(_number)]], AtMost(200), Field(default_factory=list)]
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:

@@ -8,7 +8,7 @@ from rtm.model.payload import AtMost, GroupIds, Id, Payload, Text
 
 Token = Annotated[str, Text(4096, least=1)]
 ApplicationText = Annotated[str, Text(256)]
-PushNames = Annotated[list[Annotated[str, Text(128)]], Field(max_length=200)]
+PushNames = Annotated[list[Annotated[str, Text(128)]], AtMost(200)]
 MonitoringLevel = Literal["my", "chatting", "invited", "online", "highest_available"]
 RoutingStatus = Literal["accepting_chats", "not_accepting_chats", "offline"]
 WantedPushes = Annotated[
