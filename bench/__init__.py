@@ -6,6 +6,7 @@
     idle.py       what a logged-in connection keeps in memory
     latency.py    how late pushes are at a fixed rate, with and without subscribers that never read
     cluster.py    1, 2 and 4 processes on PostgreSQL and Redis: what an event costs, and how late it is at a fixed rate
+    bus.py        what a push costs the process that publishes it and the one that hears it
     archives.py   how long a list of archives takes over a year's history, by filter
     logins.py     what the log-in of an agent with many open chats costs
     history.py    a year's history, written fast

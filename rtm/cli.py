@@ -173,8 +173,9 @@ def serve(settings: Settings) -> None:
     An SQLite database is created, or brought up to date, at the start. A PostgreSQL database is refused until `rtm
     migrate` has been run on it; only --demo creates the tables in a database that has none.
 
-    Every option can be given by its environment variable; a flag wins over it. The last options, from
-    --message-size-bytes on, are limits: 0 turns one off.
+    Every option can be given by its environment variable; a flag wins over it.
+
+    Those from --message-size-bytes to --logins-per-minute are limits: 0 turns one off.
     """
     from rtm.server import StartError
     from rtm.server import serve as serve_until_stopped

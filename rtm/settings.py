@@ -54,7 +54,7 @@ class Limits(BaseModel):
     requests_per_minute: Count = Field(600_000, description="Requests of one license, over all processes.")
     # What is refused costs a look-up each: this many take 1 % of a CPU. An office of a thousand may be out of date.
     refused_tokens_per_minute: Count = Field(
-        2000, description="Refused tokens of one IP address, after which it is believed only those that were good."
+        2000, description="Refused tokens of one IP address; past it only tokens accepted lately are looked at."
     )
     # Several times the sockets an agent may hold: they may all come back at once, and more than once.
     logins_per_minute: Count = Field(6000, description="Log-ins with one token, per process.")
@@ -71,12 +71,12 @@ class SummaryEndpoint(BaseModel):
         description="Endpoint of OpenAI's form that writes summaries, such as https://api.openai.com/v1; "
         "what customers and agents have said is sent there.",
     )
-    model: str | None = Field(None, min_length=1, max_length=256, description="Model that it is asked for.")
+    model: str | None = Field(None, min_length=1, max_length=256, description="Model to ask.")
     key: str | None = Field(
         None,
         pattern=r"^[!-~]+$",
         repr=False,
-        description="Key that it is shown as a bearer token. Best set by environment.",
+        description="Bearer token for the endpoint. Best set by environment.",
     )
     timeout_s: Annotated[float, Field(gt=0, le=300)] = Field(30, description="Longest time for a summary.")
 
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     # A process that is further behind has lost its sockets anyway: each has missed its pings.
     outbox_max_age_s: Seconds = Field(
         300,
-        description="How long they are kept for a process that has not; it then ends the sessions that wait for them.",
+        description="Longest time stored pushes wait for a process that has not delivered them.",
     )
     errors_as_200: bool = Field(False, description="Answer errors of the Web API with HTTP status 200.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important lines to log.")
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
         max_length=256,
         pattern=r"^[!-~]+$",
         repr=False,
-        description="Who shows it as a bearer token may read /metrics; without it nobody may. Best set by environment.",
+        description="Bearer token that may read /metrics; unset, nobody may. Best set by environment.",
     )
     # Compression costs memory and time for every connection, and messages are small.
     permessage_deflate: bool = Field(False, description="Offer compression of socket messages.")

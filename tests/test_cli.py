@@ -76,6 +76,8 @@ def test_help_lists_every_setting_with_its_default_and_variable() -> None:
         if name not in ("limits", "summary"):
             assert f"--{name.replace('_', '-')}" in text
             assert f"[env var: RTM_{name.upper()}; default: " in text, field
+    limits = [name.replace("_", "-") for name in Limits.model_fields]
+    assert f"Those from --{limits[0]} to --{limits[-1]} are limits" in text
     for name, field in Limits.model_fields.items():
         assert f"[env var: RTM_LIMITS__{name.upper()}; default: {field.default}" in text
     for name in SummaryEndpoint.model_fields:

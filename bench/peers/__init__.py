@@ -1,6 +1,11 @@
 """What rtm is compared with: each a process of its own that does with bytes what rtm does with a push or a request.
 
-`process.py` says how they behave.
+process.py            how they behave
+wire.py               rtm's wire with a session that does nothing
+websockets_server.py  the server of `websockets`
+starlette_server.py   Starlette on uvicorn
+uwebsockets.py        uWebSockets, in C++
+send_loop.py          a loop around send(), where there is no compiler for send_loop.c
 """
 
 import shutil

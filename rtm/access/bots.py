@@ -10,8 +10,8 @@ from rtm.protocol.errors import AuthorizationError, RequesterSuspended, Validati
 def as_bot(identity: Identity, directory: Directory, bot_id: str) -> Identity:
     """The same token, speaking as a bot: it must be of the bot's client, or a personal one.
 
-    For all that is known here, the client of a bot is its organization's own. Raises ValidationError,
-    AuthorizationError or RequesterSuspended.
+    The reference wants the organization of a personal token to own the bot's client; here nobody knows who owns one.
+    Raises ValidationError, AuthorizationError or RequesterSuspended.
     """
     if bot_id == identity.agent_id:
         return identity

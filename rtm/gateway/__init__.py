@@ -2,6 +2,7 @@
 
 wire.py        one connection: RFC 6455, limits, the end
 cork.py        frames that are written together
+ring.py        one call of the kernel for the writes to many sockets
 session.py     one client: log-in, pings, requests, good-bye
 address.py     what a socket's address asks for
 unsupported.py a client of a version that is not served

@@ -42,7 +42,7 @@ class Hub:
         flusher: Flusher,
         settled_s: float,
     ) -> None:
-        """`settled_s` after an outage of the bus the statuses that are read are everybody's again."""
+        """`settled_s` after an outage of the bus every process has written its agents' statuses again."""
         self._bus = bus
         bus.listen(self._take)
         self._may_miss = asyncio.Event()

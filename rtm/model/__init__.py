@@ -3,6 +3,9 @@
 chat.py             chats, threads and their users: the rules of their life
 customer.py         a customer, as far as commands need to know it
 tracking.py         which customers a connection is told of
+audience.py         who may see a push
+labels.py           what the archives find a thread by, as tokens
+search.py           what somebody searches for, and where a text has it
 payload.py          what the payloads of requests are made of
 requests/           the payload of each action
 responses.py        what each action answers

@@ -36,7 +36,7 @@ class Audience:
 
     @cached_property
     def encoded(self) -> orjson.Fragment:
-        """An object with the fields, the last three if there are any."""
+        """A JSON object of the fields; `readers` with `read_by`, and `scope`, only where they say something."""
         fields: dict[str, object] = {
             "agents": self.agents,
             "groups": self.groups,

@@ -197,7 +197,7 @@ class MisdirectedRequest(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """The license has spent its quota, or who asks a limit; to be repeated in `retry_after_s` seconds."""
+    """The license has used up its quota, or an address or a token its limit; try again in `retry_after_s` seconds."""
 
     type = "too_many_requests"
     status = HTTPStatus.TOO_MANY_REQUESTS

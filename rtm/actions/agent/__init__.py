@@ -3,6 +3,7 @@
 structures.py  chats, threads and users as clients see them
 chats.py       starting, resuming, ending and following
 users.py       who takes part
+transfers.py   giving a chat to others
 events.py      what is said, typed, thought and seen
 files.py       uploads
 threads.py     threads of any age, their tags and summaries
