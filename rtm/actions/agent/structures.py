@@ -101,7 +101,9 @@ def customer_with_chats(of: CustomerWithChats) -> shown.CustomerWithChats:
 def customer_statistics(of: Counted) -> CustomerStatisticsUpdated:
     """What is counted of a customer; of what others may have counted, such as visits, what they have told of it."""
     known = {**of.customer.state.get("statistics", {}), **of._asdict()}
-    counts = cast("shown.Counts", {name: known.get(name, 0) for name in shown.Counts.__required_keys__})
+    counts = cast(
+        "shown.Counts", {name: known.get(name, 0) for name in shown.Counts.__annotations__ if name.endswith("_count")}
+    )
     visit_started_at = of.customer.state.get("visit", {}).get("started_at")
     if visit_started_at is not None:
         counts["last_visit_started_at"] = visit_started_at
