@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 from anyio.from_thread import start_blocking_portal
 
-from rtm.outage import Outage, reason
+from rtm.outage import Outage, again_and_again, reason
 from rtm.settings import Settings
 from rtm.store.database import DatabaseError, StoreUnavailable, dsn, open_postgresql, shown
 
@@ -76,7 +76,6 @@ async def _holding_postgresql(settings: Settings) -> AsyncIterator[None]:
     try:
         is_held = await session.try_to_hold()
     except Exception as error:
-        session.end()
         raise DatabaseError(f"cannot use the database {shown(settings.database)}: {reason(error)}") from error
     if not is_held:
         session.end()
@@ -100,25 +99,26 @@ class _Session:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def try_to_hold(self) -> bool:
-        """Whether the lock is ours now, or still. Raises what asyncpg raises."""
-        if self._connection is None:
-            self._connection = await open_postgresql(self._dsn, _TIMEOUT_S)
-        return bool(await self._connection.fetchval(self._try, _LOCK))
+        """Whether the lock is ours now, or still. Raises what asyncpg raises, and begins anew the next time."""
+        try:
+            if self._connection is None:
+                self._connection = await open_postgresql(self._dsn, _TIMEOUT_S)
+            return bool(await self._connection.fetchval(self._try, _LOCK))
+        except BaseException:
+            self.end()
+            raise
 
     async def hold(self) -> NoReturn:
         """Have it again whenever the connection was lost: who serves goes on meanwhile, as without PostgreSQL."""
         lost, taken = Outage(log, "database_lock_lost", (Exception,)), Outage(log, "database_served_by_others")
-        while True:
-            await asyncio.sleep(_INTERVAL_S)
-            try:
-                if await self.try_to_hold():
-                    taken.over()
-                else:
-                    taken.noticed(StoreUnavailable("another process has taken its lock"))
-                lost.over()
-            except Exception as error:  # noqa: BLE001 - whatever it is, there is another time
-                self.end()
-                lost.noticed(error)
+
+        async def look() -> None:
+            if await self.try_to_hold():
+                taken.over()
+            else:
+                taken.noticed(StoreUnavailable("another process has taken its lock"))
+
+        await again_and_again(look, lost, every_s=_INTERVAL_S)
 
     def end(self) -> None:
         """Let go, without waiting for anybody."""
