@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,10 +19,9 @@ from rtm.model.customer import Customer
 from rtm.model.labels import Facts
 from rtm.protocol.timestamps import from_microseconds
 from rtm.settings import Settings
-from rtm.store.database import Database, connect, dsn
+from rtm.store.database import Database, connect
 from rtm.store.indexer import Indexer, Source, number
-from rtm.store.postgresql import PostgresqlStore
-from rtm.store.sqlite import SqliteStore
+from rtm.store.pools import write_store
 from rtm.store.work import Command, Needs
 from rtm.store.writer import Changes
 
@@ -175,9 +173,7 @@ async def write(settings: Settings, history: History, tick: Callable[[str], None
     command = Command(LICENSE_ID, Needs(), apply=lambda _: None, done=lambda _: None)
     async with connect(settings) as database:
         is_sqlite = database.dialect == "sqlite"
-        store = (
-            SqliteStore(Path(str(settings.database.database))) if is_sqlite else PostgresqlStore(dsn(settings.database))
-        )
+        store = write_store(settings)
         indexer = Indexer(database, store)
         await store.start()
         try:

@@ -43,11 +43,11 @@ from rtm.routing.timers import Timers
 from rtm.settings import Limits, Settings
 from rtm.store.archive import Archive
 from rtm.store.customers import CustomerQueries
-from rtm.store.database import Database, dsn
+from rtm.store.database import Database
 from rtm.store.files import Files, postgresql_writes, sqlite_writes
 from rtm.store.indexer import Indexer
 from rtm.store.outbox import PostgresqlOutbox, SqliteOutbox, Trimmer
-from rtm.store.pools import pools
+from rtm.store.pools import pools, write_store
 from rtm.store.postgresql import PostgresqlStore
 from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
@@ -79,7 +79,7 @@ def build(settings: Settings, siblings: Path | None = None) -> App:
     registry.load(agent)
     limits = settings.limits
     every_pool = database, prompt, watched = pools(settings)
-    store = _write_store(settings, database)
+    store = write_store(settings)
     bus, presence, tally = _among_processes(settings)
     queries, customers = Queries(database), CustomerQueries(database)
     flusher, outcomes, indexer = Flusher(), Outcomes(), Indexer(database, store)
@@ -199,12 +199,6 @@ def _scribe(settings: Settings) -> Scribe:
     from rtm.summaries.endpoint import Endpoint
 
     return Endpoint(settings.summary)
-
-
-def _write_store(settings: Settings, database: Database) -> SqliteStore | PostgresqlStore:
-    if database.dialect == "sqlite":
-        return SqliteStore(Path(str(settings.database.database)))
-    return PostgresqlStore(dsn(settings.database))
 
 
 def _files(store: SqliteStore | PostgresqlStore, database: Database, unused_bytes: int) -> Files:

@@ -38,9 +38,11 @@ def lines(output: str) -> dict[str, str]:
     return dict(line.split(maxsplit=1) for line in output.splitlines())
 
 
-def list_chats(base_url: str, authorization: str, verify: ssl.SSLContext | bool = True) -> httpx2.Response:
+def list_chats(
+    base_url: str, authorization: str, verify: ssl.SSLContext | bool = True, action: str = "list_chats"
+) -> httpx2.Response:
     return httpx2.post(
-        f"{base_url}/v3.6/agent/action/list_chats", headers={"Authorization": authorization}, json={}, verify=verify
+        f"{base_url}/v3.6/agent/action/{action}", headers={"Authorization": authorization}, json={}, verify=verify
     )
 
 
@@ -357,6 +359,8 @@ def test_a_second_start_has_the_same_demo_and_its_tokens_work(demo_data: Path) -
         assert second | {"base_url": ""} == first | {"base_url": ""}
         bearer = list_chats(server.base_url, f"Bearer {first['agents'][0]['access_token']}")
         assert bearer.json()["found_chats"] == 1
+        archives = list_chats(server.base_url, f"Bearer {first['agents'][0]['access_token']}", action="list_archives")
+        assert archives.json()["found_chats"] == 2, "threads: yesterday's, too"
         for holder in (first["agents"][1]["access_token"], first["bots"][0]["access_token"]):
             assert list_chats(server.base_url, f"Bearer {holder}").status_code == 200
 

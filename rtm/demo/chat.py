@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-import orjson
-from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from rtm.model.chat import Chat, ChatUser, NewEvent
 from rtm.model.events import Message
 from rtm.protocol.timestamps import parse
-from rtm.store.tables import chat_groups, chat_users, chats, events, threads
+from rtm.settings import Settings
+from rtm.store.database import DatabaseError, StoreUnavailable
+from rtm.store.pools import write_store
+from rtm.store.work import Command, Needs
+from rtm.store.writer import Changes
 
 
 def conversation(license_id: int, customer_id: str) -> tuple[Chat, list[NewEvent]]:
@@ -51,54 +51,14 @@ def conversation(license_id: int, customer_id: str) -> tuple[Chat, list[NewEvent
     return chat, history
 
 
-async def store(connection: AsyncConnection, chat: Chat, history: list[NewEvent]) -> None:
-    """Write the rows of a chat that is not in the database yet."""
-    all_threads = [*chat.changed_threads.values(), chat.active_thread()]
-    await connection.execute(
-        insert(chats),
-        {
-            "id": chat.id,
-            "license_id": chat.license_id,
-            "active": chat.active,
-            "last_thread_id": all_threads[-1].id,
-            "sorted_at": chat.sorted_at,
-            "properties": chat.properties,
-            "state": orjson.loads(chat.state()),
-        },
-    )
-    await connection.execute(
-        insert(threads),
-        [
-            {
-                "id": thread.id,
-                "chat_id": chat.id,
-                "license_id": chat.license_id,
-                "active": thread.active,
-                "created_at": thread.created_at,
-                "state": orjson.loads(orjson.dumps(thread)),
-            }
-            for thread in all_threads
-        ],
-    )
-    await connection.execute(
-        insert(chat_groups),
-        [{"chat_id": chat.id, "group_id": each, "license_id": chat.license_id} for each in chat.group_ids],
-    )
-    await connection.execute(
-        insert(chat_users),
-        [
-            {
-                "chat_id": chat.id,
-                "user_id": user.id,
-                "license_id": chat.license_id,
-                "type": user.type,
-                "present": user.present,
-                "follows": False,
-            }
-            for user in chat.users.values()
-        ],
-    )
-    await connection.execute(
-        insert(events),
-        [{"thread_id": event.thread_id, "number": event.number, "body": event.body} for event in history],
-    )
+async def store(settings: Settings, chat: Chat, history: list[NewEvent]) -> None:
+    """Write a chat that is not in the database yet. Raises DatabaseError."""
+    store = write_store(settings)
+    try:
+        await store.start()
+        await store.begin([Command(chat.license_id, Needs(), apply=lambda _: None, done=lambda _: None)])
+        await store.commit(Changes(new_chats=[chat], events=history))
+    except StoreUnavailable as error:
+        raise DatabaseError(f"cannot write to the database: {error}") from error
+    finally:
+        await store.stop()

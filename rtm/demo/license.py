@@ -41,13 +41,14 @@ async def ensure(settings: Settings) -> Credentials:
     async with transaction(settings) as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        organization_id = await _organization_id(connection)
-        if organization_id is None:
-            organization_id = await _create(connection)
+        found = await _organization_id(connection)
+        organization_id = found or await _create(connection)
         wanted = [*_AGENTS, *(f"agent{number}@example.com" for number in range(1, settings.demo_agents + 1))]
         await _add_agents(connection, wanted)
         credentials = kept(path, organization_id) or await _new_credentials(connection, organization_id, settings)
         await _add_tokens(connection, credentials, wanted, settings.region)
+    if found is None:
+        await store(settings, *conversation(LICENSE_ID, str(credentials.customers[0].id)))
     try:
         credentials.keep(path)
     except OSError as error:
@@ -61,7 +62,7 @@ async def _organization_id(connection: AsyncConnection) -> str | None:
 
 
 async def _create(connection: AsyncConnection) -> str:
-    """Everything but the agents and the tokens; returns the organization id."""
+    """Everything but the agents, the tokens and the chat; returns the organization id."""
     license_ = license_row(LICENSE_ID, plan="demo")
     await connection.execute(insert(licenses), license_)
     await connection.execute(insert(groups), group_rows(LICENSE_ID, _GROUPS))
@@ -100,7 +101,6 @@ async def _create(connection: AsyncConnection) -> str:
     await connection.execute(insert(clients), client)
     bot = bot_row(LICENSE_ID, name="Demo Bot", client_id=str(client["id"]))
     await connection.execute(insert(agents), bot)
-    await store(connection, *conversation(LICENSE_ID, str(people[0]["id"])))
     return str(license_["organization_id"])
 
 
