@@ -80,6 +80,7 @@ class Envelope:
                 tuple(audience["customers"]),
                 audience["everyone"],
                 tuple(audience.get("readers", ())),
+                tuple(audience.get("nonreaders", ())),
                 tuple(audience.get("read_by", ())),
                 audience.get("scope"),
             ),

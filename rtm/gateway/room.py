@@ -287,7 +287,7 @@ class Room:
         return recipients
 
     def _remember(self, audience: Audience, recipients: Recipients, found: int) -> None:
-        named = audience.agents, audience.groups, audience.customers, audience.readers
+        named = audience.agents, audience.groups, audience.customers, audience.readers, audience.nonreaders
         self._remembered += sum(map(len, named)) + found
         if self._remembered > MAX_REMEMBERED_RECIPIENTS:
             self._forget_recipients()
@@ -301,10 +301,11 @@ class Room:
     def _look_up(self, audience: Audience) -> Iterable[Subscriber]:
         for agent_id in audience.agents:
             yield from self._by_agent.get(agent_id, ())
-        for agent_id in audience.readers:
-            for session in self._by_agent.get(agent_id, ()):
-                if self._reads(session, audience.read_by):
-                    yield session
+        for agent_ids, reads in ((audience.readers, True), (audience.nonreaders, False)):
+            for agent_id in agent_ids:
+                for session in self._by_agent.get(agent_id, ()):
+                    if self._reads(session, audience.read_by) is reads:
+                        yield session
         for group_id in audience.groups:
             yield from self._by_group.get(group_id, ())
 
@@ -349,7 +350,8 @@ class Room:
             if not wanted or not interest.may_see(envelope.audience):
                 continue
             if interest.own_chats_only and subject_of(envelope.name) == "chat":
-                hearers = Hearers(each for each in hearers if each.agent_id in envelope.audience.agents)
+                members = (*envelope.audience.agents, *envelope.audience.nonreaders)
+                hearers = Hearers(each for each in hearers if each.agent_id in members)
             try:
                 # What is not stored, nor follows from what is, which has its place, waits behind what is held back.
                 apart = [] if self.delivering or not self._held else self._holding(hearers, asker)

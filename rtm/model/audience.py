@@ -22,6 +22,8 @@ class Audience:
     """Every agent of the license."""
     readers: tuple[str, ...] = ()
     """Ids of agents who are told where their token lets them read a chat that they are not in, as followers are."""
+    nonreaders: tuple[str, ...] = ()
+    """The same for where it does not let them, as of followers who come into a chat."""
     read_by: tuple[int, ...] = ()
     """The groups with access to it: where a token reads the chats of its agent's groups, one of them is needed."""
     scope: str | None = None
@@ -32,11 +34,12 @@ class Audience:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.agents, self.groups, self.customers, self.everyone, self.readers, self.read_by, self.scope))
+        named = self.agents, self.groups, self.customers, self.readers, self.nonreaders
+        return hash((named, self.everyone, self.read_by, self.scope))
 
     @cached_property
     def encoded(self) -> orjson.Fragment:
-        """A JSON object of the fields; `readers` with `read_by`, and `scope`, only where they say something."""
+        """A JSON object of the fields; those from `readers` on only where they say something."""
         fields: dict[str, object] = {
             "agents": self.agents,
             "groups": self.groups,
@@ -45,6 +48,9 @@ class Audience:
         }
         if self.readers:
             fields["readers"] = self.readers
+        if self.nonreaders:
+            fields["nonreaders"] = self.nonreaders
+        if self.readers or self.nonreaders:
             fields["read_by"] = self.read_by
         if self.scope is not None:
             fields["scope"] = self.scope

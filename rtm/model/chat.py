@@ -312,6 +312,14 @@ class Chat:
         """Who hears of a key change: users and followers, and every agent with access to its groups."""
         return replace(self.audience(visibility), groups=tuple(self.group_ids))
 
+    def newcomer(self, agent_id: str) -> Audience | None:
+        """The agent as one who comes into the chat, where it does not hear all of it yet; None for a member."""
+        if self.member(agent_id) is not None:
+            return None
+        if agent_id in self.followers:
+            return Audience(nonreaders=(agent_id,), read_by=tuple(self.group_ids))
+        return Audience(agents=(agent_id,))
+
     def hears(self, agent_id: str) -> bool:
         """Whether the agent hears every change."""
         return agent_id in self.followers or self.member(agent_id) is not None

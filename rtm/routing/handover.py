@@ -189,7 +189,7 @@ class Handover:
         groups = list(chat.group_ids if group_ids is None else dict.fromkeys(group_ids))
         old_groups = set(chat.group_ids)
         has_moved = set(groups) != old_groups
-        hears_already = agent_id is not None and chat.hears(agent_id)
+        newcomer = chat.newcomer(agent_id) if agent_id is not None else None
         hidden_from = {user.id: chat.key_audience(user.visibility) for user in leaving}
         for user in leaving:
             chat.remove_user(user.id, declined=reason == "manual" and user.id != agent_id)
@@ -198,8 +198,8 @@ class Handover:
         joined = ChatUser(agent_id, "agent") if agent_id is not None and chat.member(agent_id) is None else None
         if joined is not None:
             chat.add_user(joined, now)
-            if introduce is None and not hears_already:
-                self.introductions.append(Introduction(chat.id, joined.id, left))
+            if introduce is None and newcomer is not None:
+                self.introductions.append(Introduction(chat.id, joined.id, newcomer, left))
             if not has_moved or not self._directory.agents[joined.id].group_ids.isdisjoint(old_groups):
                 before = replace(before, agents=tuple(dict.fromkeys((*before.agents, joined.id))))
         self._changed()

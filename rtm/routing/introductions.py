@@ -26,6 +26,7 @@ class Introduction(NamedTuple):
 
     chat_id: str
     agent_id: str
+    to: Audience
     left: TransferredFrom
 
 
@@ -55,4 +56,4 @@ class Introductions:
     def _introduce(self, directory: Directory, introduction: Introduction, work: Work) -> None:
         chat = work.chat(introduction.chat_id)
         if chat.active and chat.member(introduction.agent_id) is not None:
-            self._show(directory, work, chat, Audience(agents=(introduction.agent_id,)), introduction.left)
+            self._show(directory, work, chat, introduction.to, introduction.left)

@@ -454,7 +454,11 @@ async def test_a_followers_other_tokens_hear_what_they_may_read(
 
     herself = {"user_id": alice.id, "user_type": "agent", "visibility": "all"}
     await alice.call("add_user_to_chat", chat_id=chat.id, ignore_requester_presence=True, **herself)
-    await other.next_push("user_added_to_chat")  # of a chat of one's own every token may know
+    if not reads:  # of a chat of one's own every token may know
+        shown = await other.next_push("incoming_chat")
+        assert shown["chat"]["thread"]["events"][-1]["text"] == "secret"
+    for each in (alice, other):
+        await each.next_push("user_added_to_chat")
 
 
 async def test_following_twice_or_as_a_member_pushes_nothing(world: World, enter: Enter) -> None:

@@ -192,6 +192,7 @@ async def test_who_follows_a_chat_is_not_shown_it_again_when_it_is_theirs(world:
     for each in (chat, other):
         await bob.call("follow_chat", id=each.id)
     await bob.forget()
+    new_to_it = await world.agent("bob", scopes=["chats--my:ro"])
 
     await alice.call("transfer_chat", id=chat.id, target=to_agent(world, "bob"))
     joining = {"user_id": bob.id, "user_type": "agent", "visibility": "all"}
@@ -200,6 +201,8 @@ async def test_who_follows_a_chat_is_not_shown_it_again_when_it_is_theirs(world:
     told = [name for name, _ in await pushes(bob)]
     assert {"chat_transferred", "user_added_to_chat"} < set(told)
     assert "incoming_chat" not in told
+    shown = [payload["chat"]["id"] for name, payload in await pushes(new_to_it) if name == "incoming_chat"]
+    assert shown == [chat.id, other.id]
 
 
 async def test_a_follower_who_loses_access_hears_no_more(either_world: World) -> None:

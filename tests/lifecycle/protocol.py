@@ -11,7 +11,7 @@ the chats, tells whom it concerns, and returns the answer or raises `Refused`. E
     other changes   members, followers, and who asked: incoming_event, events_marked_as_seen, thread_tagged, ...
     indicators      members and followers: incoming_typing_indicator, incoming_thinking_indicator
     one's own       the agent alone: chat_unfollowed, and incoming_chat of who begins to hear all: who follows now, or
-                    has become a member and did not follow
+                    has become a member and did not hear it as a follower
 
 A socket hears of the chats that its token may read: of all that its agent is a member of, of others by the groups that
 they have, or had before the change; of an earlier thread those count that it had. One that may read its agent's own
@@ -383,7 +383,7 @@ class Protocol:
         chat.last.declined.discard(user.id)
         if user.type == "agent":
             chat.last.waits_no_more()
-            if user.id not in chat.followers:
+            if user.id not in chat.followers or not self._may_read(user.id, chat.groups):
                 introduced = {"requester_id": asker.agent_id, "chat": self._shown(chat, chat.last)}
                 self._tell(asker, {user.id}, "incoming_chat", introduced)
         shown = {

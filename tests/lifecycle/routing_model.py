@@ -244,7 +244,7 @@ class Routed(Protocol):
             for name, person in PEOPLE.items()
             if has_moved and person.groups.isdisjoint(old_groups) and not person.groups.isdisjoint(groups)
         } - heard
-        begins_to_hear = set() if added is None else {added.id} - heard
+        begins_to_hear = set() if added is None else {added.id} - before
         self._show(asker, chat, had_it, newcomers, begins_to_hear)
         told = before if added is None or agent_id in newcomers else before | {added.id}
         by = {"requester_id": asker.agent_id} if asker is not THE_SERVER else {}

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import insert, update
 
 from rtm.store import tables
+from tests.actions.test_contract import pushes
 from tests.world import SALES, SUPPORT, Chat, Client, World
 
 EVERYBODY = 0
@@ -84,6 +85,21 @@ async def test_a_chat_whose_last_agent_leaves_is_given_to_another(either_world: 
     assert (await bob.next_push("incoming_event"))["event"]["system_message_type"] == "routing.assigned_other"
     for client in (alice, bob):
         await client.hears_nothing_more()
+
+
+async def test_a_follower_who_is_given_a_chat_is_shown_it_where_it_was_not_heard(world: World) -> None:
+    alice, bob = await world.agent("alice"), await world.agent("bob", away=True)
+    [chat] = await queue_chats(world, alice, 1)
+    await bob.call("follow_chat", id=chat.id)
+    new_to_it = await world.agent("bob", scopes=["chats--my:ro"], away=True)
+    await bob.forget()
+
+    await bob.call("set_routing_status", status="accepting_chats")
+
+    assert (await next_of(new_to_it, "incoming_chat"))["chat"]["id"] == chat.id
+    told = [name for name, _ in await pushes(bob)]
+    assert "user_added_to_chat" in told
+    assert "incoming_chat" not in told
 
 
 async def test_a_chat_that_nobody_can_take_waits_until_somebody_else_accepts_chats(either_world: World) -> None:

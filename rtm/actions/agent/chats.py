@@ -58,7 +58,7 @@ def introduce(
     stored: bool = True,
 ) -> None:
     """Show a chat to who begins to hear all of it, if anybody does, for a command that needs users and events."""
-    if not (to.agents or to.readers):
+    if not (to.agents or to.readers or to.nonreaders):
         return
     thread = structures.thread(chat.thread, work.events_of(chat.thread.id)) if chat.thread else None
     told: IncomingChat = {"chat": structures.chat(chat, thread, directory, work.find_customer)}

@@ -1,6 +1,6 @@
 """Giving a chat to other agents and groups."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rtm.access.chats import check_access, check_present, check_reach, scopes_for
 from rtm.access.directory import Directory
@@ -11,6 +11,7 @@ from rtm.model.audience import Audience
 from rtm.model.chat import Chat
 from rtm.model.requests.chats import ListAgentsForTransfer, TransferChat, TransferTarget
 from rtm.model.responses import AgentForTransfer, Done
+from rtm.model.shown import TransferredFrom
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import AgentOffline, NotFound
 from rtm.routing.followers import unfollow_strangers
@@ -56,20 +57,13 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     agent_id = _find_agent(context, handover, chat, group_ids, payload.target)
     if agent_id is None and not (payload.ignore_agents_availability and handover.may_wait(chat, group_ids)):
         raise AgentOffline("No agent of `target` is available" if payload.target else "No other agent is available")
-    hearers = Audience(
-        _begins_to_hear(chat, agent_id),
-        readers=_newcomers(context.directory, chat, group_ids),
-        read_by=tuple(group_ids),
-    )
-    handover.transfer(
-        chat,
-        "manual",
-        agent_id,
-        group_ids,
-        introduce=lambda left: introduce(
-            context.directory, work, chat, hearers, left, requester_id=context.identity.agent_id
-        ),
-    )
+    newcomers = list(_newcomers(context.directory, chat, agent_id, group_ids))
+
+    def show(left: TransferredFrom) -> None:
+        for each in newcomers:
+            introduce(context.directory, work, chat, each, left, requester_id=context.identity.agent_id)
+
+    handover.transfer(chat, "manual", agent_id, group_ids, show)
     unfollow_strangers(context.directory, work, chat)
     initiator, targets = context.directory.name_of(context.identity.agent_id), _names(context.directory, chat, payload)
     work.post(chat, system_message("chat_transferred", work.now(), initiator=initiator, targets=targets))
@@ -97,20 +91,20 @@ def _find_agent(
     return handover.least_busy(each for each in target.agent_ids if context.statuses.get(each, OFFLINE) != OFFLINE)
 
 
-def _begins_to_hear(chat: Chat, agent_id: str | None) -> tuple[str, ...]:
-    """Who is given the chat, unless they hear all of it already."""
-    return () if agent_id is None or chat.hears(agent_id) else (agent_id,)
-
-
-def _newcomers(directory: Directory, chat: Chat, group_ids: Iterable[int]) -> tuple[str, ...]:
-    """Agents of the groups who have no access to the chat yet."""
-    return tuple(
+def _newcomers(directory: Directory, chat: Chat, agent_id: str | None, group_ids: Iterable[int]) -> Iterator[Audience]:
+    """Who is given the chat, and the other agents of the groups who have no access to it yet."""
+    given = chat.newcomer(agent_id) if agent_id is not None else None
+    if given is not None:
+        yield given
+    others = tuple(
         agent.id
         for agent in directory.agents.values()
         if agent.group_ids.isdisjoint(chat.group_ids)
         and not agent.group_ids.isdisjoint(group_ids)
         and not chat.hears(agent.id)
+        and agent.id != agent_id
     )
+    yield Audience(readers=others, read_by=tuple(group_ids))
 
 
 def _names(directory: Directory, chat: Chat, payload: TransferChat) -> str:

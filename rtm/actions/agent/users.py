@@ -6,7 +6,6 @@ from rtm.actions.agent import structures
 from rtm.actions.agent.chats import EVERYBODY, check_agent, introduce
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
-from rtm.model.audience import Audience
 from rtm.model.chat import Chat, ChatUser, EventBody, Visibility
 from rtm.model.pushes import UserAddedToChat, UserRemovedFromChat
 from rtm.model.requests.chats import AddUserToChat, RemoveUserFromChat
@@ -37,7 +36,7 @@ def _needs_of_adding(payload: AddUserToChat) -> Needs:
 def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Done:
     """Let an agent with access, or the one customer, into the open thread; a customer sees no agent hidden from it.
 
-    An agent who has not followed it is shown the chat, as one that comes in.
+    An agent is shown the chat, as one that comes in, wherever it has not heard all of it as a follower.
 
     Who reaches all chats may join one of any group, and so may a bot that somebody speaks as. The chat is told in words
     as well, but for its first agent.
@@ -49,10 +48,9 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
     else:
         check_agent(context, payload.user_id, _groups_to_share(context.identity, payload.user_id, chat))
     user = ChatUser(payload.user_id, payload.user_type, payload.visibility)
-    hears_already = user.id in chat.followers
+    newcomer = chat.newcomer(user.id)
     chat.add_user(user, work.now())
-    if user.type == "agent" and not hears_already:
-        newcomer = Audience(agents=(user.id,))
+    if user.type == "agent" and newcomer is not None:
         introduce(context.directory, work, chat, newcomer, requester_id=context.identity.agent_id)
     told: UserAddedToChat = {
         "chat_id": chat.id,
