@@ -1,21 +1,15 @@
 """The rows that a license begins with, and the license itself."""
 
-import time
 import uuid
 from typing import Any
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import now
 from rtm.store.tables import agents, groups, licenses
 
 Row = dict[str, Any]
-
-
-def now() -> str:
-    """The time, as rows have it."""
-    return from_microseconds(time.time_ns() // 1000)
 
 
 def license_row(license_id: int, organization_id: str | None = None, plan: str = "self-hosted") -> Row:

@@ -29,7 +29,7 @@ from rtm.protocol.errors import (
     RequesterAwaitingApproval,
     RequesterSuspended,
 )
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import now, seconds_after
 from rtm.settings import REGION
 from rtm.store.database import Database
 from rtm.store.tables import agents, licenses, tokens
@@ -67,8 +67,7 @@ def mint(
 ) -> NewToken:
     """A token for an agent or bot; without `lifetime_s` it lasts until it is revoked. Stores nothing."""
     token = f"{region}:{secrets.token_urlsafe(32)}"
-    now = time.time_ns() // 1000
-    expires_at = None if lifetime_s is None else from_microseconds(now + int(lifetime_s * 1_000_000))
+    created_at = now()
     row = {
         "id": uuid.uuid4().hex,
         "hash": digest(token),
@@ -77,8 +76,8 @@ def mint(
         "agent_id": agent_id,
         "client_id": client_id,
         "scopes": sorted(scopes),
-        "created_at": from_microseconds(now),
-        "expires_at": expires_at,
+        "created_at": created_at,
+        "expires_at": None if lifetime_s is None else seconds_after(created_at, lifetime_s),
         "revoked_at": None,
     }
     return NewToken(token, row)
@@ -94,7 +93,7 @@ async def revoke(connection: AsyncConnection, token_or_id: str) -> bool:
     statement = (
         update(tokens)
         .where(or_(tokens.c.id == token_or_id, tokens.c.hash == digest(token_or_id)), tokens.c.revoked_at.is_(None))
-        .values(revoked_at=from_microseconds(time.time_ns() // 1000))
+        .values(revoked_at=now())
     )
     return (await connection.execute(statement)).rowcount == 1
 

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 
 from rtm.access.directory import Directories
 from rtm.outage import Outage, again_and_again
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import from_seconds
 from rtm.store.database import Database
 from rtm.store.tables import tokens
 
@@ -46,7 +46,7 @@ class Watch:
     async def look(self) -> None:
         """Look once. Raises what the database driver raises."""
         now = time.time()
-        since = from_microseconds(int((self._looked_at - _OVERLAP_S) * 1_000_000))
+        since = from_seconds(self._looked_at - _OVERLAP_S)
         async with self._database.engine.connect() as connection:
             ids = set(await connection.scalars(_REVOKED, {"since": since}))
             for token_id in ids - self._reported:

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rtm.access.founding import Row, agent_row, bot_row, group_rows, license_row, now
+from rtm.access.founding import Row, agent_row, bot_row, group_rows, license_row
 from rtm.access.scopes import condense, of_role
 from rtm.access.tokens import TokenKind, digest, mint
 from rtm.demo.chat import conversation, store
 from rtm.demo.credentials import AgentCredentials, BotCredentials, Credentials, Named, kept
+from rtm.protocol.timestamps import now
 from rtm.settings import Settings
 from rtm.store.database import DatabaseError, transaction
 from rtm.store.tables import agents, clients, customers, group_agents, groups, licenses, tags, tokens

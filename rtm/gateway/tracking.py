@@ -7,7 +7,6 @@ asked for more than the customers of their own chats, which they see in the chat
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from time import time_ns
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -107,7 +106,7 @@ class Trackers(dict[S, dict[str, View]]):
         lost = self._by_customer(lambda view: view.closed(chat_id))
         self._whereabouts.closed(chat_id)
         for customer_id, sessions in lost.items():
-            left: CustomerLeft = {"id": customer_id, "left_at": timestamps.from_microseconds(time_ns() // 1000)}
+            left: CustomerLeft = {"id": customer_id, "left_at": timestamps.now()}
             self._tell("customer_left", left, sessions)
 
     def _moved(self, chat_id: str, group_ids: list[int]) -> None:

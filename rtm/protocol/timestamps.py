@@ -1,11 +1,22 @@
 """RFC 3339 with microseconds, UTC: `2026-11-21T09:30:00.000001Z`. Text in this form sorts as time does."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+
+
+def now() -> str:
+    """The time by this machine's clock."""
+    return from_microseconds(time.time_ns() // 1000)
+
+
+def from_seconds(seconds: float) -> str:
+    """The time `seconds` after 1970, such as `time.time()` gives."""
+    return from_microseconds(int(seconds * 1_000_000))
 
 
 def from_microseconds(microseconds: int) -> str:

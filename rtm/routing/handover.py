@@ -9,7 +9,6 @@ Routing statuses come from outside the transaction and may be a moment old; load
 left them, so that nobody is given more than its limit.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -29,7 +28,8 @@ from rtm.model.pushes import (
 )
 from rtm.model.shown import QueuePosition, TransferredFrom
 from rtm.model.system_messages import Kind, system_message
-from rtm.protocol.timestamps import from_microseconds, seconds_after, to_seconds
+from rtm.protocol import timestamps
+from rtm.protocol.timestamps import seconds_after, to_seconds
 from rtm.routing import queue
 from rtm.routing.assignment import Candidate, choose
 from rtm.routing.introductions import Introduction
@@ -54,8 +54,8 @@ class Return:
     @classmethod
     def begins(cls, grace_s: float) -> Self:
         """This process starts now."""
-        now = from_microseconds(time.time_ns() // 1000)
-        return cls(now, seconds_after(now, grace_s))
+        began_at = timestamps.now()
+        return cls(began_at, seconds_after(began_at, grace_s))
 
     def concerns(self, chat: Chat, now: str) -> bool:
         """Whether the chat is older, so that its open thread is not to be closed yet for want of agents."""

@@ -5,7 +5,6 @@ second; what two of them find at once is done once, by whoever is first in the l
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -17,7 +16,7 @@ from rtm.access.directory import Directories, Directory
 from rtm.model.chat import Absence
 from rtm.outage import Outage, again_and_again
 from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import now
 from rtm.routing import attendance, followers, upkeep
 from rtm.routing.handover import AT_ONCE, Return
 from rtm.routing.introductions import Introductions
@@ -163,8 +162,7 @@ class Timers:
     async def _do_due(self) -> None:
         """Some of each license at a time: where thousands are due, others are not kept waiting for all of them."""
         for _ in range(MAX_CHATS // DUE_OF_LICENSE):
-            now = from_microseconds(time.time_ns() // 1000)
-            found = await self._queries.due_chats(now, DUE_OF_LICENSE, MAX_CHATS)
+            found = await self._queries.due_chats(now(), DUE_OF_LICENSE, MAX_CHATS)
             by_license: dict[int, list[DueChat]] = {}
             for chat in found:
                 by_license.setdefault(chat.license_id, []).append(chat)

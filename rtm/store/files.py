@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from rtm.model.files import StoredFile
 from rtm.outage import Outage, again_and_again
 from rtm.protocol.errors import LimitReached
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import from_seconds
 from rtm.store.database import Database
 from rtm.store.rows import FILE
 from rtm.store.sqlite import SqliteStore, transaction
@@ -144,7 +144,7 @@ class Files:
         await again_and_again(self._trim, Outage(log, "files_not_trimmed"), every_s=TRIM_INTERVAL_S)
 
     async def _trim(self) -> None:
-        await self.remove_expired(from_microseconds(int((time.time() - TRIM_AFTER_S) * 1_000_000)))
+        await self.remove_expired(from_seconds(time.time() - TRIM_AFTER_S))
 
     async def check_room(self, license_id: int, size: int) -> None:
         """Whether a file of so many bytes can be added. Raises LimitReached."""

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtm.outage import Outage, again_and_again, reason
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import from_seconds
 from rtm.store.sqlite import SqliteStore, transaction
 
 log = structlog.get_logger(__name__)
@@ -160,9 +160,9 @@ class Trimmer:
     async def trim(self) -> None:
         """Delete all that may go. Raises what the database driver raises."""
         now = time.time()
-        oldest = _timestamp(now - self._max_age_s)
+        oldest = from_seconds(now - self._max_age_s)
         # What is younger than this is kept whoever has passed it, so nobody needs to say that he has come further.
-        passed = await self._outbox.passed_by_all(_timestamp(min(self._passed(), now) - self._keep_s), oldest)
+        passed = await self._outbox.passed_by_all(from_seconds(min(self._passed(), now) - self._keep_s), oldest)
         before = max(passed, oldest)
         after, trimmed = 0, False
         while True:
@@ -182,7 +182,3 @@ class Trimmer:
                 await self._outbox.stop()
         except Exception as error:  # noqa: BLE001 - the others will find out by themselves
             log.warning("outbox_not_left", reason=reason(error))
-
-
-def _timestamp(seconds: float) -> str:
-    return from_microseconds(int(seconds * 1_000_000))

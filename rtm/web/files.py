@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from http import HTTPStatus
-from time import time_ns
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -19,7 +18,7 @@ from rtm.actions.dispatch import answer_to
 from rtm.images import THUMBNAIL_TYPE
 from rtm.model.files import THUMBNAIL, THUMBNAIL_2X, UNKNOWN_CONTENT_TYPE, StoredFile, is_id
 from rtm.protocol.errors import NotFound, ServiceUnavailable
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import now
 from rtm.store.files import PART_BYTES, Files
 
 _VARIANTS = {None: 0, THUMBNAIL: 1, THUMBNAIL_2X: 2}
@@ -58,7 +57,7 @@ class Downloads:
     async def _answer(self, http: Request) -> Response:
         file_id, variant = http.path_params["file_id"], _VARIANTS.get(http.path_params.get("variant"))
         file = await self._files.find(file_id) if is_id(file_id) else None
-        if variant is None or file is None or file.name != http.path_params["name"] or file.has_expired(_now()):
+        if variant is None or file is None or file.name != http.path_params["name"] or file.has_expired(now()):
             raise NotFound("There is nothing at this path")
         headers = _headers(file, variant)
         if headers["ETag"] in http.headers.get("if-none-match", ""):
@@ -119,7 +118,3 @@ def _headers(file: StoredFile, variant: int) -> dict[str, str]:
         disposition = f"attachment; filename*=UTF-8''{name}"
     etag = f'"{file.id[:16]}-{variant}"'
     return {"Content-Type": content_type, "Content-Disposition": disposition, "ETag": etag, **_HEADERS}
-
-
-def _now() -> str:
-    return from_microseconds(time_ns() // 1000)

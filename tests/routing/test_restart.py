@@ -1,14 +1,14 @@
 """Chats whose time came while no server ran: nobody has had the time to log in again when they are found."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, update
 
-from rtm.protocol.timestamps import from_microseconds, seconds_after
+from rtm.protocol import timestamps
+from rtm.protocol.timestamps import seconds_after
 from rtm.settings import Settings
 from rtm.store import tables
 from tests.routing.test_router import leave, next_of, set_group
@@ -62,7 +62,7 @@ async def test_agents_may_come_back_before_chats_are_closed_for_want_of_them(tmp
         await next_of(bob, "chat_transferred")
         left = await world.chat(carol, group=SUPPORT, users=["grace"])
         await server.stop()
-        now = from_microseconds(time.time_ns() // 1000)
+        now = timestamps.now()
         await make_due(world, waiting, created_at=LONG_AGO, queued_at=LONG_AGO)
         await make_due(
             world,

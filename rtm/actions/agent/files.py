@@ -1,7 +1,6 @@
 """Uploading files, to be sent in events."""
 
 from collections.abc import AsyncIterator
-from time import time_ns
 
 from rtm import images
 from rtm.actions.context import Context
@@ -20,7 +19,7 @@ from rtm.model.files import (
 from rtm.model.requests.files import UploadFile
 from rtm.model.responses import FileUploaded
 from rtm.protocol.errors import ValidationError
-from rtm.protocol.timestamps import from_microseconds
+from rtm.protocol.timestamps import now, seconds_after
 from rtm.store.files import PART_BYTES
 
 
@@ -38,7 +37,7 @@ async def upload_file(context: Context, payload: UploadFile) -> FileUploaded:
     content_type = image.content_type if image is not None else content_type_of(name)
     if image is None and content_type in images.CONTENT_TYPES:
         content_type = UNKNOWN_CONTENT_TYPE
-    now = time_ns() // 1000
+    created_at = now()
     file = StoredFile(
         id=new_id(),
         license_id=context.identity.license_id,
@@ -48,8 +47,8 @@ async def upload_file(context: Context, payload: UploadFile) -> FileUploaded:
         size=upload.size,
         width=image.width if image is not None else None,
         height=image.height if image is not None else None,
-        created_at=from_microseconds(now),
-        expires_at=from_microseconds(now + LIFETIME_S * 1_000_000),
+        created_at=created_at,
+        expires_at=seconds_after(created_at, LIFETIME_S),
     )
     await context.services.files.add(file, _pieces(upload), image.thumbnails if image is not None else ())
     return {"url": file.url()}
