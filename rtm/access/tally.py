@@ -1,4 +1,4 @@
-"""What processes tell each other about their quotas: counters in Redis, kept by `limits`.
+"""What processes tell each other about their quotas: counters in Redis.
 
     rtm:quota:{<key>}:<what>:<end of the minute>     how many all processes have used
 
@@ -12,9 +12,6 @@ from contextlib import aclosing
 from itertools import islice
 
 import structlog
-from limits.aio.storage import RedisStorage
-from limits.aio.storage.redis.redispy import RedispyBridge
-from redis.asyncio import Redis, RedisCluster
 
 from rtm.access.quota import WINDOW_S, Count, Key, Quota
 from rtm.redis_client import RedisUrl
@@ -23,6 +20,11 @@ TIMEOUT_S = 2.0
 RETRY_S = 1.0
 _CONNECTIONS = 4
 _AT_ONCE = 100
+_ADD = """
+    local total = redis.call('INCRBY', KEYS[1], ARGV[1])
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    return total
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +34,7 @@ class Tally:
 
     def __init__(self, url: str) -> None:
         self._client = RedisUrl.parse(url).client(timeout_s=TIMEOUT_S, max_connections=_CONNECTIONS)
-        self._counters = _Counters(self._client)
+        self._add = self._client.register_script(_ADD)
         self._due: dict[tuple[Quota, Key], Count] = {}
         self._something_due = asyncio.Event()
         self._silent = False
@@ -61,10 +63,10 @@ class Tally:
         used = count.untold - count.left
         if used == 0 or quota.is_over(count):
             return True
-        counter = f"{{{key!s}}}:{quota.what}:{count.ends_at:.0f}"
+        counter = f"rtm:quota:{{{key!s}}}:{quota.what}:{count.ends_at:.0f}"
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                total = await self._counters.incr(counter, WINDOW_S, used)
+                total = int(await self._add([counter], [used, WINDOW_S]))
         except Exception as error:  # noqa: BLE001 - whatever it is: each process goes on by its own count
             if not self._silent:
                 log.warning("quotas_not_shared", error=str(error) or type(error).__name__)
@@ -75,16 +77,3 @@ class Tally:
         self._silent = False
         count.hear(total, quota.limit, used)
         return True
-
-
-class _Counters(RedisStorage):
-    """The counters of `limits`, over a client of ours: of one server, behind Sentinels or of a Cluster."""
-
-    def __init__(self, client: Redis | RedisCluster) -> None:
-        self._client = client
-        super().__init__("redis://", implementation="redispy", key_prefix="rtm:quota")
-
-    def configure_bridge(self) -> None:
-        assert isinstance(self.bridge, RedispyBridge)
-        self.bridge.storage = self._client
-        self.bridge.connection_getter = lambda _: self._client  # type: ignore[assignment,return-value]  # also a Cluster's

@@ -222,14 +222,14 @@ async def test_what_nobody_has_foreseen_does_not_end_the_telling(
 ) -> None:
     async with processes(1, redis_url, clock) as ((quota, tally),):
         failed = asyncio.Event()
-        whole = tally._counters.incr
+        whole = tally._add
 
         async def fail(*_: object) -> int:
             failed.set()
-            monkeypatch.setattr(tally._counters, "incr", whole)
+            monkeypatch.setattr(tally, "_add", whole)
             raise RuntimeError
 
-        monkeypatch.setattr(tally._counters, "incr", fail)
+        monkeypatch.setattr(tally, "_add", fail)
         spent(quota, 2 * PORTION)
         await failed.wait()
         await news(partial(is_told, quota, 2 * PORTION))
