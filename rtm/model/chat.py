@@ -75,7 +75,7 @@ class Thread:
     queues_duration: int = 0
     """Seconds in the queue before."""
     declined: list[str] = field(default_factory=list)
-    """Agents that somebody has taken out of it: the router gives it to others."""
+    """Agents that somebody has taken out of it, or who did not answer, since another one took it or answered."""
     unanswered_since: str | None = None
     """The customer's first event after the last of an agent, or when an agent was given the chat since."""
     attended: list[str] = field(default_factory=list)
@@ -293,6 +293,10 @@ class Chat:
         """Ids of the agents, or of the customers, that are present."""
         return [user.id for user in self.users.values() if user.present and user.type == kind]
 
+    def assignees(self) -> list[str]:
+        """Ids of the agents who have it; others, whom the customer does not see, look on."""
+        return [agent_id for agent_id in self.present_ids("agent") if self.users[agent_id].visibility == "all"]
+
     def audience(self, visibility: Visibility) -> Audience:
         """Who hears every change: members, and followers where their token lets them read the chat.
 
@@ -420,11 +424,11 @@ class Chat:
         author = self.users.get(author_id)
         if author is not None:
             author.events_seen_up_to = self.written_at[author.type] = body["created_at"]
-            if author.type == "agent":
+            if author.type == "customer":
+                thread.unanswered_since = thread.unanswered_since or body["created_at"]
+            elif body.get("visibility") != "agents":
                 self.recent_agent_id = author_id
-                thread.unanswered_since = None
-            elif thread.unanswered_since is None:
-                thread.unanswered_since = body["created_at"]
+                thread.unanswered_since, thread.declined = None, []
 
     def close_thread(self, at: str) -> Thread:
         """End the open thread; its agents leave, a customer stays. Raises ChatInactive.
@@ -460,30 +464,35 @@ class Chat:
         self.users[user.id] = user
         if user.id not in thread.user_ids:
             thread.user_ids.append(user.id)
-        if user.type == "agent":
+        if user.type == "customer":
+            self.set_due(thread.created_at)
+        elif user.visibility == "all":
             self.leave_queue(at)
-            thread.unattended_since = None
-            thread.declined = [agent_id for agent_id in thread.declined if agent_id != user.id]
+            thread.unattended_since, thread.declined = None, []
             if self.routed:
                 self.set_due(at)  # to see whether the agent is connected
-        else:
-            self.set_due(thread.created_at)
         self._changed(user.id, shape=True)
 
     def remove_user(self, user_id: str, *, declined: bool = False) -> None:
-        """Let the agent go, and not be given the open thread again by the router if it has `declined`.
-
-        Raises ChatInactive, ValidationError.
-        """
+        """Let the agent go, who has `declined` the open thread perhaps. Raises ChatInactive, ValidationError."""
         thread = self.active_thread()
         user = self.member(user_id)
         if user is None or user.type != "agent":
             raise ValidationError("`user_id` is not an agent of the chat")
         user.present = False
         thread.attended = [agent_id for agent_id in thread.attended if agent_id != user_id]
-        if declined and user_id not in thread.declined:
-            thread.declined = [*thread.declined, user_id]
+        if declined and user.visibility == "all":
+            self.decline([user_id])
         self._changed(user_id, shape=True)
+
+    def decline(self, agent_ids: Iterable[str]) -> None:
+        """Let the router give the open thread to others than these, until one of them has it or it waits for long.
+
+        Raises ChatInactive.
+        """
+        thread = self.active_thread()
+        thread.declined = list(dict.fromkeys([*thread.declined, *agent_ids]))
+        self._changed()
 
     def move(self, group_ids: list[int]) -> None:
         """Let these groups have access, and no others. Raises ChatInactive."""
@@ -533,11 +542,11 @@ class Chat:
 
     def attend(self, agent_ids: Container[str]) -> None:
         """Those of its agents are connected who are among these. Raises ChatInactive."""
-        present = self.present_ids("agent")
-        if any(each in agent_ids for each in present):
+        assignees = self.assignees()
+        if any(each in agent_ids for each in assignees):
             thread = self.active_thread()
             self.miss_no_more()
-            attended = [each for each in present if each in agent_ids or each in thread.attended]
+            attended = [each for each in assignees if each in agent_ids or each in thread.attended]
             if attended != thread.attended:
                 thread.attended = attended
                 self._changed()

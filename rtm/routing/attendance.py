@@ -74,7 +74,7 @@ def miss(
     Of others who are offline only those are missed who were connected before.
     """
     chat, now = work.chat(chat_id), work.now()
-    agent_ids = chat.present_ids("agent")
+    agent_ids = chat.assignees()
     if not agent_ids or not chat.routed or _attending(chat, directory, statuses):
         return False
     reasons = [_absence(directory.agents.get(agent_id), left.get(agent_id)) for agent_id in agent_ids]
@@ -102,7 +102,7 @@ def attends(agent: AgentRecord | None, statuses: Mapping[str, str]) -> bool:
 
 def _attending(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> list[str]:
     """Those of the chat's agents who are there."""
-    return [each for each in chat.present_ids("agent") if attends(directory.agents.get(each), statuses)]
+    return [each for each in chat.assignees() if attends(directory.agents.get(each), statuses)]
 
 
 def _anybody_may_come(chat: Chat, directory: Directory, statuses: Mapping[str, str]) -> bool:

@@ -43,7 +43,7 @@ def deadlines(chat: Chat, rules: Rules, grace_s: float) -> dict[Due, str]:
     found = {Due.ARCHIVE: (quiet_since, archive_after_min)}
     if not chat.idle:
         found[Due.IDLE] = (quiet_since, rules.chat_inactive_after_min)
-    if thread.unanswered_since is not None and chat.present_ids("agent"):
+    if thread.unanswered_since is not None and chat.assignees():
         found[Due.TRANSFER] = (thread.unanswered_since, rules.transfer_chat_after_min)
     times = _after(found)
     if thread.unattended_since is not None:
@@ -52,7 +52,7 @@ def deadlines(chat: Chat, rules: Rules, grace_s: float) -> dict[Due, str]:
             # Who writes without a connection, over HTTP, is there.
             missed_since = max(thread.unattended_since, chat.written_at.get("agent", ""))
             times[Due.REASSIGN] = seconds_after(missed_since, grace_s)
-    elif not chat.present_ids("agent") and not chat.left_alone:
+    elif not chat.assignees() and not chat.left_alone:
         times[Due.REASSIGN] = thread.created_at
     return times
 

@@ -9,7 +9,7 @@ Routing statuses come from outside the transaction and may be a moment old; load
 left them, so that nobody is given more than its limit.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, Self, cast
@@ -38,6 +38,8 @@ from rtm.routing.rules import Rules
 from rtm.routing.upkeep import archive, rules_of
 from rtm.store.work import Routing, Work
 
+AGAIN_AFTER_S = 60
+"""Who has declined a chat is given it again where it has waited for so long in vain."""
 AT_ONCE = 10
 """Chats in one command: each takes 2 ms where a thousand agents have room, and others wait meanwhile."""
 
@@ -93,17 +95,24 @@ class Handover:
 
     # Who could have it
 
-    def find_agent(self, chat: Chat, group_ids: Sequence[int] | None = None) -> str | None:
-        """Who of the groups, by default the chat's, is to be given the chat; nobody who has it or has declined it."""
+    def find_agent(self, chat: Chat, group_ids: Sequence[int] | None = None, *, again: bool = False) -> str | None:
+        """Who of the groups, by default the chat's, is to be given the chat, which they do not have.
+
+        Those who have declined it are given it `again` where nobody else can be, or not at all.
+        """
+        had, declined = set(chat.assignees()), chat.active_thread().declined
+        found = self._choose(chat, group_ids, had.union(declined))
+        return self._choose(chat, group_ids, had) if again and declined and found is None else found
+
+    def _choose(self, chat: Chat, group_ids: Sequence[int] | None, but: Container[str]) -> str | None:
         group_ids = chat.group_ids if group_ids is None else group_ids
         wanted, rules = frozenset(group_ids), self._rules(group_ids)
         chat_is_for_bots = not chat.has_routing_flag("ignore_bots")
-        had = {*chat.present_ids("agent"), *chat.active_thread().declined}
         return choose(
             (
                 self._candidate(agent, wanted, rules)
                 for agent in self._with_room()
-                if agent.id not in had and (agent.kind == "agent" or chat_is_for_bots)
+                if agent.id not in but and (agent.kind == "agent" or chat_is_for_bots)
             ),
             chat.recent_agent_id if rules.prefer_recent_agent else None,
         )
@@ -183,16 +192,15 @@ class Handover:
         the chat is left to be shown it (`introductions`).
         """
         now, before = self._work.now(), chat.key_audience()
-        left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.present_ids("agent")}
-        leaving = [user for user in chat.users.values() if user.present and user.type == "agent"]
-        leaving = [user for user in leaving if user.id != agent_id or user.visibility != "all"]
+        left: TransferredFrom = {"group_ids": chat.group_ids, "agent_ids": chat.assignees()}
+        leaving = _leaving(chat, agent_id)
         groups = list(chat.group_ids if group_ids is None else dict.fromkeys(group_ids))
         old_groups = set(chat.group_ids)
         has_moved = set(groups) != old_groups
         newcomer = chat.newcomer(agent_id) if agent_id is not None else None
         hidden_from = {user.id: chat.key_audience(user.visibility) for user in leaving}
         for user in leaving:
-            chat.remove_user(user.id, declined=reason == "manual" and user.id != agent_id)
+            chat.remove_user(user.id, declined=reason == "manual" and agent_id is None)
         if has_moved:
             chat.move(groups)
         joined = ChatUser(agent_id, "agent") if agent_id is not None and chat.member(agent_id) is None else None
@@ -236,10 +244,10 @@ class Handover:
         """
         if not chat.routed or chat.queued_at is not None or chat.has_routing_flag("ignore_agents_routing"):
             return True
-        gone = self._names(chat.present_ids("agent"))
+        gone = self._names(chat.assignees())
         if chat.continuous and not gone and chat.has_routing_flag("unassigned"):
             return True  # it waits for somebody who takes it up
-        agent_id = self._find_next(chat)
+        agent_id = self._find_next(chat, again=because != "other")
         if agent_id is not None:
             self.transfer(chat, "assigned", agent_id)
             added = self._names([agent_id])
@@ -263,12 +271,17 @@ class Handover:
         self._changed()
 
     def replace_silent(self, chat: Chat, after_min: float) -> None:
-        """Give a chat whose agents do not answer to another one, if there is one."""
+        """Give a chat whose agents do not answer to another one, if there is one who has not been as silent."""
         agent_id = self._find_next(chat)
         if agent_id is not None:
-            removed = self._names(chat.present_ids("agent"))
+            silent, declined = chat.assignees(), chat.active_thread().declined
             self.transfer(chat, "inactive", agent_id)
-            names = {"agent_added": self._names([agent_id]), "agent_removed": removed, "duration": f"{after_min:g}"}
+            chat.decline([*declined, *silent])
+            names = {
+                "agent_added": self._names([agent_id]),
+                "agent_removed": self._names(silent),
+                "duration": f"{after_min:g}",
+            }
             self._work.post(chat, self._message("routing.assigned_inactive", names))
 
     def _message(self, kind: str, text_vars: dict[str, Any]) -> EventBody:
@@ -279,7 +292,7 @@ class Handover:
 
     def assign_queued(self) -> None:
         """Give those who wait to those who have room, in order, some at a time: what is told of them asks for more."""
-        given = 0
+        given, long_ago = 0, seconds_after(self._work.now(), -AGAIN_AFTER_S)
         in_vain: set[tuple[frozenset[int], bool]] = set()  # nobody has more room than a moment ago
         for chat in self._queue():
             if given == AT_ONCE or not self._with_room():
@@ -287,16 +300,17 @@ class Handover:
             wanted = frozenset(chat.group_ids), chat.has_routing_flag("ignore_bots")
             if self._is_manual(chat) or wanted in in_vain:
                 continue
-            agent_id = self.find_agent(chat)
+            again = (chat.queued_at or "") < long_ago
+            agent_id = self.find_agent(chat, again=again)
             if agent_id is not None:
                 self.transfer(chat, "assigned", agent_id)
                 given += 1
-            elif not chat.active_thread().declined and not chat.present_ids("agent"):
+            elif again or not chat.active_thread().declined:
                 in_vain.add(wanted)
 
-    def _find_next(self, chat: Chat) -> str | None:
+    def _find_next(self, chat: Chat, *, again: bool = False) -> str | None:
         """Who is to be given the chat without anybody's wish."""
-        return None if self._is_manual(chat) else self.find_agent(chat)
+        return None if self._is_manual(chat) else self.find_agent(chat, again=again)
 
     def _is_manual(self, chat: Chat) -> bool:
         return self._rules(chat.group_ids).manual_routing or chat.has_routing_flag("ignore_agents_routing")
@@ -369,6 +383,13 @@ class Handover:
         if self._requester_id is not None:
             told["requester_id"] = self._requester_id
         self._work.push("user_added_to_chat", told, to)
+
+
+def _leaving(chat: Chat, agent_id: str | None) -> list[ChatUser]:
+    """Those who have the chat and, to come in again and be seen, who is given it and only looks on."""
+    assignees = chat.assignees()
+    here = [chat.users[each] for each in chat.present_ids("agent")]
+    return [user for user in here if (user.id in assignees) is not (user.id == agent_id)]
 
 
 Told = list[tuple[str, ChatPropertiesUpdated | ThreadPropertiesUpdated]]

@@ -124,7 +124,7 @@ def _route(
     handover = Handover(work, directory, statuses, return_=return_)
     for chat_id in chat_ids:
         chat = work.chat(chat_id)
-        if not chat.present_ids("agent") and not handover.place(chat, "other"):
+        if not chat.assignees() and not handover.place(chat, "other"):
             chat.set_due(return_.over_at)
     handover.assign_queued()
     handover.tell_positions()

@@ -6,6 +6,7 @@ import pytest
 
 from rtm import versions
 from tests.actions.test_contract import contract, differences, pushes
+from tests.routing.test_router import next_of
 from tests.world import SALES, SUPPORT, Client, Refused, World
 
 
@@ -85,8 +86,10 @@ async def test_a_chat_is_transferred_to_a_group_and_those_who_did_not_know_it_ar
 async def test_within_its_group_a_chat_goes_to_another_agent(either_world: World) -> None:
     world = either_world
     alice, bob = await world.agents("alice", "bob")
-    chat = await world.chat(alice, users=["ada", "bob"])
+    chat = await world.chat(alice, users=["ada"])
+    await bob.call("set_routing_status", status="not_accepting_chats")
     assert await alice.refused("transfer_chat", id=chat.id) == Refused("agent_offline", "No other agent is available")
+    await alice.call("add_user_to_chat", chat_id=chat.id, user_id=bob.id, user_type="agent", visibility="all")
 
     dave = await world.agent("dave")
     await alice.call("transfer_chat", id=chat.id)
@@ -95,6 +98,71 @@ async def test_within_its_group_a_chat_goes_to_another_agent(either_world: World
     told = await dave.next_push("chat_transferred")
     assert told["transferred_to"] == {"group_ids": [SALES], "agent_ids": [dave.id]}
     assert {(await dave.next_push("user_removed_from_chat"))["user_id"] for _ in range(2)} == {alice.id, bob.id}
+
+
+async def test_who_has_given_a_chat_away_may_be_given_it_back(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["ada"])
+
+    await alice.call("transfer_chat", id=chat.id, target=to_group(SALES))
+    await bob.call("transfer_chat", id=chat.id, target=to_group(SALES))
+    await alice.call("transfer_chat", id=chat.id)
+
+    assert [(await next_of(bob, "chat_transferred"))["transferred_to"]["agent_ids"] for _ in range(3)] == [
+        [bob.id],
+        [alice.id],
+        [bob.id],
+    ]
+    await bob.call("logout")
+    for _ in range(3):
+        assert (await next_of(alice, "chat_transferred"))["reason"] == "manual"
+    told = await next_of(alice, "chat_transferred")
+    assert (told["reason"], told["transferred_to"]["agent_ids"]) == ("assigned", [alice.id])
+
+
+async def test_without_anybody_else_those_who_have_the_chat_with_its_giver_keep_it(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["ada", "bob"])
+    await bob.call("set_routing_status", status="not_accepting_chats")
+
+    await alice.call("transfer_chat", id=chat.id)
+
+    for client in (alice, bob):
+        assert (await client.next_push("chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
+        assert (await client.next_push("user_removed_from_chat"))["user_id"] == alice.id
+    users = (await bob.call("get_chat", chat_id=chat.id))["users"]
+    assert {user["id"]: user["present"] for user in users} == {alice.id: False, bob.id: True, world.id("ada"): True}
+    await alice.call("set_routing_status", status="not_accepting_chats")
+    theirs: dict[str, Any] = {"id": chat.id, "ignore_requester_presence": True}
+    refused = await alice.refused("transfer_chat", **theirs)  # it is to go to somebody else
+    assert refused == Refused("agent_offline", "No other agent is available")
+    refused = await alice.refused("transfer_chat", **theirs, target=to_group(SUPPORT))
+    assert refused == Refused("agent_offline", "No agent of `target` is available")
+
+
+async def test_who_only_looks_on_may_be_given_the_chat_and_else_goes_on(either_world: World) -> None:
+    world = either_world
+    alice, bob = await world.agents("alice", "bob")
+    chat = await world.chat(alice, users=["ada"])
+    joining: dict[str, Any] = {"chat_id": chat.id, "user_type": "agent", "visibility": "agents"}
+    await alice.call("add_user_to_chat", **joining, user_id=bob.id)
+
+    await alice.call("transfer_chat", id=chat.id)
+
+    assert (await next_of(alice, "chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
+    added = await next_of(alice, "user_added_to_chat")
+    assert (added["user"]["id"], added["user"]["visibility"]) == (bob.id, "all")
+    await bob.call("add_user_to_chat", **joining, user_id=alice.id)
+    dave = await world.agent("dave")
+
+    await bob.call("transfer_chat", id=chat.id, target=to_agent(world, "dave"))
+
+    assert (await dave.next_push("incoming_chat"))["transferred_from"]["agent_ids"] == [bob.id]
+    users = (await dave.call("get_chat", chat_id=chat.id))["users"]
+    present = {user["id"]: user.get("visibility") for user in users if user["present"]}
+    assert present == {alice.id: "agents", dave.id: "all", world.id("ada"): None}
 
 
 async def test_without_anybody_free_a_chat_is_refused_or_queued(either_world: World) -> None:

@@ -105,7 +105,7 @@ class Thread:
     waited: Given | None = None
     """Seconds in the queue before, if it was there for one."""
     declined: set[str] = field(default_factory=set)
-    """Agents whom somebody has taken out of it, and nobody added again."""
+    """Agents whom somebody has taken out of it, since another one took it or wrote in it."""
 
     def waits_no_more(self) -> None:
         if self.wait is not None:
@@ -134,7 +134,7 @@ class Chat:
     @property
     def attended(self) -> bool:
         """Whether an agent has it."""
-        return bool(self.agent_ids())
+        return bool(self.assignees())
 
     @property
     def of_customer(self) -> bool:
@@ -147,8 +147,12 @@ class Chat:
         return any(of.properties.get("routing", {}).get("unassigned") is True for of in (self, self.last))
 
     def agent_ids(self) -> list[str]:
-        """The agents who have it."""
+        """The agents who take part in it."""
         return [user.id for user in self.users.values() if user.present and user.type == "agent"]
+
+    def assignees(self) -> list[str]:
+        """Those who have it: the others only look on, which the customer does not see."""
+        return [agent_id for agent_id in self.agent_ids() if self.users[agent_id].visibility == "all"]
 
     def member(self, user_id: str) -> User | None:
         """The user, if present."""
@@ -380,12 +384,13 @@ class Protocol:
         chat.users[user.id] = user
         if user.id not in chat.last.user_ids:
             chat.last.user_ids.append(user.id)
-        chat.last.declined.discard(user.id)
-        if user.type == "agent":
+        takes_it = user.type == "agent" and user.visibility == "all"
+        if takes_it:
+            chat.last.declined.clear()
             chat.last.waits_no_more()
-            if user.id not in chat.followers or not self._may_read(user.id, chat.groups):
-                introduced = {"requester_id": asker.agent_id, "chat": self._shown(chat, chat.last)}
-                self._tell(asker, {user.id}, "incoming_chat", introduced)
+        if user.type == "agent" and (user.id not in chat.followers or not self._may_read(user.id, chat.groups)):
+            introduced = {"requester_id": asker.agent_id, "chat": self._shown(chat, chat.last)}
+            self._tell(asker, {user.id}, "incoming_chat", introduced)
         shown = {
             "chat_id": chat.id,
             "thread_id": chat.last.id,
@@ -394,7 +399,7 @@ class Protocol:
             "requester_id": asker.agent_id,
         }
         self._tell_key_change(asker, chat, "user_added_to_chat", shown)
-        if user.type == "agent":
+        if takes_it:
             for push, told in self._set_unassigned(chat, unassigned=False):
                 self._tell(asker, self._hearers(chat), push, told)
         initiator, added = self._name(asker.agent_id), self._name(user.id)
@@ -425,7 +430,8 @@ class Protocol:
         }
         self._tell_key_change(asker, chat, "user_removed_from_chat", shown)
         user.present = False
-        chat.last.declined.add(user.id)
+        if user.visibility == "all":
+            chat.last.declined.add(user.id)
         initiator, removed = self._name(asker.agent_id), self._name(user.id)
         if user.id == asker.agent_id:
             self._say(asker, chat, "agent_left", "{agent} left the chat", user.visibility, agent=removed)
@@ -460,6 +466,8 @@ class Protocol:
         self._check_may_write(asker, chat, event.get("visibility", "all"))
         body = self._append(chat, event, asker.agent_id)
         chat.users[asker.agent_id].seen_up_to = body["created_at"]
+        if body["visibility"] == "all":
+            chat.last.declined.clear()
         shown = {"chat_id": chat.id, "thread_id": chat.last.id, "event": dict(body)}
         self._tell(asker, self._hearers(chat), "incoming_event", shown)
         return {"event_id": body["id"]}

@@ -1,8 +1,10 @@
 """Who is given a chat and who waits for an agent, as the public reference tells it: plain Python, no server.
 
 **Who may be given a chat**: who accepts chats, has fewer than `LIMITS` chats with customers, is in one of the chat's
-groups and more there than a supervisor, does not have the chat, and has not been taken out of it. Bots take part in
-the groups that they have been put into.
+groups and more there than a supervisor, does not have the chat, and has not been taken out of it since another one took
+it or wrote in it. By somebody's wish, but not by itself, who has been taken out may be given it after all others, and
+who has it with the asker, or is to have it in other groups, keeps it where nobody else may. Who only looks on does not
+have the chat. Bots take part in the groups that they have been put into.
 
 **Who of them is**: who wrote last in the chat; else the best priority; of those who has the least of what they may
 have; of those whoever has waited longest since they were given a chat.
@@ -101,7 +103,8 @@ class Routed(Protocol):
             groups = list(target["ids"])
             if not set(groups) <= GROUPS.keys():
                 raise Refused("not_found")
-            agent_id = self._next_agent(chat, groups)
+            agent_id = self._next_agent(chat, groups) or self._next_agent(chat, groups, again=True)
+            agent_id = agent_id or self._who_keeps_it(asker, chat, groups)
             if agent_id is None and not (payload.get("ignore_agents_availability") and _may_wait(chat, groups)):
                 raise Refused("agent_offline")
             targets = ", ".join(GROUPS[each] for each in groups)
@@ -182,8 +185,9 @@ class Routed(Protocol):
 
     # Who is given it, and who waits
 
-    def _next_agent(self, chat: Chat, groups: Collection[int]) -> str | None:
+    def _next_agent(self, chat: Chat, groups: Collection[int], *, again: bool = False) -> str | None:
         able = [name for name in self.accepting if self._is_able(name, chat, groups)]
+        able = [name for name in able if again or self.ids[name] not in chat.last.declined]
         last = next((author_id for author_id in _authors(chat) if self.names.get(author_id) in PEOPLE), None)
         if last is not None and self.names[last] in able:
             return last
@@ -197,11 +201,21 @@ class Routed(Protocol):
     def _is_able(self, name: str, chat: Chat, groups: Collection[int]) -> bool:
         agent_id = self.ids[name]
         return (
-            self._load(name) < LIMITS[name]
-            and _rank(name, groups) < len(_RANKS)
-            and chat.member(agent_id) is None
-            and agent_id not in chat.last.declined
+            self._load(name) < LIMITS[name] and _rank(name, groups) < len(_RANKS) and agent_id not in chat.assignees()
         )
+
+    def _who_keeps_it(self, asker: Asker, chat: Chat, groups: Collection[int]) -> str | None:
+        """The least busy, who accepts chats if anybody does; all are here."""
+        had_it = chat.assignees()
+        if asker.agent_id not in had_it and set(groups) == set(chat.groups):
+            return None
+        names = [self.names[agent_id] for agent_id in had_it if agent_id != asker.agent_id]
+
+        def standing(name: str) -> tuple[bool, int, int, str]:
+            return name not in self.accepting, self._load(name), self._turns.get(name, 0), self.ids[name]
+
+        able = [name for name in names if not PEOPLE[name].groups.isdisjoint(groups)]
+        return self.ids[min(able, key=standing)] if able else None
 
     def _load(self, name: str) -> int:
         return sum(chat.of_customer and chat.member(self.ids[name]) is not None for chat in self.chats)
@@ -222,15 +236,14 @@ class Routed(Protocol):
         """To the agent, who then has it alone, or into the queue; of these groups from now on."""
         heard, before, old_groups = chat.listeners(), self._hearers(chat), chat.groups
         has_moved = set(groups) != set(old_groups)
-        had_it: Payload = {"group_ids": list(old_groups), "agent_ids": chat.agent_ids()}
+        had_it: Payload = {"group_ids": list(old_groups), "agent_ids": chat.assignees()}
         if has_moved:
             chat.groups, chat.last.groups = list(groups), list(groups)
-        left = [
-            chat.users[each] for each in chat.agent_ids() if (each, chat.users[each].visibility) != (agent_id, "all")
-        ]
+        left = [chat.users[each] for each in chat.assignees() if each != agent_id]
+        left += [chat.users[each] for each in chat.agent_ids() if each == agent_id and each not in chat.assignees()]
         for user in left:
             user.present = False
-            if reason == "manual" and user.id != agent_id:
+            if reason == "manual" and agent_id is None:
                 chat.last.declined.add(user.id)
         added = self._let_in(chat, agent_id) if agent_id is not None else None
         if agent_id is None:
@@ -274,9 +287,9 @@ class Routed(Protocol):
         """None for who is there already."""
         self._turns[self.names[agent_id]] = self._now()
         chat.last.waits_no_more()
-        chat.last.declined.discard(agent_id)
         if chat.member(agent_id) is not None:
             return None
+        chat.last.declined.clear()
         seen_up_to = chat.users[agent_id].seen_up_to if agent_id in chat.users else None
         added = chat.users[agent_id] = User(agent_id, "agent", seen_up_to=seen_up_to)
         if agent_id not in chat.last.user_ids:
@@ -320,5 +333,8 @@ def _may_wait(chat: Chat, groups: Collection[int]) -> bool:
 
 
 def _authors(chat: Chat) -> Iterable[str]:
-    """The last one first."""
-    return (author_id for thread in reversed(chat.threads) for author_id in reversed(thread.authors))
+    """The last one first, of what all saw."""
+    for thread in reversed(chat.threads):
+        for event, author_id in zip(reversed(thread.events), reversed(thread.authors), strict=True):
+            if event["visibility"] == "all":
+                yield author_id

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rtm.routing import timers
+from tests.routing.test_router import next_of
 from tests.routing.test_timers import SOON, with_rules
 from tests.world import SALES, Chat, Client, World
 
@@ -219,3 +220,23 @@ async def test_who_leaves_the_customer_without_an_answer_loses_the_chat(either_w
     await bob.next_push("incoming_event")
     await asyncio.sleep(2)
     await bob.hears_nothing_more()
+
+
+async def test_who_was_silent_is_not_given_the_chat_again_before_somebody_answers(either_world: World) -> None:
+    await with_rules(either_world, transfer_chat_after_min=SOON)
+    alice, bob = await either_world.agents("alice", "bob")
+    ada = either_world.id("ada")
+    question = {"type": "message", "text": "Anybody there?", "author_id": ada}
+    chat = {"access": {"group_ids": [SALES]}, "users": [{"id": ada, "type": "customer"}]}
+    await alice.call("start_chat", chat=chat | {"thread": {"events": [question]}})
+    assert (await next_of(bob, "chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
+    await next_of(bob, "incoming_chat")
+    await asyncio.sleep(2)
+    await bob.hears_nothing_more()
+
+    dave = await either_world.agent("dave")
+
+    assert (await next_of(bob, "chat_transferred"))["transferred_to"]["agent_ids"] == [dave.id]
+    await dave.call("logout")
+    told = await next_of(bob, "chat_transferred")
+    assert (told["reason"], len(told["transferred_to"]["agent_ids"])) == ("assigned", 1)

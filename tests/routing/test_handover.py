@@ -47,7 +47,7 @@ def test_nobody_is_asked_again_about_chats_like_one_that_nobody_could_have(monke
     queue = [waiting(ignore_agents_routing=True), declined, *(waiting() for _ in range(100)), waiting(ignore_bots=True)]
     for place, chat in enumerate(queue):
         chat.enqueue(seconds_after(START, place))
-    work = SimpleNamespace(routing=lambda: Routing(queue, Counter(), {}))
+    work = SimpleNamespace(routing=lambda: Routing(queue, Counter(), {}), now=lambda: START)
 
     Handover(cast("Work", work), DIRECTORY, {AGENT.id: ACCEPTING_CHATS}).assign_queued()
 

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from sqlalchemy import insert, update
 
+from rtm.routing import handover
 from rtm.store import tables
 from tests.actions.test_contract import pushes
 from tests.world import SALES, SUPPORT, Chat, Client, World
@@ -125,6 +127,73 @@ async def test_a_chat_that_nobody_can_take_waits_until_somebody_else_accepts_cha
     assert (await next_of(alice, "chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
     [summary] = (await bob.call("list_chats", filters={"active": True}))["chats_summary"]
     assert "queue" not in summary["last_thread_summary"]
+
+
+async def test_who_has_left_a_chat_that_waits_is_given_it_again_where_nobody_else_comes(
+    either_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = either_world
+    alice, olivia = await world.agents("alice", "olivia")
+    [chat] = await queue_chats(world, alice, 1)
+    await alice.call("set_routing_status", status="not_accepting_chats")
+    await alice.call("set_routing_status", status="accepting_chats")
+    await alice.forget()
+    [summary] = (await olivia.call("list_chats", filters={"active": True}))["chats_summary"]
+    assert summary["last_thread_summary"]["queue"]["position"] == 1
+
+    monkeypatch.setattr(handover, "AGAIN_AFTER_S", 0)
+    await alice.call("set_routing_status", status="accepting_chats")
+
+    told = await next_of(alice, "chat_transferred")
+    assert (told["chat_id"], told["transferred_to"]["agent_ids"]) == (chat.id, [alice.id])
+
+
+async def look_on(client: Client, chat: Chat) -> None:
+    """Let the client's agent into the chat, unseen by the customer."""
+    await client.call(
+        "add_user_to_chat",
+        chat_id=chat.id,
+        user_id=client.id,
+        user_type="agent",
+        visibility="agents",
+        ignore_requester_presence=True,
+    )
+
+
+async def test_who_only_looks_on_takes_no_chat_out_of_the_queue(either_world: World) -> None:
+    world = either_world
+    alice, olivia = await world.agents("alice", "olivia")
+    chat, other = await queue_chats(world, alice, 2)
+
+    await look_on(olivia, chat)
+
+    shown = await olivia.call("get_chat", chat_id=chat.id)
+    assert shown["thread"]["queue"]["position"] == 1
+    assert shown["properties"]["routing"]["unassigned"] is True
+    bob = await world.agent("bob")
+    for each in (chat, other):
+        told = await next_of(bob, "chat_transferred")
+        assert (told["chat_id"], told["transferred_to"]["agent_ids"]) == (each.id, [bob.id])
+    users = (await bob.call("get_chat", chat_id=chat.id))["users"]
+    assert {user["id"] for user in users if user["present"]} == {bob.id, olivia.id, world.id("ada")}
+
+
+async def test_a_chat_at_which_somebody_only_looks_on_wants_an_agent(either_world: World) -> None:
+    world = either_world
+    alice, olivia = await world.agents("alice", "olivia")
+    chat, other = [await world.chat(alice, users=["ada"]) for _ in range(2)]
+    await look_on(olivia, chat)
+    await look_on(olivia, other)
+
+    await leave(alice, chat)
+
+    told = await next_of(olivia, "chat_transferred")
+    assert (told["chat_id"], told["reason"], told["queue"]["position"]) == (chat.id, "unassigned", 1)
+    bob = await world.agent("bob")
+    assert (await next_of(olivia, "chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
+    await alice.call("logout")
+    told = await next_of(olivia, "chat_transferred")
+    assert (told["chat_id"], told["transferred_to"]["agent_ids"]) == (other.id, [bob.id])
 
 
 async def test_those_who_wait_are_told_their_places_and_come_in_order(either_world: World) -> None:

@@ -85,10 +85,28 @@ def _find_agent(
 ) -> str | None:
     """Who is to have the chat: of agents named whoever is not offline. Raises NotFound, MissingAccess."""
     if target is None or target.type == "group":
-        return handover.find_agent(chat, group_ids)
+        found = handover.find_agent(chat, group_ids, again=True)
+        return found or _least_busy(context, handover, _may_keep_it(context, chat, group_ids))
     for agent_id in target.agent_ids:
         check_agent(context, agent_id, group_ids)
-    return handover.least_busy(each for each in target.agent_ids if context.statuses.get(each, OFFLINE) != OFFLINE)
+    return _least_busy(context, handover, target.agent_ids)
+
+
+def _least_busy(context: Context, handover: Handover, agent_ids: Iterable[str]) -> str | None:
+    """Who of those who are not offline has the fewest chats."""
+    return handover.least_busy(each for each in agent_ids if context.statuses.get(each, OFFLINE) != OFFLINE)
+
+
+def _may_keep_it(context: Context, chat: Chat, group_ids: Sequence[int]) -> list[str]:
+    """Those of the groups who have the chat and do not ask for it to go to others."""
+    assignees, requester_id = chat.assignees(), context.identity.agent_id
+    if requester_id not in assignees and set(group_ids) == set(chat.group_ids):
+        return []  # it is to go to others
+    return [
+        each
+        for each in assignees
+        if each != requester_id and not context.directory.groups_of(each).isdisjoint(group_ids)
+    ]
 
 
 def _newcomers(directory: Directory, chat: Chat, agent_id: str | None, group_ids: Iterable[int]) -> Iterator[Audience]:

@@ -60,10 +60,10 @@ def add_user_to_chat(context: Context, work: Work, payload: AddUserToChat) -> Do
         "requester_id": context.identity.agent_id,
     }
     work.push("user_added_to_chat", told, chat.key_audience(user.visibility))
-    if user.type == "agent":
-        tell(work, chat, set_unassigned(chat, unassigned=False))
-    else:
+    if user.type == "customer":
         chat.active_thread().customer_visit = work.customer(user.id).came_from
+    elif user.visibility == "all":
+        tell(work, chat, set_unassigned(chat, unassigned=False))
     if not first:
         work.post(chat, _arrival(context, work, user))
     return {}
