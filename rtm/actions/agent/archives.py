@@ -27,7 +27,8 @@ from rtm.model.requests.archives import (
 )
 from rtm.model.requests.chats import PropertyFilter
 from rtm.model.responses import ArchivesPage
-from rtm.store.archive import Archived, ArchiveFilter, Span, Terms
+from rtm.store.archive import Archived, ArchiveFilter, Terms
+from rtm.store.archive_search import Span
 from rtm.store.queries import ThreadWithEvents
 
 
