@@ -177,17 +177,18 @@ async def _of_customers(connection: AsyncConnection, license_id: int, email: str
 
 
 def _search(license_id: int, clauses: Sequence[Clause], wanted: ArchiveFilter) -> Search:
-    ends = [] if wanted.created_to is None else [first_number(wanted.created_to) + 1024]
-    # By the time of its last event that is asked for the thread was there.
-    ends += [first_number(span.to) + CLOCKS_APART_US * 1024 for span in wanted.spans if span.to is not None]
+    created_from, created_to = wanted.created_from, wanted.created_to
+    # By the time of an event that is asked for the thread was there.
+    ends = [first_number(span.to) + CLOCKS_APART_US * 1024 for span in wanted.spans if span.to is not None]
     by_column = {"chat_id": wanted.chat_ids, "thread_id": wanted.thread_ids}
     return Search(
         license_id,
         # Each once, also for PostgreSQL, which takes them to be independent when it tells how much they find.
         tuple(dict.fromkeys(clauses)),
         spans=wanted.spans,
-        first=None if wanted.created_from is None else _within(first_number(wanted.created_from)),
-        end=_within(min(ends)) if ends else None,
+        created_from=None if created_from is None else _within(first_number(created_from)),
+        created_to=None if created_to is None else _within(first_number(created_to) + 1024),
+        before=_within(min(ends)) if ends else None,
         ids={column: ids for column, ids in by_column.items() if ids is not None},
     )
 

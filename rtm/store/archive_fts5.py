@@ -17,17 +17,18 @@ _WIDTH = 8
 
 async def read(connection: AsyncConnection, search: Search, place: Place) -> tuple[list[int], int]:
     """Numbers from a place on, and how many there are in all."""
-    table, number, sign = ("archive_index", "rowid", "+") if search.clauses else ("archive", "number", "")
+    clauses = search.clauses + search.implied
+    table, number, sign = ("archive_index", "rowid", "+") if clauses else ("archive", "number", "")
     conditions = [
-        "archive_index MATCH :match" if search.clauses else OF_LICENSE,
+        "archive_index MATCH :match" if clauses else OF_LICENSE,
         *search.bounds(number),
         # FTS5 would look each of them up, were it not for the sign; which is better for a few threads only.
         *(f"{sign if column == 'chat_id' else ''}{number} IN ({_having(column)})" for column in search.ids),
         *(f"{sign}{number} IN ({numbers})" for numbers in search.moments()),
     ]
     values = search.values | {column: orjson.dumps(ids).decode() for column, ids in search.ids.items()}
-    if search.clauses:
-        values["match"] = _match(search.license_id, search.clauses)
+    if clauses:
+        values["match"] = _match(search.license_id, clauses)
     found = f"FROM {table} WHERE {' AND '.join(conditions)}"
     page = f"SELECT {number} {' AND '.join([found, *place.then(number)])} {place.first(number)}"
     numbers = list(await connection.scalars(text(page), values | place.values))

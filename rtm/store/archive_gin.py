@@ -1,7 +1,7 @@
 """The archives' index on PostgreSQL: GIN over tsvectors, which finds all threads at once and in no order."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,59 +15,55 @@ NEAR = 40
 """Of more than EXACT, a page is looked for among so many threads for each on it, before it is among all."""
 SAMPLE = 500
 """The first threads of the list, which tell what is common in it."""
-FEW = 32
-"""Tokens of which one is wanted that one look at GIN is for: it tries each on each thread that it finds."""
+OFTEN = 32
+"""So many tokens that are not wanted GIN is told, of those that are common,"""
 MANY = 8
-"""Tokens that are not wanted, up to which GIN is for them."""
+"""if there are more than so many; the first so many of them are tried first."""
 
 # Left to itself the planner goes through threads in order, or all of them, where it takes tokens to be common: wrongly,
 # if they are not, or only long ago. Both cost more than the index ever does, as does a plan that is for any tokens, to
 # have it compiled, or to have other processes join in. To try tokens on a thread costs twenty times what it thinks, and
-# numbers of all threads of a license fit into 16 MB.
+# several, of which one is wanted, so much that each row that is not visited is worth any look at the index
+# (`cpu_tuple_cost`). Numbers of all threads of a license fit into 16 MB.
 _BY_TOKENS = text("""
-    SELECT set_config('enable_indexscan', :ordered, true), set_config('enable_seqscan', 'off', true),
+    SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'off', true),
         set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true),
         set_config('max_parallel_workers_per_gather', '0', true), set_config('cpu_operator_cost', '0.05', true),
-        set_config('work_mem', '16MB', true)
+        set_config('cpu_tuple_cost', :row_cost, true), set_config('work_mem', '16MB', true)
 """)
 
 
 async def read(connection: AsyncConnection, search: Search, place: Place) -> tuple[list[int], int]:
     """Numbers from a place on, and how many there are in all, of more than EXACT about how many.
 
-    Each row must be visited to be counted. Also to be put in order; so of many, those next in the list are tried
-    first, as pages are found there unless what is asked for is all at the list's other end.
+    Each row must be visited to be counted, and to be put in order. So where the planner takes them to be many, those
+    next in the list are tried first: a page is found there unless what is asked for is all at the list's other end.
     """
     if search == Search(search.license_id):
         return await _read_all(connection, search, place)
-    look = _look(search)
-    values = look.values | place.values
+    look = _Look(search)
     for column in look.refused:
-        await connection.execute(_BY_TOKENS, {"ordered": "on"})
         sample = _most_often(column, _next(search, replace(place, after=None), column, SAMPLE))
-        often = list(await connection.scalars(text(sample), values | {"refused": look.refused[column]}))
-        look.refuse(column, often)
-    values |= look.values
-    await connection.execute(_BY_TOKENS, {"ordered": "off"})
-    some = f"""
-        WITH found AS MATERIALIZED ({look.every()} LIMIT {EXACT + 1})
-        SELECT (SELECT count(*) FROM found) AS count, ARRAY({_page("found", place)}) AS numbers
-    """  # noqa: S608 - nothing but our own text and integers
-    found, numbers = (await connection.execute(text(some), values)).one()
-    if found > EXACT:
-        tried = " AND ".join([OF_LICENSE, *search.bounds("number"), *look.tried])
-        estimate = text(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM archive WHERE {tried}")  # noqa: S608
-        [plan] = (await connection.execute(estimate, values)).scalar_one()
-        found = max(found, int(plan["Plan"]["Plan Rows"]))
-        await connection.execute(_BY_TOKENS, {"ordered": "on"})
+        often = await connection.scalars(text(sample), look.values | {"refused": look.refused[column]})
+        look.refuse(column, list(often))
+    values = look.values | place.values
+    about = 0 if search.ids else await _estimated(connection, look)
+    numbers: list[int] = []
+    if about > EXACT:
         near = f"({_next(search, place, '*', NEAR * place.count)}) AS archive"
         numbers = list(await connection.scalars(text(_page(near, place, look.tried)), values))
-        if len(numbers) < place.count:
-            await connection.execute(_BY_TOKENS, {"ordered": "off"})
-            every = _page(f"({look.every()}) AS every", place)
-            numbers = list(await connection.scalars(text(every), values))
+    await connection.execute(_BY_TOKENS, {"row_cost": look.row_cost})
+    if len(numbers) == place.count:
+        count = f"SELECT count(*) FROM ({look.every()} LIMIT {EXACT + 1}) AS found"  # noqa: S608
+        found = (await connection.execute(text(count), values)).scalar_one()
+    else:
+        every = f"""
+            WITH found AS MATERIALIZED ({look.every()})
+            SELECT (SELECT count(*) FROM found) AS count, ARRAY({_page("found", place)}) AS numbers
+        """  # noqa: S608 - nothing but our own text and integers
+        found, numbers = (await connection.execute(text(every), values)).one()
     await connection.rollback()  # and with it what the planner was told
-    return numbers, found
+    return numbers, found if min(found, about) <= EXACT else about
 
 
 def has_any(column: str, clause: Clause) -> tuple[str, dict[str, object]]:
@@ -80,6 +76,14 @@ async def _read_all(connection: AsyncConnection, search: Search, place: Place) -
     found = (await connection.execute(count, search.values)).scalar_one()
     page = text(_page("archive", place, [OF_LICENSE]))
     return list(await connection.scalars(page, search.values | place.values)), int(found)
+
+
+async def _estimated(connection: AsyncConnection, look: "_Look") -> int:
+    """How many the planner takes them to be."""
+    tried = " AND ".join([OF_LICENSE, *look.tried])
+    estimate = text(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM archive WHERE {tried}")  # noqa: S608
+    [plan] = (await connection.execute(estimate, look.values)).scalar_one()
+    return int(plan["Plan"]["Plan Rows"])
 
 
 def _page(threads: str, place: Place, conditions: Sequence[str] = ()) -> str:
@@ -98,105 +102,92 @@ def _most_often(column: Column, threads: str) -> str:
     """A statement that reads which of the tokens that are not wanted these threads have most often."""
     return f"""
         SELECT token FROM ({threads}) AS first, unnest(tsvector_to_array({column})) AS token
-        WHERE token = ANY(CAST(:refused AS text[])) GROUP BY token ORDER BY count(*) DESC LIMIT {FEW}
+        WHERE token = ANY(CAST(:refused AS text[])) GROUP BY token ORDER BY count(*) DESC LIMIT {OFTEN}
     """  # noqa: S608 - nothing but our own text and integers
 
 
-@dataclass(slots=True)
 class _Look:
     """How threads are found."""
 
-    license_id: int
-    conditions: list[str]
-    """That the index answers."""
-    tried: list[str]
-    """The same, as they are best tried on one thread after the other."""
-    values: dict[str, object]
-    """What is bound in both."""
-    refused: dict[Column, list[str]] = field(default_factory=dict)
-    """What is true of none of the threads: tokens, or with `&` several that none has all of."""
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._moments = search.moments()
+        self.row_cost = "0.01"
+        """That the planner is told."""
+        self.values = search.values | {column: list(ids) for column, ids in search.ids.items()}
+        among = [f"{column} = ANY(CAST(:{column} AS text[]))" for column in search.ids]
+        self.tried = [*search.created("number"), *among, *(f"number IN ({numbers})" for numbers in self._moments)]
+        """What is true of all, as it is best tried on one thread after the other."""
+        for column in COLUMNS:
+            of_column = [clause for clause in search.clauses if clause.column == column]
+            if of_column:
+                self.tried.append(f"{column} @@ CAST(:{column}_tried AS tsquery)")
+                self.values[f"{column}_tried"] = _tsquery(of_column)
+        self.refused: dict[Column, list[str]] = {}
+        """What is true of none: tokens, or with `&` several that none has all of."""
+        clauses = dict.fromkeys((*search.clauses, *search.implied))
+        # Tokens are of a license, so to look for all of the license's threads as well is of no use.
+        of_license = OF_LICENSE if search.bounds("number") or not clauses else f"({OF_LICENSE}) IS TRUE"
+        self._conditions = [of_license, *search.bounds("number")]
+        if search.ids:
+            self._conditions += self.tried
+            return
+        self._conditions += [f"number IN (TABLE moments_{place})" for place in range(len(self._moments))]
+        for column in COLUMNS:
+            of_column = [clause for clause in clauses if clause.column == column]
+            refused = [clause for clause in of_column if clause.negated]
+            if len(refused) > MANY:
+                self.refused[column] = [" & ".join(clause.tokens) for clause in refused]
+                of_column = [clause for clause in of_column if not clause.negated]
+            self._look_up(column, of_column)
+
+    def _look_up(self, column: Column, clauses: Iterable[Clause]) -> None:
+        """Add conditions on the tokens of one column, which only the index answers."""
+        any_of = [clause for clause in clauses if not clause.negated and len(clause.tokens) > 1]
+        at_once = [clause for clause in clauses if clause not in any_of]
+        if at_once and all(clause.negated for clause in at_once):
+            # Without something that is there GIN would be of no use.
+            at_once.append(self._of_license(column))
+        if at_once:
+            self._conditions.append(f"{column} @@ CAST(:{column} AS tsquery)")
+            self.values[column] = _tsquery(at_once)
+        for place, clause in enumerate(any_of):
+            # GIN would try each on each thread that it finds, so each is looked up on its own. Of several conditions
+            # with ANY all combinations would be, unless they are part of an OR: then what was found is combined.
+            parts = {f"{column}_{place}_first": clause.tokens[:1], f"{column}_{place}_rest": clause.tokens[1:]}
+            either = " OR ".join(f"{column} @@ ANY(CAST(:{name} AS tsquery[]))" for name in parts)
+            self._conditions.append(f"({either})")
+            self.values |= {name: list(tokens) for name, tokens in parts.items()}
+            self.row_cost = "100000"
 
     def refuse(self, column: Column, often: Sequence[str]) -> None:
         """Have GIN refuse what is common: few threads have to be told from the others then."""
         self.values[f"{column}_refused"] = [each for each in self.refused[column] if each not in often]
-        is_there = token(self.license_id, "license")
         # Apart, as what has one of the first is not tried for the others then.
-        for name, tokens in ((f"{column}_first", often[:MANY]), (f"{column}_often", often[MANY:])):
-            if tokens:
-                self.conditions.append(f"{column} @@ CAST(:{name} AS tsquery)")
-                self.values[name] = f"{is_there} & !{_tree('|', tokens)}"
+        parts = [f"!{_tree('|', part)}" for part in (often[:MANY], often[MANY:]) if part]
+        for place, query in enumerate([_tsquery([self._of_license(column)]), *parts]):
+            self._conditions.append(f"{column} @@ CAST(:{column}_often_{place} AS tsquery)")
+            self.values[f"{column}_often_{place}"] = query
+
+    def _of_license(self, column: Column) -> Clause:
+        return Clause(column, (token(self._search.license_id, "license"),))
 
     def every(self) -> str:
         """A statement that finds all; whoever reads only some of them has no other plan made for that.
 
         What is refused stands apart, or the planner would rather remember all that is not.
         """
-        where = " AND ".join(self.conditions)
-        every = f"every AS MATERIALIZED (SELECT number FROM archive WHERE {where})"  # noqa: S608
-        if not self.refused:
-            return f"WITH {every} SELECT number FROM every"  # noqa: S608
-        having = " UNION ALL ".join(_having(column, f"{column}_refused") for column in self.refused)
-        is_refused = "SELECT 1 FROM refused WHERE refused.number = every.number"
-        return (
-            f"WITH refused AS MATERIALIZED ({having}), {every}"  # noqa: S608
-            f" SELECT number FROM every WHERE NOT EXISTS ({is_refused})"
-        )
-
-
-def _look(search: Search) -> _Look:
-    others = [
-        *(f"archive.number IN ({numbers})" for numbers in search.moments()),
-        *(f"{column} = ANY(CAST(:{column} AS text[]))" for column in search.ids),
-    ]
-    look = _Look(search.license_id, [OF_LICENSE, *search.bounds("archive.number"), *others], [*others], search.values)
-    look.values |= {column: list(ids) for column, ids in search.ids.items()}
-    clauses = list(search.clauses)
-    for column in COLUMNS:
-        of_column = [clause for clause in clauses if clause.column == column]
-        if of_column:
-            look.tried.append(f"{column} @@ CAST(:{column}_tried AS tsquery)")
-            look.values[f"{column}_tried"] = _tsquery(of_column)
-    if search.ids:
-        look.conditions += look.tried
-        return look
-    for column in COLUMNS:
-        refused = [" & ".join(each.tokens) for each in clauses if each.negated and each.column == column]
-        if len(refused) > MANY:
-            look.refused[column] = refused
-            clauses = [each for each in clauses if not (each.negated and each.column == column)]
-    wide = next((clause for clause in clauses if _is_wide(clause)), None)
-    if wide is not None:
-        # One of them is looked up with the rest; the sum keeps the planner from trying it on all of the license's.
-        clauses = [clause for clause in clauses if clause is not wide]
-        look.conditions[0] = "license_id + 0 = :license_id"
-        look.conditions.append(f"{wide.column} @@ ANY(CAST(:wide AS tsquery[]))")
-        look.values["wide"] = list(wide.tokens)
-    for column in COLUMNS:
-        _look_up(look, column, [clause for clause in clauses if clause.column == column])
-    return look
-
-
-def _is_wide(clause: Clause) -> bool:
-    return not clause.negated and len(clause.tokens) > FEW
-
-
-def _look_up(look: _Look, column: Column, clauses: Sequence[Clause]) -> None:
-    """The conditions on the tokens of one column: as many as can be are one, which only the index answers."""
-    at_once = [clause for clause in clauses if not _is_wide(clause)]
-    if at_once and all(clause.negated for clause in at_once):
-        # Without something that is there GIN would be of no use.
-        at_once.append(Clause(column, (token(look.license_id, "license"),)))
-    if at_once:
-        look.conditions.append(f"{column} @@ CAST(:{column} AS tsquery)")
-        look.values[column] = _tsquery(at_once)
-    for place, clause in enumerate(filter(_is_wide, clauses)):
-        look.conditions.append(f"archive.number IN ({_having(column, f'{column}_{place}')})")
-        look.values[f"{column}_{place}"] = list(clause.tokens)
-
-
-def _having(column: Column, name: str) -> str:
-    """Numbers of threads that one of these is true of at least. OFFSET keeps it from being tried on each thread."""
-    return f"SELECT o.number FROM archive o WHERE o.{column} @@ ANY(CAST(:{name} AS tsquery[])) OFFSET 0"  # noqa: S608
+        parts = {f"moments_{place}": numbers for place, numbers in enumerate(self._moments)}
+        parts["every"] = f"SELECT number FROM archive WHERE {' AND '.join(self._conditions)}"  # noqa: S608
+        every = "SELECT number FROM every"
+        if self.refused:
+            parts["refused"] = " UNION ALL ".join(
+                f"SELECT number FROM archive WHERE {column} @@ ANY(CAST(:{column}_refused AS tsquery[]))"  # noqa: S608
+                for column in self.refused
+            )
+            every += " WHERE NOT EXISTS (SELECT 1 FROM refused WHERE refused.number = every.number)"
+        materialized = (f"{name} AS MATERIALIZED ({numbers})" for name, numbers in parts.items())
+        return f"WITH {', '.join(materialized)} {every}"
 
 
 def _tsquery(clauses: Iterable[Clause]) -> str:

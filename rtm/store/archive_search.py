@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rtm.model.labels import Moment
+from rtm.model.labels import Kind, Moment, token
 
 Column = Literal["labels", "words"]
 COLUMNS: tuple[Column, ...] = ("labels", "words")
@@ -36,25 +36,33 @@ class Search:
     license_id: int
     clauses: tuple[Clause, ...] = ()
     spans: tuple[Span, ...] = ()
-    first: int | None = None
+    created_from: int | None = None
     """Their least number."""
-    end: int | None = None
+    created_to: int | None = None
     """The number that theirs are less than."""
+    before: int | None = None
+    """The same, as the spans imply it."""
     ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Those that are among these, by `chat_id` and `thread_id`."""
 
     @property
     def values(self) -> dict[str, object]:
         """What is bound in the conditions, and the license."""
-        values: dict[str, object] = {"license_id": self.license_id, "first": self.first, "end": self.end}
+        bounds = {"created_from": self.created_from, "created_to": self.created_to, "before": self.before}
+        values: dict[str, object] = {name: number for name, number in bounds.items() if number is not None}
+        values["license_id"] = self.license_id
         for place, span in enumerate(self.spans):
             values |= {f"kind_{place}": span.kind, f"from_{place}": span.from_ or "", f"to_{place}": span.to or "~"}
-        return {name: value for name, value in values.items() if value is not None}
+        return values
+
+    def created(self, number: str) -> list[str]:
+        """When they were created, as conditions on the number."""
+        from_ = [] if self.created_from is None else [f"{number} >= :created_from"]
+        return from_ if self.created_to is None else [*from_, f"{number} < :created_to"]
 
     def bounds(self, number: str) -> list[str]:
-        """Conditions on the number alone."""
-        first = [] if self.first is None else [f"{number} >= :first"]
-        return first if self.end is None else [*first, f"{number} < :end"]
+        """The same, with what the spans imply."""
+        return self.created(number) if self.before is None else [*self.created(number), f"{number} < :before"]
 
     def moments(self) -> list[str]:
         """Statements that read the numbers of threads with such an event, one for each span."""
@@ -63,6 +71,12 @@ class Search:
             f" AND at >= :from_{place} AND at <= :to_{place}"
             for place in range(len(self.spans))
         ]
+
+    @property
+    def implied(self) -> tuple[Clause, ...]:
+        """What is true of threads with such events, so that an index of tokens finds fewer."""
+        kinds: set[Kind] = {"form_type" if span.kind == "form" else "greeting" for span in self.spans}
+        return tuple(Clause("words", (token(self.license_id, kind),)) for kind in sorted(kinds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,6 +212,15 @@ FILTERS: list[tuple[dict[str, Any], list[str]]] = [
     ({"forms": {"values": [*MANY, "a1"], "from": LONG_AGO, "groups": {"values": [*range(100, 199), SUPPORT]}}},
      ["form"]),
     ({"forms": {"exclude_values": [*MANY, "a1"], "exists": False}}, but("form")),
+    ({"tags": {"exclude_values": [*MANY, "refund"]},
+      "agent_response": {"agents": {"exclude_values": [*MANY, "$robin"]}}}, but("tagged", "bot")),
+    ({"tags": {"values": [*MANY, "bug"]}, "agents": {"values": [*MANY, "$carol"]},
+      "group_ids": [*range(100, 299), SUPPORT],
+      "agent_types": {"any_values": ["human", "chatbot"]}, "event_types": {"values": ["message", "filled_form"]}},
+     ["tagged", "form"]),
+    ({"forms": [{"from": LONG_AGO}, {"to": FAR_OFF}], "tags": {"exclude_values": [*MANY, "refund"]}}, ["form"]),
+    ({"forms": [{"from": LONG_AGO}, {"to": LONG_AGO}]}, []),
+    ({"forms": {"from": LONG_AGO}, "greetings": {"from": LONG_AGO}}, []),
     ({"thread_ids": ["$plain.thread", "$form.thread"]}, ["plain", "form"]),
     ({"chat_ids": ["$plain", "$form"], "tags": {"exists": True}}, ["form"]),
     ({"customer_id": "$ada", "query": "open", "agents": {"values": ["$alice"]}, "tags": {"exists": False}}, ["open"]),
@@ -220,10 +229,10 @@ FILTERS: list[tuple[dict[str, Any], list[str]]] = [
 
 WAYS: tuple[dict[str, int], ...] = (
     {},
-    {"FEW": 1, "MANY": 0},
-    {"FEW": 0, "MANY": 0, "SAMPLE": 1},
+    {"MANY": 0},
+    {"MANY": 0, "SAMPLE": 1},
 )
-"""How PostgreSQL may look for threads: by one look at the index, or as for many values."""
+"""How PostgreSQL may look for threads: with few or many values that are not wanted."""
 
 
 async def test_threads_are_filtered(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +293,7 @@ async def test_many_threads_are_counted_about(either_world: World, monkeypatch: 
 async def test_pages_of_many_threads_are_found_wherever_in_the_list_they_are(
     either_world: World, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
-    for name, value in {"NEAR": 1, "SAMPLE": 2, "FEW": 2, "MANY": 1}.items():
+    for name, value in {"NEAR": 1, "SAMPLE": 2, "MANY": 1}.items():
         monkeypatch.setattr(archive_gin, name, value)
     olivia = await either_world.web("olivia")
     made = [
@@ -299,14 +308,14 @@ async def test_pages_of_many_threads_are_found_wherever_in_the_list_they_are(
     by_many_labels = {"group_ids": [*groups, 77, 78], "agents": {"exists": True}}
     but_many = {"agent_response": {"groups": {"exclude_values": others}}}
 
-    for filters, order, counted in product((by_words, by_many_labels, but_many), ("asc", "desc"), (2, 20)):
+    for filters, order, counted in product((by_words, by_many_labels, but_many), ("asc", "desc"), (0, 20)):
         monkeypatch.setattr(archive_gin, "EXACT", counted)
         pages = [await olivia.call("list_archives", filters=filters, sort_order=order, limit=2)]
         while "next_page_id" in pages[-1]:
             pages.append(await olivia.call("list_archives", page_id=pages[-1]["next_page_id"]))
         in_order = expected if order == "asc" else expected[::-1]
         assert [each for page in pages for each in thread_ids(page)] == in_order, (filters, order)
-        assert counted == 2 or {page["found_chats"] for page in pages} == {len(expected)}, (filters, order)
+        assert counted == 0 or {page["found_chats"] for page in pages} == {len(expected)}, (filters, order)
 
         back = [pages[-1]]
         while "previous_page_id" in back[0]:

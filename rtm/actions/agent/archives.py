@@ -1,7 +1,6 @@
 """The list of archives: threads with their chats, filtered and searched."""
 
 from collections.abc import Iterable
-from typing import Literal
 
 import orjson
 
@@ -12,7 +11,7 @@ from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, action
 from rtm.model import search, shown
 from rtm.model.chat import ShownEvents
-from rtm.model.labels import ANY, Kind, property_label, property_value_label
+from rtm.model.labels import ANY, Kind, Moment, property_label, property_value_label
 from rtm.model.requests.archives import (
     AgentResponseFilter,
     AgentTypesFilter,
@@ -108,10 +107,10 @@ def _filter(wanted: ArchivesFilters) -> ArchiveFilter:
     spans: list[Span] = []
     for form in wanted.forms or ():
         _add_form(terms, form)
-        spans += _spans(terms, "form", form)
+        spans += _spans("form", form)
     if wanted.greetings is not None:
         _add_greetings(terms, wanted.greetings)
-        spans += _spans(terms, "greeting", wanted.greetings)
+        spans += _spans("greeting", wanted.greetings)
     return ArchiveFilter(
         terms=terms,
         created_from=wanted.from_,
@@ -215,8 +214,5 @@ def _add_greetings(terms: Terms, wanted: GreetingsFilter) -> None:
     _add_groups(terms, "greeting_group", wanted.groups)
 
 
-def _spans(terms: Terms, kind: Literal["form", "greeting"], wanted: Occasions) -> list[Span]:
-    if wanted.from_ is None and wanted.to is None:
-        return []
-    terms.has("form_type" if kind == "form" else kind, ANY)
-    return [Span(kind, wanted.from_, wanted.to)]
+def _spans(kind: Moment, wanted: Occasions) -> list[Span]:
+    return [] if wanted.from_ is None and wanted.to is None else [Span(kind, wanted.from_, wanted.to)]
