@@ -33,7 +33,6 @@ class AgentRecord:
     """None for a bot."""
     role: str
     avatar: str | None
-    job_title: str | None
     max_chats_count: int
     default_status: str
     suspended: bool
@@ -54,7 +53,6 @@ class GroupRecord:
 
     id: int
     name: str
-    language_code: str
     priorities: Mapping[str, str]
     properties: Mapping[str, Any] = field(default_factory=dict)
 
@@ -217,10 +215,7 @@ async def _read(connection: AsyncConnection, license_id: int) -> Directory | Non
         version=of_license.directory_version,
         agents=MappingProxyType({row.id: _agent(row, group_ids.get(row.id, {0})) for row in agent_rows}),
         groups=MappingProxyType(
-            {
-                row.id: GroupRecord(row.id, row.name, row.language_code, priorities.get(row.id, {}), row.properties)
-                for row in group_rows
-            }
+            {row.id: GroupRecord(row.id, row.name, priorities.get(row.id, {}), row.properties) for row in group_rows}
         ),
         tags=MappingProxyType({row.name: frozenset(row.group_ids) for row in tag_rows}),
     )
@@ -235,7 +230,6 @@ def _agent(row: Any, group_ids: set[int]) -> AgentRecord:
         email=row.id if row.kind == "agent" else None,
         role=row.role,
         avatar=row.avatar,
-        job_title=row.job_title,
         max_chats_count=row.max_chats_count,
         default_status=row.default_status,
         suspended=row.suspended,

@@ -17,10 +17,10 @@ from tests.world import SALES, SUPPORT
 
 START = "2026-11-22T09:00:00.000000Z"
 AGENT = AgentRecord(
-    "carol", "agent", "", "Carol", None, "normal", None, None, 6, ACCEPTING_CHATS, False, False,
+    "carol", "agent", "", "Carol", None, "normal", None, 6, ACCEPTING_CHATS, False, False,
     frozenset({0, SUPPORT}), None,
 )  # fmt: skip
-GROUPS = {each: GroupRecord(each, str(each), "en", {}) for each in (0, SALES, SUPPORT)}
+GROUPS = {each: GroupRecord(each, str(each), {}) for each in (0, SALES, SUPPORT)}
 DIRECTORY = Directory(
     1, "", "", START, None, {}, 1, MappingProxyType({AGENT.id: AGENT}), MappingProxyType(GROUPS), MappingProxyType({})
 )
