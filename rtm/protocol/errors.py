@@ -1,4 +1,4 @@
-"""Every error of the contract: `ApiError` and its family.
+"""Every error of the Agent Chat API: `ApiError` and its family.
 
     ApiError
     ├── ValidationError, UnsupportedVersion, WrongProductVersion, LimitReached, ChatInactive, ...     400
@@ -129,14 +129,6 @@ class MissingAccess(ApiError):
     default_message = "Missing access"
 
 
-class NotAllowed(ApiError):
-    """The action is never allowed on this object."""
-
-    type = "not_allowed"
-    status = HTTPStatus.FORBIDDEN
-    default_message = "Not allowed"
-
-
 class RequesterSuspended(ApiError):
     """The agent's account is suspended."""
 
@@ -246,11 +238,9 @@ INSTEAD: Mapping[str, Mapping[type[ApiError], type[ApiError]]] = {
         LicenseNotFound: AuthenticationError,
         LimitReached: ValidationError,
         MisdirectedRequest: AuthenticationError,
-        NotAllowed: AuthorizationError,
         UnsupportedVersion: ValidationError,
     },
     "web": {
-        NotAllowed: AuthorizationError,
         PendingRequestsLimitReached: ServiceUnavailable,
         RequesterAlreadyOffline: ValidationError,
         RequesterAwaitingApproval: AuthorizationError,
