@@ -118,8 +118,8 @@ def _thumbnails(image: "ImageFile") -> tuple[int, int, tuple[bytes, ...]]:
     from PIL.ExifTags import Base
     from PIL.Image import Resampling
 
-    lies = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
-    width, height = reversed(image.size) if lies else image.size
+    is_sideways = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
+    width, height = reversed(image.size) if is_sideways else image.size
     image.draft("RGB", (THUMBNAIL_PIXELS[-1], THUMBNAIL_PIXELS[-1]))  # a JPEG is decoded no larger than need be
     upright = ImageOps.exif_transpose(image)
     shown = upright.convert("RGBA" if upright.has_transparency_data else "RGB")

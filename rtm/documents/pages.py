@@ -20,7 +20,7 @@ from rtm import versions
 from rtm.actions.registry import RTM, WEB, Action
 from rtm.documents import asyncapi, openapi
 from rtm.documents.samples import sample
-from rtm.documents.schemas import Json, Schemas, references
+from rtm.documents.schemas import Json, Schemas, reachable, referred
 from rtm.documents.words import documentation, endings, standing, topics
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -154,20 +154,12 @@ def _structures(schemas: Schemas, actions: Iterable[Action], pushes: Iterable[st
     """Those that the page's requests, responses and pushes refer to, directly or not."""
     roots = [schemas.of(kind, action.name) for action in actions for kind in ("request", "response")]
     roots += [schemas.of("push", name) for name in pushes]
-    tops = set(references(roots))
-    waiting = [inner for top in tops for inner in references(schemas.structures[top])]
-    waiting += [name for root in roots if "$ref" not in root for name in references(root)]
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(references(schemas.structures[name]))
-    return [_structure(schemas, {"$ref": f"#/{name}"}) for name in sorted(found)]
+    shown = [schemas.structures[referred(root)] if "$ref" in root else root for root in roots]
+    return [_structure(schemas, {"$ref": f"#/{name}"}) for name in reachable(schemas.structures, shown)]
 
 
 def _structure(schemas: Schemas, schema: Json) -> Structure:
-    name = schema["$ref"].rpartition("/")[2] if "$ref" in schema else ""
+    name = referred(schema)
     of = schemas.structures[name] if name else schema
     required = of.get("required", ())
     fields = [

@@ -74,7 +74,7 @@ class Schemas:
     def description(self, kind: str, name: str) -> str:
         """What is said of it, in words."""
         schema = self.of(kind, name)
-        return str((self.structures[_referred(schema)] if "$ref" in schema else schema).get("description", ""))
+        return str((self.structures[referred(schema)] if "$ref" in schema else schema).get("description", ""))
 
     @property
     def structures(self) -> dict[str, Json]:
@@ -104,7 +104,7 @@ class Schemas:
 
         own_structures = {names.get(name, name): rewritten(schema, change) for name, schema in structures.items()}
         own_roots = {key: rewritten(by_key[key], change) for key in roots}
-        return own_roots, _reachable(own_structures, own_roots.values())
+        return own_roots, reachable(own_structures, own_roots.values())
 
     def _roots(self) -> dict[Key, Any]:
         """What each request, response and push is of."""
@@ -156,14 +156,14 @@ def rewritten(value: Any, change: Callable[[Json], Json]) -> Any:
 def _renamed(schema: Json, names: dict[str, str]) -> Json:
     if "$ref" not in schema:
         return schema
-    name = _referred(schema)
+    name = referred(schema)
     return schema | {"$ref": _PLACE + names.get(name, name)}
 
 
 def _without(schema: Json, absent: set[str]) -> Json:
     """Of several structures, those that are not absent."""
     left = schema | {
-        choice: [each for each in schema[choice] if _referred(each) not in absent]
+        choice: [each for each in schema[choice] if referred(each) not in absent]
         for choice in ("oneOf", "anyOf")
         if choice in schema
     }
@@ -174,8 +174,9 @@ def _without(schema: Json, absent: set[str]) -> Json:
     return left
 
 
-def _referred(schema: Json) -> str:
-    return str(schema.get("$ref", "")).removeprefix(_PLACE)
+def referred(schema: Json) -> str:
+    """The name of the structure that the schema is a reference to, if it is one."""
+    return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
 def references(value: Any) -> Iterator[str]:
@@ -191,7 +192,7 @@ def references(value: Any) -> Iterator[str]:
                 yield from references(item)
 
 
-def _reachable(structures: dict[str, Json], roots: Any) -> dict[str, Json]:
+def reachable(structures: dict[str, Json], roots: Any) -> dict[str, Json]:
     """Those structures that anything refers to; a version does not have the others."""
     found: set[str] = set()
     waiting = list(references(list(roots)))
@@ -220,7 +221,7 @@ def bundle(schemas: Schemas) -> Json:
 def _of_json_schema(schema: Json) -> Json:
     """With references into `$defs`, and without what OpenAPI alone has."""
     plain = without_discriminator(schema)
-    return plain | {"$ref": "#/$defs/" + _referred(schema)} if "$ref" in schema else plain
+    return plain | {"$ref": "#/$defs/" + referred(schema)} if "$ref" in schema else plain
 
 
 def without_discriminator(schema: Json) -> Json:

@@ -8,7 +8,6 @@ from rtm import versions
 from rtm.actions.registry import Action
 from rtm.documents.schemas import Json, Schemas
 
-_PREVIEW = "3.7"
 _ENDINGS = {
     "access_token_expired": ("The token's time is over.", "with a new token"),
     "access_token_revoked": ("The token is no longer good for anything.", "no"),
@@ -32,7 +31,7 @@ def standing(version: str) -> str:
     """What a version is to this server's users."""
     if version == versions.STABLE:
         return "the newest stable version"
-    return "the developer preview" if version == _PREVIEW else "an older version"
+    return "the developer preview" if version == versions.PREVIEW else "an older version"
 
 
 def about(schemas: Schemas) -> str:

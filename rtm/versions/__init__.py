@@ -32,6 +32,7 @@ Request = TypeVar("Request", bound=Payload)
 SERVED = ("3.4", "3.5", "3.6", "3.7")
 STABLE = "3.6"
 """Spoken inside, and to those who name no version."""
+PREVIEW = "3.7"
 
 # The modules between each version and 3.6, the version's own first.
 _STEPS: dict[str, tuple[Any, ...]] = {"3.4": (v3_4, v3_5), "3.5": (v3_5,), "3.6": (), "3.7": (v3_7,)}
