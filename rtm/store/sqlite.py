@@ -48,6 +48,8 @@ MAX_ROWS = 64
 """Rows in one statement; each count of rows is a statement of its own to prepare, and those are kept."""
 FILED_TOGETHER = 1000
 """Events; as many may wait to be filed, and are looked for in two tables."""
+FILED_BYTES = 4 << 20
+"""The same of their size: to file them is a part of a commit, for which all others wait."""
 FILED_AT_ONCE = 8
 """Fewer events of a batch touch no more pages by being filed than by waiting, if no others wait."""
 BUSY_TIMEOUT_S = 5.0
@@ -93,6 +95,7 @@ class SqliteStore:
         self._sequences: dict[int, int] = {}
         self._batch = Loaded()
         self._waiting = 0  # rows of `new_events`
+        self._waiting_bytes = 0
 
     async def start(self) -> None:
         """Open the file."""
@@ -145,24 +148,28 @@ class SqliteStore:
 
     async def commit(self, changes: Changes) -> None:
         try:
-            waits = self._waits(changes)
             stored, added = rows.of_chats(changes), [rows.of_event(event) for event in changes.events]
+            sizes = [len(body) for _, _, body in added]
+            waits = self._waits(sizes)
             statements = _statements(changes, stored, added, events="new_events" if waits else "events")
-            if changes.events and self._waiting and not waits:
+            if added and self._waiting and not waits:
                 statements += _FILE_EVENTS
             await self._run(lambda: self._write(statements))
         except StoreUnavailable:
             await self.rollback()
             raise
-        for event, (_, _, body) in zip(changes.events, added, strict=True):
-            self._bounds.grown(event.chat_id, len(body))
+        for event, size in zip(changes.events, sizes, strict=True):
+            self._bounds.grown(event.chat_id, size)
         for chat in (*changes.new_chats, *changes.changed_chats):
             chat.saved()
             if chat.id in stored:
                 self._keep(chat, stored[chat.id].size)
         self._sequences.update(changes.sequences)
-        if changes.events:
-            self._waiting = self._waiting + len(changes.events) if waits else 0
+        if waits:
+            self._waiting += len(added)
+            self._waiting_bytes += sum(sizes)
+        elif added:
+            self._waiting = self._waiting_bytes = 0
         self._make_room()
 
     async def rollback(self) -> None:
@@ -175,13 +182,14 @@ class SqliteStore:
         """Run this in the writer's thread, where nobody else writes meanwhile. Raises StoreUnavailable."""
         return await self._run(lambda: work(self._db))
 
-    def _waits(self, changes: Changes) -> bool:
-        """Whether the events of this batch are to wait; if not, they are filed and all that wait with them.
+    def _waits(self, sizes: Sequence[int]) -> bool:
+        """Whether a batch's events of these sizes are to wait; if not, they are filed and all that wait with them.
 
         Few wait with others, too: under load a batch of many and one of those that came before it take turns.
         """
-        are_many = self._waiting or len(changes.events) >= FILED_AT_ONCE
-        return bool(are_many) and self._waiting + len(changes.events) < FILED_TOGETHER
+        are_many = self._waiting > 0 or len(sizes) >= FILED_AT_ONCE
+        has_room = self._waiting + len(sizes) < FILED_TOGETHER and self._waiting_bytes + sum(sizes) < FILED_BYTES
+        return are_many and has_room
 
     def _keep(self, chat: Chat, size: int) -> None:
         self._chats[chat.id] = chat
@@ -211,7 +219,8 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA wal_autocheckpoint=10000")
-        [(self._waiting,)] = connection.execute("SELECT count(*) FROM new_events")
+        waiting = connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM new_events")
+        [(self._waiting, self._waiting_bytes)] = waiting
         self._connection = connection
 
     @property

@@ -884,6 +884,22 @@ async def numbers_of_events(data: Data) -> tuple[int, int]:
     return filed, waiting
 
 
+async def test_large_events_do_not_wait_for_many(alone: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "FILED_BYTES", 100_000)
+    async with running(alone) as process:
+        chat_ids = [await process.start_chat() for _ in range(8)]
+
+        async def all_say(text: str) -> tuple[int, int]:
+            await asyncio.gather(*(process.submit(say(each, text), chat=each) for each in chat_ids))
+            return await numbers_of_events(alone)
+
+        assert await all_say("x" * 10_000) == (0, 8)
+    async with running(alone) as process:
+        assert await all_say("x" * 3000) == (16, 0), "their size was forgotten"
+        assert await all_say("x") == (16, 8)
+        assert await all_say("x" * 13_000) == (32, 0)
+
+
 async def test_events_of_many_chats_are_filed_together(alone: Data) -> None:
     async with running(alone) as process:
         chat_ids = [await process.start_chat() for _ in range(10)]
