@@ -10,7 +10,7 @@ from rtm.model.chat import Absence, Chat
 from rtm.protocol.timestamps import seconds_after
 from rtm.routing.assignment import PRIORITIES
 from rtm.routing.deadlines import Due, due, next_look
-from rtm.routing.handover import Handover, Return
+from rtm.routing.handover import Handover, Return, longest_first
 from rtm.routing.introductions import Introduction
 from rtm.routing.presence import ACCEPTING_CHATS, OFFLINE
 from rtm.routing.upkeep import rules_of
@@ -33,8 +33,7 @@ def settle(
     Who has been given one is still to be shown it.
     """
     handover, now = Handover(work, directory, statuses, return_=return_), work.now()
-    for chat_id in chat_ids:
-        chat = work.chat(chat_id)
+    for chat in longest_first(work, chat_ids):
         if chat.thread is None or chat.due_at is None or chat.due_at > now:
             continue
         rules, again = rules_of(directory, chat.group_ids), None

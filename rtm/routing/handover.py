@@ -385,6 +385,11 @@ class Handover:
         self._work.push("user_added_to_chat", told, to)
 
 
+def longest_first(work: Work, chat_ids: Iterable[str]) -> list[Chat]:
+    """The chats, in the order in which their threads began. Raises NotFound."""
+    return sorted(map(work.chat, chat_ids), key=lambda chat: (chat.sorted_at, chat.id))
+
+
 def _leaving(chat: Chat, agent_id: str | None) -> list[ChatUser]:
     """Those who have the chat and, to come in again and be seen, who is given it and only looks on."""
     assignees = chat.assignees()

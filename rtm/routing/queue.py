@@ -1,7 +1,7 @@
 """The order of those who wait for an agent, and the place of each.
 
-A license has one order: higher priority of the groups first, then the longer wait. A chat's position counts those
-before it that are in one of its groups.
+A license has one order: higher priority of the groups first, then the longer wait, then the older thread. A chat's
+position counts those before it that are in one of its groups.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ WAIT_FOR_EACH_S = 60
 
 def in_order(queue: Iterable[Chat], priority: Callable[[Chat], int]) -> list[Chat]:
     """The chats that wait, the next one first."""
-    return sorted(queue, key=lambda chat: (-priority(chat), chat.queued_at or "", chat.id))
+    return sorted(queue, key=lambda chat: (-priority(chat), chat.queued_at or "", chat.sorted_at, chat.id))
 
 
 def positions(in_order: Sequence[Chat]) -> Mapping[str, int]:

@@ -15,7 +15,7 @@ import structlog
 from rtm.access.directory import Directories, Directory
 from rtm.bus.base import Envelope
 from rtm.protocol.errors import LicenseNotFound
-from rtm.routing.handover import AT_ONCE, Handover, Return
+from rtm.routing.handover import AT_ONCE, Handover, Return, longest_first
 from rtm.routing.introductions import Introduction, Introductions
 from rtm.routing.presence import Presence
 from rtm.store.queries import Queries
@@ -52,13 +52,13 @@ class Router:
         self._presence = presence
         self._introductions = introductions
         self._return = return_
-        self._poked: dict[int, set[str]] = {}
-        """By license, chats that may have no agent."""
+        self._poked: dict[int, dict[str, None]] = {}
+        """By license, chats that may have no agent, in the order in which that was heard."""
         self._working: dict[int, asyncio.Task[None]] = {}
 
     def poke(self, license_id: int, chat_ids: Iterable[str] = ()) -> None:
         """An agent of the license may have room, and these chats may have no agent."""
-        self._poked.setdefault(license_id, set()).update(chat_ids)
+        self._poked.setdefault(license_id, {}).update(dict.fromkeys(chat_ids))
         if license_id not in self._working:
             task = asyncio.get_running_loop().create_task(self._work(license_id))
             self._working[license_id] = task
@@ -95,11 +95,11 @@ class Router:
                         log.warning("routing_failed", license_id=license_id, reason=str(error))
                         return
                     await asyncio.sleep(RETRY_S)
-                    self._poked.setdefault(license_id, set()).update(chat_ids)
+                    self.poke(license_id, chat_ids)
         finally:
             self._working.pop(license_id, None)
 
-    async def _route(self, license_id: int, chat_ids: set[str]) -> None:
+    async def _route(self, license_id: int, chat_ids: Iterable[str]) -> None:
         """Raises what the database driver raises, and ServiceUnavailable."""
         if not chat_ids and not await self._queries.anybody_waits(license_id):
             return
@@ -109,7 +109,7 @@ class Router:
             return
         statuses = await self._presence.settled_statuses(license_id, directory.agents)
 
-        in_order = sorted(chat_ids)
+        in_order = list(chat_ids)
         for start in range(0, max(len(in_order), 1), AT_ONCE):
             part = tuple(in_order[start : start + AT_ONCE])
             apply = partial(_route, directory, statuses, self._return, part)
@@ -122,8 +122,7 @@ def _route(
 ) -> list[Introduction]:
     """The command; these chats may have no agent."""
     handover = Handover(work, directory, statuses, return_=return_)
-    for chat_id in chat_ids:
-        chat = work.chat(chat_id)
+    for chat in longest_first(work, chat_ids):
         if not chat.assignees() and not handover.place(chat, "other"):
             chat.set_due(return_.over_at)
     handover.assign_queued()

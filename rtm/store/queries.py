@@ -275,8 +275,9 @@ class Queries:
             return [Envelope.decode(row[0]) for row in await connection.execute(statement)]
 
     async def due_chats(self, now: str, of_license: int, limit: int) -> list[DueChat]:
-        """Chats that are due, at most so many of a license and in all: of each license the one due for longest first.
+        """Chats that are due, at most so many of a license and in all: of each license those due for longest.
 
+        They are in the order in which their last threads began.
         With 10,000 that are due a look takes 12 ms, without any 0.4 on PostgreSQL and 1.4 on SQLite.
         """
         bounds = {"now": now, "of_license": of_license, "limit": limit}
@@ -305,9 +306,15 @@ class Queries:
             return list(await connection.scalars(statement))
 
     async def chats_with(self, license_id: int, agent_ids: Collection[str]) -> list[str]:
-        """Ids of the open chats that one of these agents is present in."""
+        """Ids of the open chats that one of these agents is present in, in the order in which their threads began."""
         mine = chat_users.c.license_id == license_id, chat_users.c.user_id.in_(list(agent_ids))
-        statement = select(chat_users.c.chat_id).where(*mine, _PRESENT_AGENT).distinct()
+        statement = (
+            select(chat_users.c.chat_id, chats.c.sorted_at)
+            .join(chats, chats.c.id == chat_users.c.chat_id)
+            .where(*mine, _PRESENT_AGENT)
+            .distinct()
+            .order_by(chats.c.sorted_at, chat_users.c.chat_id)
+        )
         async with self._engine.connect() as connection:
             return list(await connection.scalars(statement))
 
@@ -384,13 +391,15 @@ class Queries:
 def _due_chats() -> Select[Any]:
     """A row for each agent that is present in a chat that is due; one without an agent if there is none."""
     place = func.row_number().over(partition_by=chats.c.license_id, order_by=chats.c.due_at).label("place")
-    all_due = select(chats.c.id, chats.c.license_id, chats.c.due_at, place).where(chats.c.due_at <= bindparam("now"))
+    all_due = select(chats.c.id, chats.c.license_id, chats.c.due_at, chats.c.sorted_at, place).where(
+        chats.c.due_at <= bindparam("now")
+    )
     in_turn = all_due.subquery()
     first = select(in_turn).where(in_turn.c.place <= bindparam("of_license"))
     due = first.order_by(in_turn.c.place, in_turn.c.due_at).limit(bindparam("limit")).subquery()
     of_chat = and_(chat_users.c.chat_id == due.c.id, _PRESENT_AGENT)
     with_agents = select(due, chat_users.c.user_id).select_from(due.outerjoin(chat_users, of_chat))
-    return with_agents.order_by(due.c.place, due.c.due_at, due.c.id)
+    return with_agents.order_by(due.c.sorted_at, due.c.id)
 
 
 def _snapshot() -> Select[Any]:

@@ -112,6 +112,19 @@ async def test_without_another_agent_the_chat_waits_for_the_next_one(either_worl
     assert [each["system_message_type"] for each in events] == ["routing.unassigned_signed_out"]
 
 
+async def test_those_whose_agent_is_gone_wait_in_the_order_in_which_they_came(either_world: World) -> None:
+    alice, carol = await either_world.agents("alice", "carol")
+    bob = await either_world.agent("bob", away=True)
+    chats = [await either_world.chat(alice, users=["ada"]) for _ in range(6)]
+    await log_out(alice)
+    waiting = [(await next_of(bob, "chat_transferred"))["chat_id"] for _ in chats]
+    assert waiting == [chat.id for chat in chats]
+    await bob.call("set_away_status", away=False)
+    given = [(await next_of(bob, "chat_transferred"))["chat_id"] for _ in chats]
+    assert given == waiting
+    await carol.hears_nothing_more()
+
+
 async def test_where_nobody_may_wait_the_chat_is_closed(either_world: World) -> None:
     await with_rules(either_world, **{"queue.enabled": False})
     alice = await either_world.agent("alice")

@@ -15,12 +15,12 @@ NOW = "2026-11-22T09:00:00.000000Z"
 
 
 def chat(license_id: int, id_: str, due_s: float | None) -> dict[str, Any]:
-    """Due so many seconds after NOW."""
+    """Due so many seconds after NOW; of those due the earlier, the thread began the later."""
     return {
         "id": id_,
         "license_id": license_id,
         "active": True,
-        "sorted_at": NOW,
+        "sorted_at": seconds_after(NOW, -1000 - (due_s or 0)),
         "due_at": None if due_s is None else seconds_after(NOW, due_s),
         "properties": {},
         "state": {},
@@ -42,6 +42,6 @@ async def test_the_many_of_one_license_leave_room_for_those_of_others(either_dat
         queries = Queries(database)
         one = DueChat(2, "ONE", frozenset({"alice", "bob"}))
         first = [DueChat(1, f"MANY{number:02}", frozenset()) for number in range(10)]
-        assert await queries.due_chats(NOW, of_license=10, limit=100) == [first[0], one, *first[1:]]
-        assert await queries.due_chats(NOW, of_license=10, limit=2) == [first[0], one]
+        assert await queries.due_chats(NOW, of_license=10, limit=100) == [one, *reversed(first)]
+        assert await queries.due_chats(NOW, of_license=10, limit=2) == [one, first[0]]
         assert await queries.due_chats(seconds_after(NOW, -1000), of_license=10, limit=100) == []
