@@ -16,6 +16,7 @@ from pydantic import Field
 
 from rtm.model.audience import Audience
 from rtm.model.properties import with_routing
+from rtm.model.unsaved import Unsaved
 from rtm.protocol.errors import ChatInactive, LimitReached, ValidationError
 from rtm.protocol.identifiers import event_id, event_number, new_chat_id, new_thread_id
 from rtm.protocol.timestamps import to_seconds
@@ -134,20 +135,7 @@ class Chat:
     """Those added since its state was stored."""
     revision: int = 0
     """How often it has changed since it was loaded."""
-    state_changed: bool = False
-    """Whether more has changed since it was loaded than its events tell."""
-    changed_threads: dict[str, Thread] = field(default_factory=dict)
-    """Earlier threads that changed since it was loaded, by id."""
-    found_anew: set[str] = field(default_factory=set)
-    """Ids of the threads whose earlier events the list of archives must look at again."""
-    shape_changed: bool = False
-    """Whether access or threads changed since it was loaded, not events only."""
-    due_changed: bool = False
-    """Whether `due_at` changed since it was loaded."""
-    properties_changed: bool = False
-    """Whether its own properties changed since it was loaded."""
-    changed_users: dict[str, None] = field(default_factory=dict)
-    """Ids of those who came, left, followed or unfollowed since it was loaded."""
+    unsaved: Unsaved = field(default_factory=Unsaved)
     _audiences: dict[Visibility, Audience] = field(default_factory=dict)
     _followers_as_json: orjson.Fragment | None = None
 
@@ -186,7 +174,7 @@ class Chat:
     @property
     def state_due(self) -> bool:
         """Whether its state must be stored; if not, the events that are stored tell what has changed."""
-        return self.state_changed or self.events_after_state >= EVENTS_AFTER_STATE
+        return self.unsaved.state or self.events_after_state >= EVENTS_AFTER_STATE
 
     def state(self) -> bytes:
         """All but id, license and properties, as JSON."""
@@ -221,22 +209,24 @@ class Chat:
         if self.state_due:
             self.events_after_state = 0
         self.revision = 0
-        self.state_changed = False
-        self.shape_changed = False
-        self.due_changed = False
-        self.properties_changed = False
-        self.changed_threads.clear()
-        self.found_anew.clear()
-        self.changed_users.clear()
+        if self.unsaved.state:
+            self.unsaved = Unsaved()
 
-    def _changed(self, *user_ids: str, shape: bool = False) -> None:
+    def _changed(self, *user_ids: str) -> None:
+        """These users came, left, followed or unfollowed."""
         self.revision += 1
-        self.state_changed = True
-        self.shape_changed |= shape
+        self.unsaved.state = True
         if user_ids:
-            self.changed_users.update(dict.fromkeys(user_ids))
+            self.unsaved.users.update(dict.fromkeys(user_ids))
             self._audiences.clear()
             self._followers_as_json = None
+
+    def _thread_changed(self, thread: Thread, *user_ids: str, labels: bool = False) -> None:
+        """The same, and what is shown of a thread; its `labels` if the list of archives finds it by others."""
+        self.unsaved.threads[thread.id] = thread
+        if labels:
+            self.unsaved.labels.setdefault(thread.id, False)
+        self._changed(*user_ids)
 
     # What it is
 
@@ -282,7 +272,7 @@ class Chat:
         """The last thread, or an earlier one that has changed, if it is of this id."""
         if self.thread is not None and self.thread.id == thread_id:
             return self.thread
-        return self.changed_threads.get(thread_id)
+        return self.unsaved.threads.get(thread_id)
 
     def member(self, user_id: str) -> ChatUser | None:
         """The user, if present now."""
@@ -391,8 +381,9 @@ class Chat:
             for last in self.last_events.values():
                 if last["thread_id"] == previous.id:
                     last["group_ids"] = previous.group_ids
-            self.changed_threads[previous.id] = previous
-        self._changed(*self.users, *self.followers, shape=True)
+            self._thread_changed(previous)
+        self.unsaved.keys = self.unsaved.groups = True
+        self._thread_changed(self.thread, *self.users, *self.followers, labels=True)
         self.set_due(at if self.routed else None)
         self.followers.clear()
         return self.thread
@@ -406,7 +397,7 @@ class Chat:
         self._add(body, author_id)
         self.revision += 1
         if not thread.active:
-            self._changed(shape=True)  # it is indexed again
+            self._thread_changed(thread, labels=True)
         elif author_id not in self.users or body.get("author_id") != author_id:
             self._changed()  # the event does not tell what has changed
         return NewEvent(thread.id, thread.events_count, body, author_id, self.id)
@@ -443,7 +434,8 @@ class Chat:
         for user in self.users.values():
             if user.type == "agent":
                 user.present = False
-        self._changed(*self.users, shape=True)
+        self.unsaved.keys = True
+        self._thread_changed(thread, *self.users, labels=True)
         self.set_due(None)
         return thread
 
@@ -471,7 +463,7 @@ class Chat:
             thread.unattended_since, thread.declined = None, []
             if self.routed:
                 self.set_due(at)  # to see whether the agent is connected
-        self._changed(user.id, shape=True)
+        self._thread_changed(thread, user.id, labels=True)
 
     def remove_user(self, user_id: str, *, declined: bool = False) -> None:
         """Let the agent go, who has `declined` the open thread perhaps. Raises ChatInactive, ValidationError."""
@@ -483,7 +475,7 @@ class Chat:
         thread.attended = [agent_id for agent_id in thread.attended if agent_id != user_id]
         if declined and user.visibility == "all":
             self.decline([user_id])
-        self._changed(user_id, shape=True)
+        self._changed(user_id)
 
     def decline(self, agent_ids: Iterable[str]) -> None:
         """Let the router give the open thread to others than these, until one of them has it or it waits for long.
@@ -500,14 +492,16 @@ class Chat:
         self.group_ids = group_ids
         self._audiences.clear()
         thread.group_ids = list(group_ids)
-        self._changed(shape=True)
+        self.unsaved.groups = True
+        self._thread_changed(thread, labels=True)
 
     def enqueue(self, at: str) -> None:
         """Let the open thread wait for an agent, where it was if it waits already. Raises ChatInactive."""
         thread = self.active_thread()
         if thread.queued_at is None:
             thread.queued_at, thread.queue_position = at, 0
-            self._changed(shape=True)
+            self.unsaved.keys = True
+            self._thread_changed(thread)
 
     def leave_queue(self, at: str) -> None:
         """Wait no longer, if it did. Raises ChatInactive."""
@@ -515,7 +509,8 @@ class Chat:
         if thread.queued_at is not None:
             thread.queues_duration += max(0, to_seconds(at) - to_seconds(thread.queued_at))
             thread.queued_at, thread.fills_queue = None, False
-            self._changed(shape=True)
+            self.unsaved.keys = True
+            self._thread_changed(thread)
 
     def set_fills_queue(self, fills: bool) -> None:
         """Whether the queue takes no more as long as it waits. Raises ChatInactive."""
@@ -530,14 +525,14 @@ class Chat:
         if thread.queue_position == position:
             return False
         thread.queue_position = position
-        self._changed(shape=True)  # it is shown with the thread
+        self._thread_changed(thread)
         return True
 
     def set_due(self, at: str | None) -> None:
         """The router need not look at it before."""
         if at != self.due_at:
             self.due_at = at
-            self.due_changed = True
+            self.unsaved.keys = True
             self._changed()
 
     def attend(self, agent_ids: Container[str]) -> None:
@@ -596,13 +591,15 @@ class Chat:
     def set_properties(self, properties: Properties) -> None:
         """Have these properties and no others."""
         self.properties = properties
-        self.properties_changed = True
-        self._changed(shape=True)  # its threads can be found by them
+        self.unsaved.properties = True
+        if self.thread is not None:
+            self.unsaved.labels.setdefault(self.thread.id, False)
+        self._changed()
 
     def set_thread_properties(self, thread: Thread, properties: Properties) -> None:
         """Let a thread of the chat, the last or an earlier one, have these properties and no others."""
         thread.properties = properties
-        self._thread_changed(thread)
+        self._thread_changed(thread, labels=True)
 
     def set_thread_summary(self, thread: Thread, summary: dict[str, Any]) -> None:
         """Let a thread of the chat, the last or an earlier one, have this summary."""
@@ -616,7 +613,7 @@ class Chat:
         if len(thread.tags) >= MAX_TAGS:
             raise LimitReached(f"A thread has at most {MAX_TAGS} tags")
         thread.tags = [*thread.tags, tag]
-        self._thread_changed(thread)
+        self._thread_changed(thread, labels=True)
         return True
 
     def untag(self, thread: Thread, tag: str) -> bool:
@@ -624,13 +621,8 @@ class Chat:
         if tag not in thread.tags:
             return False
         thread.tags = [each for each in thread.tags if each != tag]
-        self._thread_changed(thread)
+        self._thread_changed(thread, labels=True)
         return True
-
-    def _thread_changed(self, thread: Thread) -> None:
-        if thread is not self.thread:
-            self.changed_threads[thread.id] = thread
-        self._changed(shape=True)
 
     def event_changed(self, body: EventBody) -> None:
         """An event of one of the threads is like this now."""
@@ -641,8 +633,8 @@ class Chat:
 
     def find_anew(self, thread: Thread) -> None:
         """What has been said in a thread of the chat must be looked at again for the list of archives."""
-        self.found_anew.add(thread.id)
-        self._thread_changed(thread)
+        self.unsaved.labels[thread.id] = True
+        self._changed()
 
     def mark_seen(self, user_id: str, up_to: str) -> bool:
         """Remember how far the user has read; False where that is nothing new or the user is not of the chat."""

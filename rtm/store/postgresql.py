@@ -9,6 +9,7 @@ little it does), so what most batches write is one statement.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 
 import asyncpg
 import orjson
@@ -125,6 +126,7 @@ _UPDATE_EVENTS = """
     FROM unnest($1::text[], $2::int[], $3::text[]) AS r(thread_id, number, body)
     WHERE events.thread_id = r.thread_id AND events.number = r.number
 """
+_DELETE_GROUPS = "DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])"
 _INSERT_GROUPS = """
     INSERT INTO chat_groups (chat_id, group_id, license_id)
     SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])
@@ -341,17 +343,18 @@ class PostgresqlStore:
         self, changes: Changes, stored: Mapping[str, rows.ChatRow], added: Sequence[rows.Row]
     ) -> list[tuple[int, str]]:
         """Write all, with these rows of chats and events; the versions of the licenses' rows from now on."""
-        chats = [*changes.new_chats, *changes.changed_chats]
+        # Of most there is nothing but an event.
+        chats = [*changes.new_chats, *(chat for chat in changes.changed_chats if chat.unsaved.state)]
         await self._insert(_INSERT_CHATS, [stored[chat.id] for chat in changes.new_chats])
-        shaped = rows.shaped(changes)
-        if shaped:
-            shaped_ids = [chat.id for chat in shaped]
-            # Everybody writes to `archive_due` in this order: else two might wait for each other.
-            threads = sorted(zip(rows.of_threads(shaped), rows.of_archive_due(shaped), strict=True))
-            await self._insert(_UPSERT_THREADS, [thread + due for thread, due in threads])
-            await self._insert(_NOTE_CHATS, rows.of_archive_due_chats(changes))
-            await self._db.execute("DELETE FROM chat_groups WHERE chat_id = ANY($1::text[])", shaped_ids)
-            await self._insert(_INSERT_GROUPS, rows.of_groups(shaped))
+        # Everybody writes to `archive_due` in this order: else two might wait for each other.
+        threads, due = rows.of_threads(chats), sorted(rows.of_archive_due(chats), key=itemgetter(1))
+        if threads or due:
+            await self._db.execute(_UPSERT_THREADS, *_columns(6, threads), *_columns(3, due))
+        await self._insert(_NOTE_CHATS, rows.of_archive_due_chats(chats))
+        of_new_groups = [chat for chat in chats if chat.unsaved.groups]
+        if of_new_groups:
+            await self._db.execute(_DELETE_GROUPS, [chat.id for chat in of_new_groups])
+            await self._insert(_INSERT_GROUPS, rows.of_groups(of_new_groups))
         await self._insert(_UPSERT_USERS, rows.of_users(chats))
         await self._insert(_UPDATE_EVENTS, [rows.of_event(event) for event in changes.changed_events])
         await self._insert(_UPSERT_CUSTOMERS, [rows.of_customer(customer) for customer in changes.customers])
@@ -359,7 +362,8 @@ class PostgresqlStore:
         await self._insert(_UPSERT_TURNS, [rows.of_turn(turn) for turn in changes.turns])
         if changes.kept_file_ids:
             await self._db.execute(_KEEP_FILES, changes.kept_file_ids)
-        license_ids = dict.fromkeys([*(chat.license_id for chat in chats), *changes.sequences])
+        changed = (chat.license_id for chat in (*changes.new_chats, *changes.changed_chats))
+        license_ids = dict.fromkeys([*changed, *changes.sequences])
         return [
             (license_id, version)
             for license_id, version in await self._db.fetch(

@@ -1,13 +1,13 @@
 """Rows of the tables that a batch writes, the same for both databases; JSON columns as text."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import NamedTuple, Self
 
 import orjson
 
 from rtm.bus.base import Envelope
-from rtm.model.chat import ChangedEvent, Chat, NewEvent, Thread
+from rtm.model.chat import ChangedEvent, Chat, NewEvent
 from rtm.model.customer import Customer, CustomerBan
 from rtm.model.files import StoredFile
 from rtm.store.work import Turn
@@ -76,11 +76,6 @@ def to_chat(chat_id: str, license_id: int, *documents: str) -> Chat:
     return Chat.load(chat_id, license_id, *map(orjson.loads, documents))
 
 
-def of_thread(chat: Chat, thread: Thread) -> Row:
-    """id, chat_id, license_id, active, created_at, state"""
-    return (thread.id, chat.id, chat.license_id, thread.active, thread.created_at, json(thread))
-
-
 def of_event(event: NewEvent | ChangedEvent) -> tuple[str, int, str]:
     """thread_id, number, body"""
     return (event.thread_id, event.number, json(event.body))
@@ -117,38 +112,27 @@ def of_envelope(envelope: Envelope, at: str) -> Row:
     return (envelope.license_id, envelope.sequence, at, envelope.encode().decode())
 
 
-def shaped(changes: Changes) -> list[Chat]:
-    """The chats of which threads and groups must be written as well: access or threads have changed."""
-    return [*changes.new_chats, *(chat for chat in changes.changed_chats if chat.shape_changed)]
-
-
 def of_threads(chats: Iterable[Chat]) -> list[Row]:
-    """The threads of these chats that changed."""
-    return [of_thread(chat, thread) for chat in chats for thread in _changed_threads(chat)]
+    """id, chat_id, license_id, active, created_at, state; of those that changed."""
+    return [
+        (thread.id, chat.id, chat.license_id, thread.active, thread.created_at, json(thread))
+        for chat in chats
+        for thread in chat.unsaved.threads.values()
+    ]
 
 
 def of_archive_due(chats: Iterable[Chat]) -> list[Row]:
-    """license_id, thread_id, afresh; of the same threads, in the same order."""
-    return [
-        (chat.license_id, thread.id, thread.id in chat.found_anew)
-        for chat in chats
-        for thread in _changed_threads(chat)
-    ]
+    """license_id, thread_id, afresh"""
+    return [(chat.license_id, thread_id, afresh) for chat in chats for thread_id, afresh in chat.unsaved.labels.items()]
 
 
-def of_archive_due_chats(changes: Changes) -> list[Row]:
+def of_archive_due_chats(chats: Iterable[Chat]) -> list[Row]:
     """license_id, chat_id; of those whose properties changed and that have earlier threads, found by them as well."""
     return [
         (chat.license_id, chat.id)
-        for chat in changes.changed_chats
-        if chat.properties_changed and chat.thread and chat.thread.previous_thread_id
+        for chat in chats
+        if chat.unsaved.properties and chat.thread and chat.thread.previous_thread_id
     ]
-
-
-def _changed_threads(chat: Chat) -> Iterator[Thread]:
-    yield from chat.changed_threads.values()
-    if chat.thread is not None:
-        yield chat.thread
 
 
 def of_groups(chats: Iterable[Chat]) -> list[Row]:
@@ -168,7 +152,7 @@ def of_users(chats: Iterable[Chat]) -> list[Row]:
             user_id in chat.followers,
         )
         for chat in chats
-        for user_id in chat.changed_users
+        for user_id in chat.unsaved.users
     ]
 
 

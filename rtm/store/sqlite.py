@@ -328,12 +328,13 @@ def _statements(
     changes: Changes, stored: Mapping[str, rows.ChatRow], added: Sequence[rows.Row], events: str
 ) -> list[Statement]:
     """What stores the changes, these rows of chats and of events in this table, with every value ready to be bound."""
-    chats = [*changes.new_chats, *changes.changed_chats]
-    shaped = rows.shaped(changes)
+    # Of most there is nothing but an event.
+    chats = [*changes.new_chats, *(chat for chat in changes.changed_chats if chat.unsaved.state)]
+    of_new_groups = [chat for chat in chats if chat.unsaved.groups]
     # What most changes leave alone is not written, and so its indexes are not.
     changed = [chat for chat in changes.changed_chats if chat.id in stored]
-    keyed = [stored[chat.id] for chat in changed if chat.shape_changed or chat.due_changed]
-    others = [stored[chat.id] for chat in changed if not (chat.shape_changed or chat.due_changed)]
+    keyed = [stored[chat.id] for chat in changed if chat.unsaved.keys]
+    others = [stored[chat.id] for chat in changed if not chat.unsaved.keys]
     return [
         *_insert(_CHATS, [stored[chat.id] for chat in changes.new_chats]),
         *_insert(
@@ -350,15 +351,15 @@ def _statements(
         ),
         *_insert(
             "threads (id, chat_id, license_id, active, created_at, state)",
-            rows.of_threads(shaped),
+            rows.of_threads(chats),
             # A thread of another chat would get no `chat_id`, and is refused for that.
             " ON CONFLICT (id) DO UPDATE SET active = excluded.active, state = excluded.state,"
             " chat_id = CASE threads.chat_id WHEN excluded.chat_id THEN excluded.chat_id END",
         ),
-        *_insert("archive_due (license_id, thread_id, afresh)", rows.of_archive_due(shaped), rows.DUE_ALREADY),
-        *_insert("archive_due_chats (license_id, chat_id)", rows.of_archive_due_chats(changes), rows.DUE_AGAIN),
-        *_delete_groups([chat.id for chat in shaped]),
-        *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(shaped)),
+        *_insert("archive_due (license_id, thread_id, afresh)", rows.of_archive_due(chats), rows.DUE_ALREADY),
+        *_insert("archive_due_chats (license_id, chat_id)", rows.of_archive_due_chats(chats), rows.DUE_AGAIN),
+        *_delete_groups([chat.id for chat in of_new_groups]),
+        *_insert("chat_groups (chat_id, group_id, license_id)", rows.of_groups(of_new_groups)),
         *_insert(
             "chat_users (chat_id, user_id, license_id, type, present, follows)",
             rows.of_users(chats),
