@@ -4,9 +4,13 @@ Whoever changes a chat writes its license's row in the same transaction, and hol
 has the lock, and the row's version is the one that it left or saw last, no chat of that license has changed since.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from rtm.model.chat import Chat
+
+MAX_LICENSES = 20_000
+"""Of which something is kept."""
 
 
 class Bounds:
@@ -43,11 +47,12 @@ class Bounds:
 @dataclass(slots=True)
 class _License:
     version: str
-    chats: dict[str, Chat] = field(default_factory=dict)
+    chats: OrderedDict[str, Chat] = field(default_factory=OrderedDict)
+    """In the order of their last use."""
 
 
 class KeptChats:
-    """As many as there is room for; licenses that have not been used for longest give way first."""
+    """As many as there is room for; licenses that have not been used for longest give way first, and their chats."""
 
     def __init__(self) -> None:
         self._bounds = Bounds()
@@ -69,7 +74,10 @@ class KeptChats:
     def find(self, license_id: int, chat_id: str) -> Chat | None:
         """A chat of a license that is locked."""
         kept = self._licenses.get(license_id)
-        return None if kept is None else kept.chats.get(chat_id)
+        if kept is None or chat_id not in kept.chats:
+            return None
+        kept.chats.move_to_end(chat_id)
+        return kept.chats[chat_id]
 
     def keep(self, chat: Chat, size: int) -> None:
         """Of a license that is locked; as the batch found it, or as it was committed, with so much JSON."""
@@ -92,7 +100,7 @@ class KeptChats:
 
     def make_room(self) -> None:
         """Between batches."""
-        while self._bounds.exceeded:
+        while self._bounds.exceeded or len(self._licenses) > MAX_LICENSES:
             license_id, kept = next(iter(self._licenses.items()))
             if len(self._licenses) > 1:
                 self._forget_all(kept)

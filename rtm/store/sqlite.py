@@ -10,7 +10,7 @@ So they wait in `new_events`, the index of which is a few pages, and are filed b
 
 import asyncio
 import sqlite3
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ from rtm.model.files import StoredFile
 from rtm.store import rows
 from rtm.store.chat_rows import AFTER_STATE_ON_SQLITE
 from rtm.store.database import StoreUnavailable
-from rtm.store.kept_chats import Bounds
+from rtm.store.kept_chats import MAX_LICENSES, Bounds
 from rtm.store.work import (
     MAX_OPEN_CHATS,
     Command,
@@ -90,7 +90,8 @@ class SqliteStore:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
         self._connection: sqlite3.Connection | None = None
-        self._chats: dict[str, Chat] = {}
+        self._chats: OrderedDict[str, Chat] = OrderedDict()
+        """In the order of their last use."""
         self._bounds = Bounds()
         self._sequences: dict[int, int] = {}
         self._batch = Loaded()
@@ -121,7 +122,7 @@ class SqliteStore:
         missing_licenses = [license_id for license_id in licenses if license_id not in self._sequences]
         if missing_chats or missing_licenses:
             await self._run(lambda: self._load(missing_chats, missing_licenses))
-        batch.chats = {chat_id: self._chats[chat_id] for chat_id in wanted if chat_id in self._chats}
+        batch.chats = self._find(wanted)
         batch.sequences = {license_id: self._sequences[license_id] for license_id in licenses}
         if routed:
             await self._run(lambda: self._load_routing(routed, batch))
@@ -191,6 +192,13 @@ class SqliteStore:
         has_room = self._waiting + len(sizes) < FILED_TOGETHER and self._waiting_bytes + sum(sizes) < FILED_BYTES
         return are_many and has_room
 
+    def _find(self, chat_ids: Iterable[str]) -> dict[str, Chat]:
+        """Those of these that are kept, to be used."""
+        found = {chat_id: self._chats[chat_id] for chat_id in chat_ids if chat_id in self._chats}
+        for chat_id in found:
+            self._chats.move_to_end(chat_id)
+        return found
+
     def _keep(self, chat: Chat, size: int) -> None:
         self._chats[chat.id] = chat
         self._bounds.kept(chat.id, size)
@@ -202,6 +210,8 @@ class SqliteStore:
     def _make_room(self) -> None:
         while self._bounds.exceeded:
             self._forget(next(iter(self._chats)))
+        if len(self._sequences) > MAX_LICENSES:
+            self._sequences.clear()
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:

@@ -3,6 +3,7 @@
 import pytest
 
 from rtm.model.chat import Chat
+from rtm.store import kept_chats
 from rtm.store.kept_chats import Bounds, KeptChats
 
 
@@ -54,6 +55,28 @@ def test_the_license_that_was_used_before_all_others_gives_way_and_then_the_olde
         chats.keep(chat(1, name), 0)
     chats.make_room()
     assert kept(chats, 1, "u", "v", "y", "z") == "vyz"
+
+
+def test_of_one_license_the_chats_give_way_that_have_not_been_used_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bounds, "max_chats", 2)
+    chats = KeptChats()
+    chats.locked(1, "a")
+    for name in "xy":
+        chats.keep(chat(1, name), 0)
+    assert kept(chats, 1, "x") == "x"
+    chats.keep(chat(1, "z"), 0)
+    chats.make_room()
+    assert kept(chats, 1, "x", "y", "z") == "xz"
+
+
+def test_licenses_of_which_nothing_is_kept_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_chats, "MAX_LICENSES", 3)
+    chats = KeptChats()
+    for license_id in range(10):
+        chats.locked(license_id, "a")
+        chats.keep(chat(license_id, str(license_id)), 0)
+    chats.make_room()
+    assert [license_id for license_id in range(10) if kept(chats, license_id, str(license_id))] == [7, 8, 9]
 
 
 def test_large_chats_take_the_room_of_many() -> None:

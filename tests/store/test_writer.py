@@ -25,7 +25,7 @@ from rtm.model.customer import Customer
 from rtm.model.properties import merged
 from rtm.protocol.errors import ApiError, ChatInactive, InternalError, NotFound, ServiceUnavailable
 from rtm.settings import Settings
-from rtm.store import sqlite, tables, writer
+from rtm.store import kept_chats, sqlite, tables, writer
 from rtm.store.customers import CustomerQueries
 from rtm.store.database import Database, StoreUnavailable, connect, migrate
 from rtm.store.kept_chats import Bounds
@@ -561,6 +561,29 @@ async def test_no_more_chats_are_kept_where_nothing_is_stored(tmp_path: Path, mo
         for chat_id in chat_ids:
             await process.submit(type_in(chat_id), chat=chat_id, stores=False)
         assert len(process.writer._store._chats) == 2  # type: ignore[attr-defined]
+
+
+async def test_the_chats_that_are_kept_are_those_of_the_last_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with migrated(Settings(data_dir=tmp_path)) as opened, running(await Data.of(*opened)) as process:
+        busy, idle = [await process.start_chat() for _ in range(2)]
+        monkeypatch.setattr(Bounds, "max_chats", 2)
+        await process.submit(type_in(busy), chat=busy, stores=False)
+        await process.start_chat()
+        kept = process.writer._store._chats  # type: ignore[attr-defined]
+        assert busy in kept
+        assert idle not in kept
+
+
+async def test_the_sequences_of_more_licenses_than_are_kept_are_read_again(
+    process: Process, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (kept_chats, sqlite):
+        monkeypatch.setattr(module, "MAX_LICENSES", 1)
+    for license_id in (data.license_id, data.other_license_id) * 2:
+        await process.start_chat(license_id)
+    assert process.sequences == [1, 1, 2, 2]
 
 
 async def test_a_chat_is_as_large_as_what_it_takes_to_store_it(process: Process, data: Data) -> None:
