@@ -51,6 +51,9 @@ _CREDIT = 256
 _CREDIT_BYTES = 64
 """Input that is handled in one loop turn, for each frame of credit. At most 16 KiB: in small frames 10 ms of work."""
 
+_BYTES_FOR_CREDIT = 4096
+"""A megabyte costs what 256 small frames do: to decode, check and store it takes as long."""
+
 _LEAST_CREDIT = 16
 """Who has spent all is read again with this much earned: some ten requests, a millisecond of work with its answers."""
 
@@ -305,7 +308,7 @@ class Wire(_Corked, asyncio.Protocol):
                 return
             self._protocol.receive_data(data)
             frames = self._protocol.events_received()
-            self._credit -= len(frames)
+            self._credit -= len(frames) + len(data) / _BYTES_FOR_CREDIT
             for frame in frames:
                 if self._state is OPEN:
                     self._receive(cast(Frame, frame))

@@ -3,6 +3,7 @@
 Bounds that the reference does not state are ours; they keep a hostile payload small.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from rtm.protocol.validation import WITHOUT_NUL, Naming, explain, refusal
 
 MAX_JSON_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 32
+MAX_JSON_VALUES = 5_000
+"""Each costs a hundred times what a byte of text does."""
 _WEB_URL = "must be a URL that begins with https:// or http://"
 _SHALLOW = f"must be nested at most {MAX_JSON_DEPTH} levels deep"
 
@@ -147,22 +150,28 @@ def _json(value: Any) -> Any:
         raise refusal(_SHALLOW) from None  # orjson writes at most 254 levels
     if size > MAX_JSON_BYTES:
         raise refusal(f"must be at most {MAX_JSON_BYTES} bytes long")
-    _check_json(value, MAX_JSON_DEPTH)
+    if _count_json(value, MAX_JSON_DEPTH) > MAX_JSON_VALUES:
+        raise refusal(f"must have at most {MAX_JSON_VALUES} values")
     return value
 
 
-def _check_json(value: Any, levels: int) -> None:
+def _count_json(value: Any, levels: int) -> int:
+    """How many values it is."""
+    values = 1
     if isinstance(value, str):
         if "\0" in value:
             raise refusal(WITHOUT_NUL)
     elif isinstance(value, dict | list):
         if levels == 0:
             raise refusal(_SHALLOW)
-        for item in value:
-            _check_json(item, levels - 1)
+        items: Iterable[Any] = value
         if isinstance(value, dict):
-            for item in value.values():
-                _check_json(item, levels - 1)
+            items = value.values()
+            if "\0" in "".join(value):
+                raise refusal(WITHOUT_NUL)
+        for item in items:
+            values += _count_json(item, levels - 1)
+    return values
 
 
 Id = Annotated[str, Text(256, least=1)]

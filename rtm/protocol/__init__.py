@@ -1,5 +1,6 @@
 """What goes over the wire, as pure functions without I/O.
 
+decoding.py    JSON as clients send it
 envelope.py    requests, responses and pushes as bytes
 errors.py      every error of the contract, with its HTTP status
 identifiers.py ids of chats, threads and events

@@ -9,15 +9,19 @@ JSON already and is not encoded again.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import orjson
+from pydantic_core import from_json
 
+from rtm.protocol.decoding import decode_object
 from rtm.protocol.errors import ApiError, ValidationError
 
 MAX_REQUEST_ID_LENGTH = 256
+_BEGINNING_BYTES = 1024
 
 
 @dataclass(slots=True)
@@ -42,13 +46,11 @@ class MalformedRequest(Exception):
 
 def decode_request(data: bytes) -> Request:
     """A request frame. Raises MalformedRequest."""
-    request = Request(action="", payload={})
     try:
-        frame = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise MalformedRequest("Request is not valid JSON", request) from None
-    if not isinstance(frame, dict):
-        raise MalformedRequest("Request must be a JSON object", request)
+        frame = decode_object(data)
+    except ValidationError as error:
+        raise MalformedRequest(error.message, _begun(data)) from None
+    request = Request(action="", payload={})
     # request_id and action come first: an error about any other field can then be told apart by the client.
     for name in ("request_id", "action", "version", "author_id"):
         value = frame.get(name)
@@ -66,6 +68,18 @@ def decode_request(data: bytes) -> Request:
         if not isinstance(payload, dict):
             raise MalformedRequest("`payload` must be an object", request)
         request.payload = payload
+    return request
+
+
+def _begun(data: bytes) -> Request:
+    """What the first bytes of a frame tell that is not read: whoever waits for the answer knows it by its id."""
+    request = Request(action="", payload={})
+    with suppress(ValueError):
+        frame = from_json(data[:_BEGINNING_BYTES], allow_partial=True)
+        for name in ("request_id", "action"):
+            value = frame.get(name) if isinstance(frame, dict) else None
+            if isinstance(value, str) and len(value) <= MAX_REQUEST_ID_LENGTH:
+                setattr(request, name, value)
     return request
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import anyio
-import orjson
 from starlette.requests import ClientDisconnect, Request
 
+from rtm.protocol.decoding import decode_object
 from rtm.protocol.errors import EntityTooLarge, RequestTimeout, ValidationError
 
 
@@ -19,15 +19,7 @@ async def read_object(request: Request, max_bytes: int, max_s: float) -> dict[st
             body = await _read(request, max_bytes)
     except TimeoutError:
         raise RequestTimeout("Request took too long to arrive") from None
-    if not body:
-        return {}
-    try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise ValidationError("Request is not valid JSON") from None
-    if not isinstance(payload, dict):
-        raise ValidationError("Request must be a JSON object")
-    return payload
+    return decode_object(body) if body else {}
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -187,6 +187,18 @@ async def test_a_large_message_is_not_held_up() -> None:
     assert peer.transport.reading
 
 
+async def test_large_messages_are_read_at_the_rate_of_the_small_ones_that_take_as_long() -> None:
+    peer = Peer(limits=Limits(messages_per_second=2000))
+    peer.wire.trust()
+    started = time.monotonic()
+    for number in range(10):
+        peer.give(text("x" * 1_000_000))
+        async with asyncio.timeout(10):
+            while len(peer.session.messages) <= number or not peer.transport.reading:
+                await asyncio.sleep(0.001)
+    assert time.monotonic() - started > 0.9
+
+
 async def test_a_client_that_leaves_while_it_waits_to_be_read_is_forgotten() -> None:
     peer = Peer(limits=Limits(messages_per_second=1000))
     peer.give(*[text("x")] * 1000)

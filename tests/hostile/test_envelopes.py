@@ -11,6 +11,7 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 BAD_JSON = ("validation", "Request is not valid JSON")
 NO_OBJECT = ("validation", "Request must be a JSON object")
 NO_ACTION = ("validation", "`action` is required")
+TOO_MANY_VALUES = ("validation", "Request must have at most 50000 of the characters [ { , in all")
 LOG_IN = ("authentication", "Log in first")
 
 
@@ -23,7 +24,7 @@ def no_string(field: str) -> tuple[str, str]:
 
 
 def envelope(**fields: object) -> bytes:
-    return json.dumps(fields).encode()
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def unknown(action: str) -> tuple[str, str]:
@@ -122,7 +123,8 @@ ONLY_BEFORE: dict[str, tuple[bytes, tuple[str, str]]] = {
 }
 ONLY_AFTER: dict[str, tuple[bytes, tuple[str, str]]] = {
     # Before, a message has 64 KiB.
-    "a million levels": (b"[" * 1_000_000, BAD_JSON),
+    "a million levels": (b"[" * 1_000_000, TOO_MANY_VALUES),
+    "340,000 arrays where nobody looks": (envelope(action="ping", payload={"x": [[]] * 340_000}), TOO_MANY_VALUES),
     "request id of 1 MB": (envelope(action="ping", request_id="1" * 1_000_000), too_long("request_id")),
     "unknown action": (envelope(action="fly"), unknown("fly")),
     "unknown action of 256 characters": (envelope(action="🦆" * 256), unknown("🦆" * 64)),
@@ -170,10 +172,18 @@ ODD_BUT_RIGHT: dict[str, bytes] = {
     "escapes": b'{"\\u0061ction":"\\u0070ing"}',
     "numbers beyond 64 bits where nobody looks": b'{"action":"ping","payload":{"x":-9223372036854775809}}',
     "1,000 levels where nobody looks": b'{"action":"ping","payload":{"x":' + b"[" * 1000 + b"]" * 1000 + b"}}",
-    "a hundred thousand fields where nobody looks": (
-        b'{"action":"ping","payload":{' + b",".join(b'"%d":0' % number for number in range(80_000)) + b"}}"
+    "forty thousand fields where nobody looks": (
+        b'{"action":"ping","payload":{' + b",".join(b'"%d":0' % number for number in range(40_000)) + b"}}"
     ),
 }
+
+
+def test_a_request_of_too_many_values_is_answered_by_its_id(target: Target) -> None:
+    with target.logged_in(target.token()) as client:
+        client.send(envelope(action="ping", request_id="7", payload={"x": [[]] * 340_000}))
+        answer = client.next_response()
+        assert (answer["request_id"], answer["action"], answer["success"]) == ("7", "ping", False)
+        assert error_of(answer["payload"]) == TOO_MANY_VALUES
 
 
 @pytest.mark.parametrize("message", ODD_BUT_RIGHT.values(), ids=ODD_BUT_RIGHT.keys())

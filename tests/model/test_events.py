@@ -137,6 +137,12 @@ def nested(levels: int) -> Any:
         ({"type": "custom", "content": {"a": "x" * 65536}}, "`event.content` must be at most 65536 bytes long"),
         ({"type": "custom", "content": {"a": nested(32)}}, "`event.content` must be nested at most 32 levels deep"),
         ({"type": "custom", "content": {"a": nested(300)}}, "`event.content` must be nested at most 32 levels deep"),
+        ({"type": "custom", "content": {"a": [1] * 4999}}, "`event.content` must have at most 5000 values"),
+        ({"type": "custom", "content": {"a": [[], {"b": 1}] * 1667}}, "`event.content` must have at most 5000 values"),
+        (
+            {"type": "custom", "content": {str(n): 1 for n in range(5000)}},
+            "`event.content` must have at most 5000 values",
+        ),
         ({"type": "custom", "content": {"\0": 1}}, "`event.content` must not contain the character U+0000"),
         ({"type": "system_message", "text": "a"}, "`event.system_message_type` is required"),
     ],
