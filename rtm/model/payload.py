@@ -20,6 +20,7 @@ MAX_JSON_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 32
 MAX_JSON_VALUES = 5_000
 """Each costs a hundred times what a byte of text does."""
+_NUMBERS = "smaller than 1e21 in size and not closer to 0 than 1e-21"
 _WEB_URL = "must be a URL that begins with https:// or http://"
 _SHALLOW = f"must be nested at most {MAX_JSON_DEPTH} levels deep"
 
@@ -142,6 +143,18 @@ def _url(text: str) -> str:
     return text
 
 
+def _is_short(number: float) -> bool:
+    """PostgreSQL keeps and shows all digits: of 1e308, which takes 5 characters to send, 309."""
+    return number == 0 or 1e-21 <= abs(number) < 1e21
+
+
+def short_number(value: Any) -> Any:
+    """A validator of what may be a number."""
+    if isinstance(value, float) and not _is_short(value):
+        raise refusal(f"must be {_NUMBERS}")
+    return value
+
+
 def _json(value: Any) -> Any:
     """Any JSON that the database can keep and that can be written inside an answer."""
     try:
@@ -161,6 +174,9 @@ def _count_json(value: Any, levels: int) -> int:
     if isinstance(value, str):
         if "\0" in value:
             raise refusal(WITHOUT_NUL)
+    elif isinstance(value, float):
+        if not _is_short(value):
+            raise refusal(f"must have numbers only that are {_NUMBERS}")
     elif isinstance(value, dict | list):
         if levels == 0:
             raise refusal(_SHALLOW)
@@ -180,7 +196,7 @@ UrlOrNothing = Annotated[str, Text(2048), AfterValidator(lambda text: text and _
 Timestamp = Annotated[str, Text(64), AfterValidator(_timestamp), Field(json_schema_extra={"format": "date-time"})]
 BoundedJson = AfterValidator(_json)
 Json = Annotated[Any, BoundedJson]
-Number = Annotated[int | float, Expected("must be a number")]
+Number = Annotated[int | float, Expected("must be a number"), AfterValidator(short_number)]
 SortOrder = Literal["asc", "desc"]
 GroupId = Annotated[int, Between(0, 2**31 - 1)]
 GroupIds = Annotated[list[GroupId], AtMost(200)]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator
 
-from rtm.model.payload import AtMost, Expected, Text
+from rtm.model.payload import AtMost, Expected, Text, short_number
 from rtm.protocol.errors import ValidationError
 from rtm.protocol.validation import refusal
 
@@ -24,6 +24,7 @@ PropertyName = Annotated[str, Text(128, least=1)]
 PropertyValue = Annotated[
     Annotated[str, Text(MAX_STRING_LENGTH)] | bool | int | float,
     Expected(f"must be a boolean, a number or a string of at most {MAX_STRING_LENGTH} characters"),
+    AfterValidator(short_number),
 ]
 
 

@@ -68,6 +68,27 @@ def test_text_is_measured_in_bytes() -> None:
     assert refusal({"type": "message", "text": "é" * (MAX_TEXT_BYTES // 2) + "a"}) == message
 
 
+SHORT = "smaller than 1e21 in size and not closer to 0 than 1e-21"
+
+
+@pytest.mark.parametrize("number", [1e308, -1e21, 1e-22, -5e-324])
+def test_numbers_of_hundreds_of_digits_are_refused_wherever_they_would_be_stored(number: float) -> None:
+    in_content = f"must have numbers only that are {SHORT}"
+    answered = {"type": "name", "id": "1", "label": "Name", "answer": [number]}
+    bought = EVENTS["message"]["postback"] | {"ecommerce": {"product_id": "1", "quantity": number}}
+    assert refusal({"type": "custom", "content": {"a": [number]}}) == f"`event.content` {in_content}"
+    assert refusal({**EVENTS["filled_form"], "fields": [answered]}) == f"`event.fields[0].answer` {in_content}"
+    assert refusal({**EVENTS["message"], "postback": bought}) == f"`event.postback.ecommerce.quantity` must be {SHORT}"
+    assert refusal({**EVENTS["file"], "properties": {"a": {"b": number}}}) == f"`event.properties.a.b` must be {SHORT}"
+    assert refusal({**EVENTS["system_message"], "text_vars": {"a": number}}) == f"`event.text_vars.a` must be {SHORT}"
+
+
+@pytest.mark.parametrize("number", [0.0, -0.0, 1e-21, 9.9e20, -1.5, 2**63])
+def test_other_numbers_are_taken(number: float) -> None:
+    assert body({"type": "custom", "content": {"a": number}})["content"] == {"a": number}
+    assert body({**EVENTS["file"], "properties": {"a": {"b": number}}})["properties"] == {"a": {"b": number}}
+
+
 def nested(levels: int) -> Any:
     value: Any = "core"
     for _ in range(levels):
