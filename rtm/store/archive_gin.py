@@ -153,11 +153,12 @@ class _Look:
             self.values[column] = _tsquery(at_once)
         for place, clause in enumerate(any_of):
             # GIN would try each on each thread that it finds, so each is looked up on its own. Of several conditions
-            # with ANY all combinations would be, unless they are part of an OR: then what was found is combined.
-            parts = {f"{column}_{place}_first": clause.tokens[:1], f"{column}_{place}_rest": clause.tokens[1:]}
-            either = " OR ".join(f"{column} @@ ANY(CAST(:{name} AS tsquery[]))" for name in parts)
+            # with ANY all combinations would be, unless each is part of another OR: then the bitmaps of what is found
+            # are combined. Not that of one which the planner takes to be true of all: so none is, as it takes `none`,
+            # the token of no thread, to be rare only.
+            either = f"{column} @@ ANY(CAST(:{column}_{place} AS tsquery[])) OR {column} @@ 'none & none{place}'"
             self._conditions.append(f"({either})")
-            self.values |= {name: list(tokens) for name, tokens in parts.items()}
+            self.values[f"{column}_{place}"] = [f"{each} & !none" for each in clause.tokens]
             self.row_cost = "100000"
 
     def refuse(self, column: Column, often: Sequence[str]) -> None:
