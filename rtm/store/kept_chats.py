@@ -5,6 +5,7 @@ has the lock, and the row's version is the one that it left or saw last, no chat
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rtm.model.chat import Chat
@@ -22,26 +23,27 @@ class Bounds:
     """Of JSON, which takes several times as much in memory."""
 
     def __init__(self) -> None:
-        self._sizes: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        """By id of the chat."""
         self._bytes = 0
 
     @property
     def exceeded(self) -> bool:
-        return self._bytes > self.max_bytes or len(self._sizes) > self.max_chats
+        return self._bytes > self.max_bytes or len(self.sizes) > self.max_chats
 
     def kept(self, chat_id: str, size: int) -> None:
         """The chat is kept, and has so much JSON now."""
-        self._bytes += size - self._sizes.get(chat_id, 0)
-        self._sizes[chat_id] = size
+        self._bytes += size - self.sizes.get(chat_id, 0)
+        self.sizes[chat_id] = size
 
     def grown(self, chat_id: str, size: int) -> None:
         """It has got an event of so much JSON."""
         self._bytes += size
-        self._sizes[chat_id] = self._sizes.get(chat_id, 0) + size
+        self.sizes[chat_id] = self.sizes.get(chat_id, 0) + size
 
     def forgotten(self, chat_id: str) -> None:
         """It is kept no longer."""
-        self._bytes -= self._sizes.pop(chat_id)
+        self._bytes -= self.sizes.pop(chat_id)
 
 
 @dataclass(slots=True)
@@ -57,6 +59,11 @@ class KeptChats:
     def __init__(self) -> None:
         self._bounds = Bounds()
         self._licenses: dict[int, _License] = {}
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Characters of their JSON, by id."""
+        return self._bounds.sizes
 
     def locked(self, license_id: int, version: str) -> None:
         """The license's row is ours until the end of the batch, and has this version."""

@@ -18,6 +18,7 @@ from rtm.model.chat import Thread
 from rtm.model.customer import Customer
 from rtm.model.files import StoredFile
 from rtm.outage import reason
+from rtm.slices import in_slices
 from rtm.store import rows
 from rtm.store.chat_rows import AFTER_STATE_ON_POSTGRESQL
 from rtm.store.database import CONNECT_TIMEOUT_S, StoreUnavailable, open_postgresql
@@ -264,7 +265,7 @@ class PostgresqlStore:
                 self._kept.forget(chat)
 
     async def _load(self, commands: Sequence[Command]) -> Loaded:
-        self._batch = batch = Loaded()
+        self._batch = batch = Loaded(sizes=self._kept.sizes)
         licenses = sorted({command.license_id for command in commands if command.stores})
         if licenses:
             await self._db.execute("BEGIN")
@@ -279,8 +280,8 @@ class PostgresqlStore:
             found += await self._db.fetch(_FIND_OPEN_CHATS, *zip(*customers, strict=True))
         missing = self._find_kept(commands, found, batch)
         if missing:
-            for row in await self._db.fetch(_LOAD_CHATS, missing):
-                chat = rows.to_chat(*row)
+            stored = await self._db.fetch(_LOAD_CHATS, missing)
+            for row, chat in zip(stored, await in_slices(rows.to_chat(*row) for row in stored), strict=True):
                 batch.chats[chat.id] = chat
                 if chat.license_id in batch.sequences:
                     self._kept.keep(chat, sum(map(len, row[2:])))

@@ -109,7 +109,7 @@ class SqliteStore:
         self._thread.shutdown()
 
     async def begin(self, commands: Sequence[Command]) -> Loaded:
-        self._batch = batch = Loaded()
+        self._batch = batch = Loaded(sizes=self._bounds.sizes)
         wanted = {chat_id for command in commands for chat_id in command.needs.chat_ids}
         customers_with_chats = open_chats_needed(commands)
         if customers_with_chats:

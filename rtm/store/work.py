@@ -97,6 +97,8 @@ class Loaded:
     """By license and agent, what commands of the batch have added."""
     sequences: dict[int, int] = field(default_factory=dict)
     """The place of each license's newest push."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Characters of JSON of chats that are kept in memory, by id."""
 
 
 @dataclass(slots=True)

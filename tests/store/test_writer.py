@@ -134,8 +134,8 @@ class Process:
     def size_of(self, chat_id: str) -> int:
         """What the chat counts for among those that are kept."""
         store: Any = self.writer._store
-        kept = store if isinstance(store, SqliteStore) else store._kept
-        size: int = kept._bounds._sizes[chat_id]
+        kept = store._bounds if isinstance(store, SqliteStore) else store._kept
+        size: int = kept.sizes[chat_id]
         return size
 
     async def start_chat(self, license_id: int | None = None) -> str:
@@ -433,10 +433,19 @@ async def test_who_tells_very_much_is_given_several_batches_while_others_wait_fo
     await other
     assert [answer.done() for answer in flood] == [True] * 4 + [False] * 8
     await asyncio.gather(*flood)
-    assert process.writer.batches == before + 3
+    assert process.writer.batches == before + 4
     assert loaded <= 2 * len(flood), "what is needed by many is read again for each few"
     assert await data.texts(chat_id) == [f"{number}{text}" for number in range(12)]
     assert process.sequences == [1, 1, 2, 3, 4, 5, 2, *range(6, 14)]
+
+
+async def test_large_chats_are_changed_in_several_batches(process: Process, data: Data) -> None:
+    chat_ids = [await process.start_chat() for _ in range(12)]
+    for chat_id in chat_ids:
+        await process.submit(say(chat_id, "x" * 600_000), chat=chat_id)
+    before = process.writer.batches
+    await asyncio.gather(*(process.submit(say(chat_id), chat=chat_id) for chat_id in chat_ids))
+    assert process.writer.batches == before + 2
 
 
 async def test_few_threads_are_read_for_one_batch(process: Process, data: Data) -> None:
