@@ -13,7 +13,7 @@ from rtm.store.writer import Changes
 
 
 def conversation(license_id: int, customer_id: str) -> tuple[Chat, list[NewEvent]]:
-    """A customer's chat with Agent Smith and its events: one thread of yesterday, and one that is open."""
+    """A customer's chat with Agent Smith and its events: one thread of yesterday, and one of now that is open."""
     moment = datetime.now(UTC) - timedelta(days=1)
 
     def later(seconds: int) -> str:
@@ -45,7 +45,7 @@ def conversation(license_id: int, customer_id: str) -> tuple[Chat, list[NewEvent
         say(customer_id, "Great, thank you."),
     ]
     chat.close_thread(later(0))
-    later(23 * 3600)
+    moment = datetime.now(UTC) - timedelta(minutes=2)  # a chat left for longer would be closed before anybody looks
     chat.open_thread(at=later(0), users=both(), properties={}, active=True)
     history.append(say(customer_id, "It is here. May I send one of the two lamps back?"))
     return chat, history
