@@ -1,6 +1,7 @@
 """What a chat is, and what clients may say about it; no I/O.
 
 chat.py             chats, threads and their users: the rules of their life
+unsaved.py          what has changed of a chat since it was stored
 customer.py         a customer, as far as commands need to know it
 tracking.py         which customers a connection is told of
 audience.py         who may see a push
