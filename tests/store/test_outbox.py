@@ -1,8 +1,11 @@
 """The outbox is kept short, and nobody is left behind by that."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
@@ -45,11 +48,11 @@ async def outbox(either_database: Settings, database: Database) -> AsyncIterator
         await store.stop()
 
 
-async def fill(database: Database, ages_s: dict[int, Iterable[float]]) -> None:
+async def fill(database: Database, ages_s: dict[int, Iterable[float]], envelope: dict[str, Any] | None = None) -> None:
     """Licenses whose pushes were stored so long ago."""
     now = time.time()
     rows = [
-        {"license_id": license_id, "sequence": place, "created_at": timestamp(now - age_s), "envelope": {}}
+        {"license_id": license_id, "sequence": place, "created_at": timestamp(now - age_s), "envelope": envelope or {}}
         for license_id, ages in ages_s.items()
         for place, age_s in enumerate(ages, 1)
     ]
@@ -87,6 +90,33 @@ async def test_many_licenses(outbox: Outbox, database: Database) -> None:
     await fill(database, {license_id: [100, 0] for license_id in range(1, 102)})
     await trimmer(outbox).trim()
     assert await left(database) == {license_id: [2] for license_id in range(1, 102)}
+
+
+async def test_a_step_takes_few_pushes_if_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data_dir=tmp_path)
+    await migrate(settings)
+    store = SqliteStore(tmp_path / "rtm.sqlite3")
+    await store.start()
+    between_batches = store.between_batches
+    took_s: list[float] = []
+
+    async def timed(work: Callable[[sqlite3.Connection], Any]) -> Any:
+        def step(connection: sqlite3.Connection) -> Any:
+            began = time.thread_time()
+            try:
+                return work(connection)
+            finally:
+                took_s.append(time.thread_time() - began)
+
+        return await between_batches(step)
+
+    monkeypatch.setattr(store, "between_batches", timed)
+    async with connect(settings) as database:
+        await fill(database, {1: [100] * 100, 2: [100, 0]}, {"text": "x" * 1_000_000})
+        await trimmer(SqliteOutbox(store)).trim()
+        assert await left(database) == {2: [2]}
+    await store.stop()
+    assert max(took_s) < 0.15  # the writer waits; all at once took 0.5
 
 
 async def test_who_is_behind_keeps_what_is_needed_but_not_for_ever(outbox: Outbox, database: Database) -> None:
