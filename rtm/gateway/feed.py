@@ -12,6 +12,8 @@ import structlog
 
 from rtm.bus.base import Envelope
 from rtm.outage import UNAVAILABLE, reason
+from rtm.slices import in_slices
+from rtm.store.queries import PUSHES_BYTES
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +27,7 @@ MAX_EARLY = 10_000
 """Pushes that are kept while the one before them is missing; those past it are read from the outbox."""
 
 ReadOutbox = Callable[[int, int, int], Awaitable[Sequence[Envelope]]]
-"""license_id, sequence, limit -> the stored pushes that follow."""
+"""license_id, sequence, limit -> the stored pushes that follow, none after PUSHES_BYTES of payloads."""
 
 
 class Trimmed(Exception):
@@ -165,14 +167,17 @@ class Feed:
         """Deliver what the outbox has next; whether there may be more."""
         assert self.delivered is not None
         missing = await self._read_outbox(self.license_id, self.delivered, REPAIR_BATCH)
-        for envelope in missing:
-            if envelope.sequence == self.delivered + 1:
-                self.gaps_repaired += 1
-                self.delivered = envelope.sequence
-                self._early.pop(envelope.sequence, None)
-                self._deliver(envelope)
+        await in_slices(map(self._take_missing, missing))
         self._drain()
         # Places are given without gaps in the order of commits: when a later one is there, those before it were.
         if missing and missing[-1].sequence > self.delivered:
             raise Trimmed
-        return len(missing) == REPAIR_BATCH
+        return len(missing) == REPAIR_BATCH or sum(len(each.payload) for each in missing) >= PUSHES_BYTES
+
+    def _take_missing(self, envelope: Envelope) -> None:
+        assert self.delivered is not None
+        if envelope.sequence == self.delivered + 1:
+            self.gaps_repaired += 1
+            self.delivered = envelope.sequence
+            self._early.pop(envelope.sequence, None)
+            self._deliver(envelope)

@@ -50,6 +50,10 @@ MAX_PAGE_EVENTS = 20_000
 MAX_PAGE_BYTES = 1 << 24
 """A page ends early with the thread, or the chat, that brings it to so many: an answer is put together in one turn of
 the loop, a megabyte in one millisecond. So do the chats in the answer to `login`."""
+PUSHES_AT_ONCE = 20
+"""Of a statement: each may be a megabyte."""
+PUSHES_BYTES = 1 << 20
+"""Of payloads, after which no more pushes are read: to decode and deliver them takes some ten milliseconds."""
 MAX_SNAPSHOT_CHATS = 500
 """Of those; an agent has some dozens at most."""
 
@@ -264,15 +268,25 @@ class Queries:
             return {row.id: row.sequence for row in found}
 
     async def pushes_after(self, license_id: int, sequence: int, limit: int) -> list[Envelope]:
-        """Stored pushes that follow this place in the license's sequence, in order."""
-        statement = (
+        """Stored pushes that follow this place in the license's sequence, in order; none after PUSHES_BYTES of them."""
+        following = (
             select(cast(outbox.c.envelope, Text))
-            .where(outbox.c.license_id == license_id, outbox.c.sequence > sequence)
+            .where(outbox.c.license_id == license_id, outbox.c.sequence > bindparam("after"))
             .order_by(outbox.c.sequence)
-            .limit(limit)
+            .limit(PUSHES_AT_ONCE)
         )
+        found: list[Envelope] = []
+        size = 0
         async with self._engine.connect() as connection:
-            return [Envelope.decode(row[0]) for row in await connection.execute(statement)]
+            while True:
+                envelopes = (await connection.scalars(following, {"after": sequence})).all()
+                for envelope in envelopes:
+                    found.append(Envelope.decode(envelope))
+                    sequence, size = found[-1].sequence, size + len(found[-1].payload)
+                    if len(found) == limit or size >= PUSHES_BYTES:
+                        return found
+                if len(envelopes) < PUSHES_AT_ONCE:
+                    return found
 
     async def due_chats(self, now: str, of_license: int, limit: int) -> list[DueChat]:
         """Chats that are due, at most so many of a license and in all: of each license those due for longest.

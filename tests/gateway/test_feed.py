@@ -2,7 +2,11 @@
 
 import asyncio
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from rtm.gateway.feed import REPAIR_BATCH, Feed
 from rtm.model.audience import Audience
 from rtm.routing.presence import Change, MemoryPresence
 from rtm.store.postgresql import PostgresqlStore
+from rtm.store.queries import PUSHES_BYTES
 from rtm.store.tables import outbox
 from rtm.store.work import Command, Needs, Work
 from rtm.store.writer import Writer
@@ -51,6 +56,8 @@ class Reader:
             self.outages -= 1
             raise OSError("no route to host")
         found = [each for each in self.outbox if each.sequence > sequence][:limit]
+        sizes = accumulate(len(each.payload) for each in found)
+        found = found[: 1 + sum(size < PUSHES_BYTES for size in sizes)]
         await self.go_on.wait()
         return found
 
@@ -149,6 +156,36 @@ async def test_a_gap_of_any_length() -> None:
     reader.feed.start_at(0)
     reader.offer(last)
     await reader.hears(range(1, last + 1))
+
+
+async def test_a_gap_of_any_size() -> None:
+    reader = Reader(range(1, 8))
+    reader.outbox = [replace(each, payload=bytes(600_000)) for each in reader.outbox]
+    reader.feed.start_at(0)
+    reader.feed.catch_up()  # nobody knows how far
+    await reader.hears(range(1, 8))
+
+
+async def test_what_takes_long_to_deliver_leaves_time_for_others() -> None:
+    last = REPAIR_BATCH
+    reader = Reader(range(1, last + 1))
+    deliver, turns = reader.feed._deliver, [0] * last
+
+    def deliver_slowly(envelope: Envelope) -> None:
+        time.sleep(0.0005)
+        turns[envelope.sequence - 1] = turn
+        deliver(envelope)
+
+    reader.feed._deliver = deliver_slowly
+    reader.feed.start_at(0)
+    reader.offer(last)
+    turn = 0
+    async with asyncio.timeout(10):
+        while len(reader.delivered) < last:
+            turn += 1
+            await asyncio.sleep(0)
+    await reader.hears(range(1, last + 1))
+    assert max(Counter(turns).values()) <= last / 10
 
 
 async def test_what_comes_while_the_outbox_is_read_is_delivered_once() -> None:

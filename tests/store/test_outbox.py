@@ -18,6 +18,7 @@ from rtm.store import outbox as module
 from rtm.store import tables
 from rtm.store.database import Database, connect, migrate
 from rtm.store.outbox import Outbox, PostgresqlOutbox, SqliteOutbox, Trimmer
+from rtm.store.queries import Queries
 from rtm.store.sqlite import SqliteStore
 from tests.world import World
 
@@ -117,6 +118,16 @@ async def test_a_step_takes_few_pushes_if_they_are_large(tmp_path: Path, monkeyp
         assert await left(database) == {2: [2]}
     await store.stop()
     assert max(took_s) < 0.15  # the writer waits; all at once took 0.5
+
+
+async def test_no_more_is_read_at_once_than_a_megabyte(database: Database) -> None:
+    audience = {"agents": [], "groups": [], "customers": [], "everyone": True}
+    envelope = {"license_id": 1, "name": "incoming_event", "sequence": 1, "audience": audience}
+    await fill(database, {1: [0] * 100}, envelope | {"payload": {"text": "x" * 100_000}})
+    queries = Queries(database)
+    assert len(await queries.pushes_after(1, 0, 500)) == 11
+    assert len(await queries.pushes_after(1, 95, 500)) == 5
+    assert len(await queries.pushes_after(1, 0, 3)) == 3
 
 
 async def test_who_is_behind_keeps_what_is_needed_but_not_for_ever(outbox: Outbox, database: Database) -> None:
