@@ -34,10 +34,9 @@ from rtm.gateway.session import Gateway
 from rtm.gateway.tracking import Recounts
 from rtm.gateway.wire import Wires
 from rtm.lifetime import Lifespan, lifespan, running, step
-from rtm.routing.handover import Return
-from rtm.routing.introductions import Introductions
 from rtm.routing.presence import MemoryPresence, Presence
 from rtm.routing.presence_redis import RedisPresence
+from rtm.routing.restart import Return
 from rtm.routing.router import Router
 from rtm.routing.timers import Timers
 from rtm.settings import Limits, Settings
@@ -159,10 +158,10 @@ def _routing(
     settings: Settings, queries: Queries, writer: Writer, directories: Directories, presence: Presence
 ) -> tuple[Router, Timers]:
     """Both give out chats: they show them in one way, and wait for the same agents to come back."""
-    introductions, return_ = Introductions(writer, introduce), Return.begins(settings.disconnect_grace_s)
-    router = Router(queries, writer, directories, presence, introductions, return_)
+    return_ = Return.begins(settings.disconnect_grace_s)
+    router = Router(queries, writer, directories, presence, introduce, return_)
     timers = Timers(
-        queries, writer, directories, presence, introductions, return_, router.poke, settings.disconnect_grace_s
+        queries, writer, directories, presence, introduce, return_, router.poke, settings.disconnect_grace_s
     )
     return router, timers
 

@@ -6,8 +6,12 @@ presence_redis.py  for many processes, with presence.lua, a change, and heartbea
 group_statuses.py  the statuses of groups, which follow from those of their agents
 assignment.py      which agent is given a chat
 queue.py           the order of those who wait, and their places
-handover.py        a chat goes to others, or waits: one command's changes and what is told of them
-introductions.py   who is given a chat is shown it
+situation.py       who waits on a license, and who could be given what
+handover.py        a chat goes to others, or waits: one command's changes
+announcement.py    what is told of them
+unassigned.py      properties that say whether a chat has an agent
+closing.py         how a chat ends, whoever ends it
+restart.py         the time after a start in which agents come back
 router.py          notices that something can be routed
 timers.py          finds the chats that are due, on all licenses
 deadlines.py       what is due in a chat, and when to look at it next

@@ -10,10 +10,10 @@ from rtm.model.chat import Absence, Chat
 from rtm.protocol.timestamps import seconds_after
 from rtm.routing.assignment import PRIORITIES
 from rtm.routing.deadlines import Due, due, next_look
-from rtm.routing.handover import Handover, Return, longest_first
-from rtm.routing.introductions import Introduction
+from rtm.routing.handover import Handover, Show, longest_first
 from rtm.routing.presence import ACCEPTING_CHATS, OFFLINE
-from rtm.routing.upkeep import rules_of
+from rtm.routing.restart import Return
+from rtm.routing.rules import rules_of
 from rtm.store.work import Work
 
 PATIENCE_S = 60
@@ -24,15 +24,13 @@ def settle(
     directory: Directory,
     statuses: Mapping[str, str],
     grace_s: float,
+    show: Show,
     return_: Return,
     chat_ids: Iterable[str],
     work: Work,
-) -> list[Introduction]:
-    """Do in these chats what `look` has left, if it is still to be done; for a command that needs routing.
-
-    Who has been given one is still to be shown it.
-    """
-    handover, now = Handover(work, directory, statuses, return_=return_), work.now()
+) -> None:
+    """Do in these chats what `look` has left, if it is still to be done; for a command that may give them to others."""
+    handover, now = Handover(work, directory, statuses, show, return_=return_), work.now()
     for chat in longest_first(work, chat_ids):
         if chat.thread is None or chat.due_at is None or chat.due_at > now:
             continue
@@ -57,7 +55,6 @@ def settle(
             chat.attend(_attending(chat, directory, statuses))
         chat.set_due(again or next_look(chat, rules, grace_s, now))
     handover.tell_positions()
-    return handover.introductions
 
 
 def miss(

@@ -6,7 +6,7 @@ lost with its process is made up for when the chat is due for a look.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import orjson
@@ -15,11 +15,11 @@ import structlog
 from rtm.access.directory import Directories, Directory
 from rtm.bus.base import Envelope
 from rtm.protocol.errors import LicenseNotFound
-from rtm.routing.handover import AT_ONCE, Handover, Return, longest_first
-from rtm.routing.introductions import Introduction, Introductions
+from rtm.routing.handover import AT_ONCE, Handover, Show, longest_first, needs_of
 from rtm.routing.presence import Presence
+from rtm.routing.restart import Return
 from rtm.store.queries import Queries
-from rtm.store.work import Needs, Work
+from rtm.store.work import Work
 from rtm.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -43,14 +43,14 @@ class Router:
         writer: Writer,
         directories: Directories,
         presence: Presence,
-        introductions: Introductions,
+        show: Show,
         return_: Return,
     ) -> None:
         self._queries = queries
         self._writer = writer
         self._directories = directories
         self._presence = presence
-        self._introductions = introductions
+        self._show = show
         self._return = return_
         self._poked: dict[int, dict[str, None]] = {}
         """By license, chats that may have no agent, in the order in which that was heard."""
@@ -109,22 +109,30 @@ class Router:
             return
         statuses = await self._presence.settled_statuses(license_id, directory.agents)
 
-        in_order = list(chat_ids)
-        for start in range(0, max(len(in_order), 1), AT_ONCE):
-            part = tuple(in_order[start : start + AT_ONCE])
-            apply = partial(_route, directory, statuses, self._return, part)
-            given = await self._writer.perform(license_id, Needs(part, routing=True), apply)
-            self._introductions.make(directory, given)
+        rest, ready = list(chat_ids), list[str]()
+        while True:
+            part, rest = ([], rest) if ready else (rest[:AT_ONCE], rest[AT_ONCE:])
+            apply = partial(_route, directory, statuses, self._show, self._return, part, ready)
+            ready = await self._writer.perform(license_id, needs_of([*part, *ready]), apply)
+            if not ready and not rest:
+                return
 
 
 def _route(
-    directory: Directory, statuses: Mapping[str, str], return_: Return, chat_ids: Iterable[str], work: Work
-) -> list[Introduction]:
-    """The command; these chats may have no agent."""
-    handover = Handover(work, directory, statuses, return_=return_)
+    directory: Directory,
+    statuses: Mapping[str, str],
+    show: Show,
+    return_: Return,
+    chat_ids: Iterable[str],
+    ready: Collection[str],
+    work: Work,
+) -> list[str]:
+    """The command: these chats may have no agent, those that are `ready` may be given; others that could be, too."""
+    handover = Handover(work, directory, statuses, show, return_=return_)
     for chat in longest_first(work, chat_ids):
         if not chat.assignees() and not handover.place(chat, "other"):
             chat.set_due(return_.over_at)
-    handover.assign_queued()
-    handover.tell_positions()
-    return handover.introductions
+    unready = handover.assign_queued(ready)
+    if not unready:
+        handover.tell_positions()
+    return unready

@@ -6,9 +6,11 @@ that `manual_routing` is off: as long as it is on, nobody is given a chat.
 Source: the public reference, "Default properties".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+from rtm.access.directory import Directory
 
 MAX_MINUTES = 366 * 24 * 60
 MAX_ACTIVE_CHATS = 1000
@@ -64,6 +66,12 @@ class Rules:
                 default=0,
             ),
         )
+
+
+def rules_of(directory: Directory, group_ids: Iterable[int]) -> Rules:
+    """The rules for chats of these groups."""
+    groups = (directory.groups.get(group_id) for group_id in group_ids)
+    return Rules.of(directory.properties, *(group.properties for group in groups if group is not None))
 
 
 class _Values:

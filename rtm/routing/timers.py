@@ -18,9 +18,9 @@ from rtm.outage import Outage, again_and_again
 from rtm.protocol.errors import LicenseNotFound, NotFound, ServiceUnavailable
 from rtm.protocol.timestamps import now
 from rtm.routing import attendance, followers, upkeep
-from rtm.routing.handover import AT_ONCE, Return
-from rtm.routing.introductions import Introductions
+from rtm.routing.handover import AT_ONCE, Show, needs_of
 from rtm.routing.presence import Presence
+from rtm.routing.restart import Return
 from rtm.store.queries import DueChat, Queries
 from rtm.store.work import Needs, Work
 from rtm.store.writer import Writer
@@ -58,7 +58,7 @@ class Timers:
         writer: Writer,
         directories: Directories,
         presence: Presence,
-        introductions: Introductions,
+        show: Show,
         return_: Return,
         poke: Callable[[int], None],
         grace_s: float,
@@ -67,7 +67,7 @@ class Timers:
         self._writer = writer
         self._directories = directories
         self._presence = presence
-        self._introductions = introductions
+        self._show = show
         self._poke = poke
         self._grace_s = grace_s
         self._return = return_
@@ -195,10 +195,9 @@ class Timers:
         if left_to_do:
             statuses = await self._presence.settled_statuses(license_id, directory.agents)
             for start in range(0, len(left_to_do), AT_ONCE):
-                part = tuple(left_to_do[start : start + AT_ONCE])
-                settle = partial(attendance.settle, directory, statuses, self._grace_s, self._return, part)
-                given = await self._writer.perform(license_id, Needs(part, routing=True), settle)
-                self._introductions.make(directory, given)
+                part = left_to_do[start : start + AT_ONCE]
+                settle = partial(attendance.settle, directory, statuses, self._grace_s, self._show, self._return, part)
+                await self._writer.perform(license_id, needs_of(part), settle)
 
     async def _who_is_here(self, directory: Directory, agent_ids: Iterable[str]) -> frozenset[str]:
         """Those of the agents who are there; nobody while that cannot be told."""

@@ -3,21 +3,12 @@
 Two processes may find the same chat: the second sees by its `due_at` that it has been looked at, and leaves it alone.
 """
 
-from collections.abc import Iterable
-
 from rtm.access.directory import Directory
-from rtm.model.chat import Chat, EventBody
-from rtm.model.pushes import ChatDeactivated
 from rtm.model.system_messages import system_message
+from rtm.routing.closing import archive
 from rtm.routing.deadlines import Due, due, next_look
-from rtm.routing.rules import Rules
+from rtm.routing.rules import rules_of
 from rtm.store.work import Work
-
-
-def rules_of(directory: Directory, group_ids: Iterable[int]) -> Rules:
-    """The rules for chats of these groups."""
-    groups = (directory.groups.get(group_id) for group_id in group_ids)
-    return Rules.of(directory.properties, *(group.properties for group in groups if group is not None))
 
 
 def look(directory: Directory, here: frozenset[str], grace_s: float, chat_id: str, work: Work) -> bool:
@@ -43,18 +34,6 @@ def look(directory: Directory, here: frozenset[str], grace_s: float, chat_id: st
             return True
     chat.set_due(next_look(chat, rules, grace_s, now))
     return False
-
-
-def archive(work: Work, chat: Chat, why: EventBody, agent_id: str | None = None) -> None:
-    """Close the open thread, for the agent if one asks for it; the event `why` is its last."""
-    work.post(chat, why)
-    audience = chat.key_audience()
-    thread = chat.close_thread(why["created_at"])
-    told: ChatDeactivated = {"chat_id": chat.id, "thread_id": thread.id}
-    if agent_id is not None:
-        chat.unpin()
-        told["user_id"] = agent_id
-    work.push("chat_deactivated", told, audience)
 
 
 def _shown(minutes: float) -> str:

@@ -189,6 +189,10 @@ async def test_without_anybody_free_a_chat_is_refused_or_queued(either_world: Wo
     assert summary["last_thread_summary"]["queue"] == told["queue"]
 
     await carol.call("set_routing_status", status="accepting_chats")
+    incoming = await carol.next_push("incoming_chat")
+    assert incoming["transferred_from"] == {"group_ids": [SUPPORT], "agent_ids": []}
+    assert "requester_id" not in incoming
+    assert incoming["chat"]["thread"]["properties"]["routing"]["unassigned"] is False
     told = await carol.next_push("chat_transferred")
     assert told == {
         "chat_id": chat.id,
@@ -200,10 +204,6 @@ async def test_without_anybody_free_a_chat_is_refused_or_queued(either_world: Wo
     assert (added["user"]["id"], added["reason"], "requester_id" in added) == (carol.id, "assigned", False)
     await carol.next_push("thread_properties_updated")
     await carol.next_push("chat_properties_updated")
-    incoming = await carol.next_push("incoming_chat")
-    assert incoming["transferred_from"] == {"group_ids": [SUPPORT], "agent_ids": []}
-    assert "requester_id" not in incoming
-    assert incoming["chat"]["thread"]["properties"]["routing"]["unassigned"] is False
     assert "queue" not in (await carol.call("get_chat", chat_id=chat.id))["thread"]
 
 

@@ -21,8 +21,8 @@ have a group in common. A chat that begins to wait is told its own with the tran
 
 **Who hears of a transfer**: who had access before, and who is given the chat, if it is of their groups: all that
 changes; who has access only now, and who is given it and did not hear all of it before: incoming_chat, with those who
-had it before. Who is given it by itself is shown it a moment later, which is not told here. Who follows a chat and
-cannot see it any more, whatever token they are given, follows it no longer.
+had it before, and before all else. Who follows a chat and cannot see it any more, whatever token they are given,
+follows it no longer.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -239,8 +239,8 @@ class Routed(Protocol):
         had_it: Payload = {"group_ids": list(old_groups), "agent_ids": chat.assignees()}
         if has_moved:
             chat.groups, chat.last.groups = list(groups), list(groups)
-        left = [chat.users[each] for each in chat.assignees() if each != agent_id]
-        left += [chat.users[each] for each in chat.agent_ids() if each == agent_id and each not in chat.assignees()]
+        had = chat.assignees()
+        left = [chat.users[each] for each in chat.agent_ids() if (each in had) is not (each == agent_id)]
         for user in left:
             user.present = False
             if reason == "manual" and agent_id is None:
@@ -300,9 +300,8 @@ class Routed(Protocol):
         self, asker: Asker, chat: Chat, had_it: Payload, newcomers: Collection[str], begins_to_hear: Collection[str]
     ) -> None:
         """To those who have access only now, by more than a token for their own chats, and to who is given it."""
-        if asker is THE_SERVER:
-            return
-        shown = {"requester_id": asker.agent_id, "chat": self._shown(chat, chat.last), "transferred_from": had_it}
+        by = {"requester_id": asker.agent_id} if asker is not THE_SERVER else {}
+        shown = {**by, "chat": self._shown(chat, chat.last), "transferred_from": had_it}
         may_see = {each for each in newcomers if PEOPLE[self.names[each]].reads != "my"}
         self._tell(asker, may_see.union(begins_to_hear), "incoming_chat", shown)
 

@@ -320,8 +320,6 @@ class Scene:
                 frame = await self._sockets[seat].next()
             except TimeoutError:
                 raise AssertionError(f"{seat} does not hear the bell; it has heard {frames}") from None
-            if _is_introduction(frame):
-                continue
             if _chat_id(frame["payload"]) != self.bell_id:
                 frames.append(frame)
             elif frame["action"] == "chat_properties_updated":
@@ -351,16 +349,10 @@ async def _employ(world: World) -> None:
             await connection.execute(change.values(properties={"chats": properties}))
 
 
-def _is_introduction(frame: Frame) -> bool:
-    """What the server has given somebody is shown a moment later, with what has come by then."""
-    told = frame["payload"]
-    return frame["action"] == "incoming_chat" and "transferred_from" in told and "requester_id" not in told
-
-
 def _is_stored(frame: Frame) -> bool:
-    """Indicators are not, nor is the chat that a new follower is shown, which nobody has asked to start."""
+    """Indicators are not, nor is the chat that a new follower is shown, which nobody has asked to start, or given."""
     if frame["action"] == "incoming_chat":
-        return "requester_id" in frame["payload"]
+        return "requester_id" in frame["payload"] or "transferred_from" in frame["payload"]
     return frame["action"] not in ("incoming_typing_indicator", "incoming_thinking_indicator")
 
 

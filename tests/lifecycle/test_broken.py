@@ -18,7 +18,7 @@ from rtm.gateway.room import Room
 from rtm.model.audience import Audience
 from rtm.model.chat import Chat, Visibility
 from rtm.protocol.envelope import encode_push
-from rtm.routing import handover, queue
+from rtm.routing import handover, queue, situation
 from rtm.routing.assignment import Candidate, choose
 from rtm.store.queries import Queries, Snapshot
 from tests.lifecycle import scene
@@ -118,11 +118,11 @@ def favours_the_first_of_equals(patch: pytest.MonkeyPatch) -> None:
     def spoilt(candidates: Iterable[Candidate], preferred: str | None = None) -> str | None:
         return choose((replace(each, given_at="") for each in candidates), preferred)
 
-    patch.setattr(handover, "choose", spoilt)
+    patch.setattr(situation, "choose", spoilt)
 
 
 def forgets_who_wrote_last(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(handover, "choose", lambda candidates, preferred: choose(candidates))
+    patch.setattr(situation, "choose", lambda candidates, preferred: choose(candidates))
 
 
 def gives_chats_to_supervisors(patch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,16 @@ async def lose_connection(agent: Client) -> None:
 async def goes_to_bob(world: World, chat: Chat, bob: Client, because: str, text: str) -> None:
     """Bob is told that the chat is his."""
     told = await heard(bob, "incoming_event")
+    assert list(told) == [
+        "incoming_chat",
+        "chat_transferred",
+        "user_removed_from_chat",
+        "user_added_to_chat",
+        "thread_properties_updated",
+        "incoming_event",
+    ]
+    assert told["incoming_chat"]["transferred_from"] == {"group_ids": [SALES], "agent_ids": [world.id("alice")]}
+    assert told["incoming_chat"]["chat"]["thread"]["events"] == []
     assert told["chat_transferred"] == {
         "chat_id": chat.id,
         "thread_id": chat.thread_id,
@@ -52,9 +62,6 @@ async def goes_to_bob(world: World, chat: Chat, bob: Client, because: str, text:
     assert told["user_added_to_chat"]["user"]["id"] == world.id("bob")
     message = told["incoming_event"]["event"]
     assert (message["system_message_type"], message["text"]) == (f"routing.assigned_{because}", text)
-    incoming = await bob.next_push("incoming_chat")
-    assert incoming["transferred_from"] == {"group_ids": [SALES], "agent_ids": [world.id("alice")]}
-    assert incoming["chat"]["thread"]["events"] == [message]
     await bob.call("send_event", chat_id=chat.id, event=HELLO)
     await bob.next_push("incoming_event")
     await bob.hears_nothing_more()
@@ -228,7 +235,7 @@ async def test_who_leaves_the_customer_without_an_answer_loses_the_chat(either_w
     message = told["incoming_event"]["event"]
     assert message["text"] == "Chat assigned to Bob because Alice hasn't replied in 0.01 minutes"
     assert message["system_message_type"] == "routing.assigned_inactive"
-    assert (await bob.next_push("incoming_chat"))["chat"]["id"] == started["chat_id"]
+    assert told["incoming_chat"]["chat"]["id"] == started["chat_id"]
     await bob.call("send_event", chat_id=started["chat_id"], event=HELLO)
     await bob.next_push("incoming_event")
     await asyncio.sleep(2)
@@ -243,7 +250,7 @@ async def test_who_was_silent_is_not_given_the_chat_again_before_somebody_answer
     chat = {"access": {"group_ids": [SALES]}, "users": [{"id": ada, "type": "customer"}]}
     await alice.call("start_chat", chat=chat | {"thread": {"events": [question]}})
     assert (await next_of(bob, "chat_transferred"))["transferred_to"]["agent_ids"] == [bob.id]
-    await next_of(bob, "incoming_chat")
+    await next_of(bob, "incoming_event")
     await asyncio.sleep(2)
     await bob.hears_nothing_more()
 

@@ -9,7 +9,7 @@ import pytest
 from rtm.access.directory import AgentRecord, Directory, GroupRecord
 from rtm.model.chat import Chat, ChatUser
 from rtm.protocol.timestamps import seconds_after
-from rtm.routing import handover
+from rtm.routing import situation
 from rtm.routing.handover import Handover
 from rtm.routing.presence import ACCEPTING_CHATS
 from rtm.store.work import Routing, Work
@@ -41,7 +41,7 @@ def waiting(**properties: Any) -> Chat:
 
 def test_nobody_is_asked_again_about_chats_like_one_that_nobody_could_have(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(handover, "choose", lambda candidates, preferred: asked.append(len(list(candidates))))
+    monkeypatch.setattr(situation, "choose", lambda candidates, preferred: asked.append(len(list(candidates))))
     declined = waiting()
     declined.active_thread().declined = [AGENT.id]
     queue = [waiting(ignore_agents_routing=True), declined, *(waiting() for _ in range(100)), waiting(ignore_bots=True)]
@@ -49,6 +49,6 @@ def test_nobody_is_asked_again_about_chats_like_one_that_nobody_could_have(monke
         chat.enqueue(seconds_after(START, place))
     work = SimpleNamespace(routing=lambda: Routing(queue, Counter(), {}), now=lambda: START)
 
-    Handover(cast("Work", work), DIRECTORY, {AGENT.id: ACCEPTING_CHATS}).assign_queued()
+    Handover(cast("Work", work), DIRECTORY, {AGENT.id: ACCEPTING_CHATS}, print).assign_queued(ready=())
 
     assert asked == [0, 1, 1]  # for the one that carol has declined, for the first of the others, for that without bots

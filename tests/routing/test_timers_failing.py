@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from rtm.protocol.errors import ServiceUnavailable
-from rtm.routing.handover import Return
-from rtm.routing.introductions import Introductions
+from rtm.routing.restart import Return
 from rtm.routing.timers import CHATS_AT_ONCE, MAX_CHATS, Timers
 from rtm.store.queries import DueChat
 from rtm.store.work import Needs
@@ -38,9 +37,7 @@ class Parts:
         )
         directories: Any = SimpleNamespace(get=self._answer("directories", lambda: DIRECTORY))
         presence: Any = SimpleNamespace(settled_statuses=self._answer("presence", lambda: {AGENT.id: "offline"}))
-        self.timers = Timers(
-            queries, writer, directories, presence, Introductions(writer, print), Return.begins(60), print, 60
-        )
+        self.timers = Timers(queries, writer, directories, presence, print, Return.begins(60), print, 60)
 
     def _answer(self, name: str, give: Callable[[], Any]) -> Callable[..., Awaitable[Any]]:
         async def answer(*_: Any) -> Any:

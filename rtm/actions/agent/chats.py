@@ -26,7 +26,7 @@ from rtm.model.responses import ChatStarted, Done, NoLongerFollowed, ThreadBegun
 from rtm.model.shown import TransferredFrom
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import ChatInactive, MissingAccess, NotFound, ValidationError
-from rtm.routing.upkeep import archive
+from rtm.routing.closing import archive
 from rtm.store.work import Needs, Work
 
 EVERYBODY = 0
@@ -53,8 +53,8 @@ def introduce(
     chat: Chat,
     to: Audience,
     left: TransferredFrom | None = None,
-    *,
     requester_id: str | None = None,
+    *,
     stored: bool = True,
 ) -> None:
     """Show a chat to who begins to hear all of it, if anybody does, for a command that needs users and events."""

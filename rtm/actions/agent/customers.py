@@ -26,7 +26,7 @@ from rtm.model.shown import CustomerWithChats
 from rtm.model.system_messages import customer_updated, system_message
 from rtm.protocol.errors import NotFound
 from rtm.protocol.timestamps import days_after
-from rtm.routing.upkeep import archive
+from rtm.routing.closing import archive
 from rtm.store.work import Needs, Work
 
 _EVERYONE = Audience(everyone=True)

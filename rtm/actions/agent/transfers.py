@@ -1,27 +1,26 @@
 """Giving a chat to other agents and groups."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from rtm.access.chats import check_access, check_present, check_reach, scopes_for
 from rtm.access.directory import Directory
 from rtm.actions.agent.chats import check_agent, introduce
 from rtm.actions.context import Context
 from rtm.actions.registry import AGENT, RTM, action
-from rtm.model.audience import Audience
 from rtm.model.chat import Chat
 from rtm.model.requests.chats import ListAgentsForTransfer, TransferChat, TransferTarget
 from rtm.model.responses import AgentForTransfer, Done
-from rtm.model.shown import TransferredFrom
 from rtm.model.system_messages import system_message
 from rtm.protocol.errors import AgentOffline, NotFound
 from rtm.routing.followers import unfollow_strangers
-from rtm.routing.handover import Handover
+from rtm.routing.handover import Handover, needs_of
 from rtm.routing.presence import OFFLINE, PATIENCE_S
+from rtm.routing.situation import Situation
 from rtm.store.work import Needs, Work
 
 
 def _needs_of_transfer(payload: TransferChat) -> Needs:
-    return Needs((payload.id,), users_of_chats=True, events_of_chats=True, routing=True)
+    return needs_of([payload.id])
 
 
 @action(
@@ -52,20 +51,15 @@ def transfer_chat(context: Context, work: Work, payload: TransferChat) -> Done:
     chat.active_thread()
     if not payload.ignore_requester_presence:
         check_present(context.identity, chat)
-    handover = Handover(work, context.directory, context.statuses, context.identity.agent_id)
+    requester_id = context.identity.agent_id
+    handover = Handover(work, context.directory, context.statuses, introduce, requester_id=requester_id)
     group_ids = _group_ids(context.directory, chat, payload.target)
-    agent_id = _find_agent(context, handover, chat, group_ids, payload.target)
-    if agent_id is None and not (payload.ignore_agents_availability and handover.may_wait(chat, group_ids)):
+    agent_id = _find_agent(context, handover.situation, chat, group_ids, payload.target)
+    if agent_id is None and not (payload.ignore_agents_availability and handover.situation.may_wait(chat, group_ids)):
         raise AgentOffline("No agent of `target` is available" if payload.target else "No other agent is available")
-    newcomers = list(_newcomers(context.directory, chat, agent_id, group_ids))
-
-    def show(left: TransferredFrom) -> None:
-        for each in newcomers:
-            introduce(context.directory, work, chat, each, left, requester_id=context.identity.agent_id)
-
-    handover.transfer(chat, "manual", agent_id, group_ids, show)
+    handover.transfer(chat, "manual", agent_id, group_ids)
     unfollow_strangers(context.directory, work, chat)
-    initiator, targets = context.directory.name_of(context.identity.agent_id), _names(context.directory, chat, payload)
+    initiator, targets = context.directory.name_of(requester_id), _names(context.directory, chat, payload)
     work.post(chat, system_message("chat_transferred", work.now(), initiator=initiator, targets=targets))
     return {}
 
@@ -81,20 +75,20 @@ def _group_ids(directory: Directory, chat: Chat, target: TransferTarget | None) 
 
 
 def _find_agent(
-    context: Context, handover: Handover, chat: Chat, group_ids: Sequence[int], target: TransferTarget | None
+    context: Context, situation: Situation, chat: Chat, group_ids: Sequence[int], target: TransferTarget | None
 ) -> str | None:
     """Who is to have the chat: of agents named whoever is not offline. Raises NotFound, MissingAccess."""
     if target is None or target.type == "group":
-        found = handover.find_agent(chat, group_ids, again=True)
-        return found or _least_busy(context, handover, _may_keep_it(context, chat, group_ids))
+        found = situation.find_agent(chat, group_ids, again=True)
+        return found or _least_busy(context, situation, _may_keep_it(context, chat, group_ids))
     for agent_id in target.agent_ids:
         check_agent(context, agent_id, group_ids)
-    return _least_busy(context, handover, target.agent_ids)
+    return _least_busy(context, situation, target.agent_ids)
 
 
-def _least_busy(context: Context, handover: Handover, agent_ids: Iterable[str]) -> str | None:
+def _least_busy(context: Context, situation: Situation, agent_ids: Iterable[str]) -> str | None:
     """Who of those who are not offline has the fewest chats."""
-    return handover.least_busy(each for each in agent_ids if context.statuses.get(each, OFFLINE) != OFFLINE)
+    return situation.least_busy(each for each in agent_ids if context.statuses.get(each, OFFLINE) != OFFLINE)
 
 
 def _may_keep_it(context: Context, chat: Chat, group_ids: Sequence[int]) -> list[str]:
@@ -107,22 +101,6 @@ def _may_keep_it(context: Context, chat: Chat, group_ids: Sequence[int]) -> list
         for each in assignees
         if each != requester_id and not context.directory.groups_of(each).isdisjoint(group_ids)
     ]
-
-
-def _newcomers(directory: Directory, chat: Chat, agent_id: str | None, group_ids: Iterable[int]) -> Iterator[Audience]:
-    """Who is given the chat, and the other agents of the groups who have no access to it yet."""
-    given = chat.newcomer(agent_id) if agent_id is not None else None
-    if given is not None:
-        yield given
-    others = tuple(
-        agent.id
-        for agent in directory.agents.values()
-        if agent.group_ids.isdisjoint(chat.group_ids)
-        and not agent.group_ids.isdisjoint(group_ids)
-        and not chat.hears(agent.id)
-        and agent.id != agent_id
-    )
-    yield Audience(readers=others, read_by=tuple(group_ids))
 
 
 def _names(directory: Directory, chat: Chat, payload: TransferChat) -> str:

@@ -11,7 +11,7 @@ from rtm.model.pushes import UserAddedToChat, UserRemovedFromChat
 from rtm.model.requests.chats import AddUserToChat, RemoveUserFromChat
 from rtm.model.responses import Done
 from rtm.model.system_messages import system_message
-from rtm.routing.handover import set_unassigned, tell
+from rtm.routing.unassigned import set_unassigned, tell
 from rtm.store.work import Needs, Work
 
 
