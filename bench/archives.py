@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import orjson
 
@@ -23,6 +23,7 @@ from bench.history import BEGAN_US, YEAR_US, History, write
 from bench.report import Report, histogram_us, number, progress
 from bench.server import rtm_processes
 from rtm import settings as rtm_settings
+from rtm.model.requests.archives import OldEventType
 from rtm.protocol.timestamps import from_microseconds
 
 if TYPE_CHECKING:
@@ -148,6 +149,12 @@ CASES = (
     Case("forms: half a year, with a tag, the oldest first", lambda *_: {
         "forms": [{"from": from_microseconds(BEGAN_US + YEAR_US // 2)}], "tags": {"values": ["half"]},
     }, more={"sort_order": "asc"}),
+    Case("forms: four, of 200 groups each", lambda *_: {"forms": [
+        {"groups": {"values": list(range(first, first + 200))}} for first in range(4)
+    ]}),
+    Case("event_types: any of seven, with a tag", lambda *_: {
+        "event_types": {"values": list(get_args(OldEventType))}, "tags": {"values": ["half"]},
+    }),
     Case("query: the most common words", _words(0), more={"highlights": {}}),
     Case("query: a rare word", _words(4000), more={"highlights": {}}),
     Case("query: two words", _words(5, 50)),
