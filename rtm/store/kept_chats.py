@@ -18,9 +18,9 @@ class Bounds:
     """Counts what is kept, and says when it is too much."""
 
     max_chats = 20_000
-    """About 3 KB each."""
-    max_bytes = 64 << 20
-    """Of JSON, which takes several times as much in memory."""
+    """Most of them 3 to 7 KB each."""
+    max_bytes = 128 << 20
+    """Of memory, about."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
@@ -32,12 +32,12 @@ class Bounds:
         return self._bytes > self.max_bytes or len(self.sizes) > self.max_chats
 
     def kept(self, chat_id: str, size: int) -> None:
-        """The chat is kept, and has so much JSON now."""
+        """The chat is kept, and takes so many bytes of memory now."""
         self._bytes += size - self.sizes.get(chat_id, 0)
         self.sizes[chat_id] = size
 
     def grown(self, chat_id: str, size: int) -> None:
-        """It has got an event of so much JSON."""
+        """It has got an event of so many bytes."""
         self._bytes += size
         self.sizes[chat_id] = self.sizes.get(chat_id, 0) + size
 
@@ -62,7 +62,7 @@ class KeptChats:
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """Characters of their JSON, by id."""
+        """Bytes of memory, about, by id."""
         return self._bounds.sizes
 
     def locked(self, license_id: int, version: str) -> None:
@@ -87,12 +87,12 @@ class KeptChats:
         return kept.chats[chat_id]
 
     def keep(self, chat: Chat, size: int) -> None:
-        """Of a license that is locked; as the batch found it, or as it was committed, with so much JSON."""
+        """Of a license that is locked; as the batch found it, or as it was committed, with so many bytes."""
         self._licenses[chat.license_id].chats[chat.id] = chat
         self._bounds.kept(chat.id, size)
 
     def grown(self, chat_id: str, size: int) -> None:
-        """An event of so much JSON was committed."""
+        """An event of so many bytes was committed."""
         self._bounds.grown(chat_id, size)
 
     def forget(self, chat: Chat) -> None:

@@ -227,7 +227,7 @@ class PostgresqlStore:
             await self._disconnect()
             raise StoreUnavailable(reason(error)) from error
         for event, (_, _, body) in zip(changes.events, added, strict=True):
-            self._kept.grown(event.chat_id, len(body))
+            self._kept.grown(event.chat_id, rows.decoded_size(body))
         for chat in (*changes.new_chats, *changes.changed_chats):
             chat.saved()
             if chat.id in stored:
@@ -284,7 +284,7 @@ class PostgresqlStore:
             for row, chat in zip(stored, await in_slices(rows.to_chat(*row) for row in stored), strict=True):
                 batch.chats[chat.id] = chat
                 if chat.license_id in batch.sequences:
-                    self._kept.keep(chat, sum(map(len, row[2:])))
+                    self._kept.keep(chat, sum(map(rows.decoded_size, row[2:])))
         if routed:
             await self._load_routing(routed, batch)
         await self._load_more(commands, batch)

@@ -150,7 +150,7 @@ class SqliteStore:
     async def commit(self, changes: Changes) -> None:
         try:
             stored, added = rows.of_chats(changes), [rows.of_event(event) for event in changes.events]
-            sizes = [len(body) for _, _, body in added]
+            sizes = [rows.decoded_size(body) for _, _, body in added]
             waits = self._waits(sizes)
             statements = _statements(changes, stored, added, events="new_events" if waits else "events")
             if added and self._waiting and not waits:
@@ -242,7 +242,7 @@ class SqliteStore:
         for part in _parts(chat_ids):
             query = f"SELECT {_STORED_CHAT} FROM chats WHERE id IN ({_marks(part)})"
             for row in self._db.execute(query, part):
-                self._keep(rows.to_chat(*row), sum(map(len, row[2:])))
+                self._keep(rows.to_chat(*row), sum(map(rows.decoded_size, row[2:])))
         for license_id in license_ids:
             query = "SELECT id, sequence FROM licenses WHERE id = ?"
             self._sequences.update(self._db.execute(query, (license_id,)).fetchall())

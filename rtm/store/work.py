@@ -98,7 +98,7 @@ class Loaded:
     sequences: dict[int, int] = field(default_factory=dict)
     """The place of each license's newest push."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Characters of JSON of chats that are kept in memory, by id."""
+    """Bytes of memory of the chats that are kept, about, by id."""
 
 
 @dataclass(slots=True)

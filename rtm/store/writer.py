@@ -47,7 +47,7 @@ MAX_SHOWN = 8
 _PUSH_BYTES = 1 << 10
 """What a push counts for besides its payload: to make it, its event and their rows."""
 _CHAT_SHARE = 4
-"""To read and write a chat takes so many times less than to push as much."""
+"""To read and write a chat takes so many times less than to push what takes as much memory."""
 
 
 @dataclass(slots=True)
