@@ -94,7 +94,7 @@ NOWHERE: Cork = _Nowhere([], 0)
 class Flusher:
     """Flushes, at the end of a loop turn, the connections that were given frames in it; one for an event loop."""
 
-    __slots__ = ("_ring", "_root", "_waiting", "corked", "sizes", "writes")
+    __slots__ = ("_put_off", "_ring", "_root", "_waiting", "corked", "sizes", "writes")
 
     def __init__(self) -> None:
         self.writes = 0
@@ -104,13 +104,14 @@ class Flusher:
         """How many corks had, at place n, fewer than 2**n frames, and no fewer than half of that."""
         self._root = Cork([], 0)
         self._waiting: list[Corked] = []
+        self._put_off: list[Corked] = []
         self._ring: Ring | None = None  # containers, for one, often have none
         with suppress(OSError):
             self._ring = Ring()
 
     def start(self, connection: Corked, frame: bytes) -> Cork:
         """The place after a connection's first frame of this turn, which will flush it."""
-        if not self._waiting:
+        if not self._waiting and not self._put_off:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append(connection)
         return self._root.then(frame)
@@ -136,7 +137,8 @@ class Flusher:
                 connection.pending = after = pending.then(frame)
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting + self._put_off if self._put_off else self._waiting
+        self._waiting, self._put_off = [], []
         self.writes += len(waiting)
         self._root = Cork([], 0)  # this turn's tree goes with the last connection that is written
         last: Cork | None = None
@@ -148,7 +150,7 @@ class Flusher:
             if place < run_end:
                 continue
             if room <= 0:
-                self._put_off(waiting[place:])
+                self._continue_with(waiting[place:])
                 return
             pending, fileno = connection.pending, connection.fileno
             if fileno is None or pending is None:
@@ -175,12 +177,12 @@ class Flusher:
             if written != size:
                 connection.behind(memoryview(joined)[written:])
 
-    def _put_off(self, rest: list[Corked]) -> None:
-        """Flush these in the next turn, before those that are given something in it."""
+    def _continue_with(self, rest: list[Corked]) -> None:
+        """Flush these in the next turn, after those that are given something in it, such as a small answer."""
         self.writes -= len(rest)
+        self._put_off = rest
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._waiting[:0] = rest
 
     def _write_run(self, waiting: Sequence[Corked], joined: bytes) -> int:
         """Write this to the first ones, for which it is pending; how many they are."""

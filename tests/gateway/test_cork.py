@@ -127,17 +127,22 @@ async def test_connections_with_the_same_frames_share_the_work(connect: Connect,
 
 async def test_what_is_large_for_many_leaves_time_for_others(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cork, "BYTES_IN_TURN", 2000)
-    connections = [connect() for _ in range(3 * RUN_FROM)]
-    flusher = connections[0].flusher
-    flusher.send_all(connections, bytes(100))
-    writes = []
-    for _ in range(5):
-        connections[-1].send(b" later")
+    *connections, last, asking = (connect() for _ in range(3 * RUN_FROM + 1))
+    flusher = asking.flusher
+    flusher.send_all((*connections, last), bytes(100))
+    await turn()
+    assert flusher.writes == 20
+    last.send(b" later")
+    asking.send(b"answer")
+    await turn()
+    assert asking.written == [b"answer"]
+    writes = [flusher.writes]
+    while flusher.writes <= 3 * RUN_FROM:
         await turn()
         writes.append(flusher.writes)
-    assert writes == [20, 40, 60, 80, 3 * RUN_FROM]
-    assert [each.written for each in connections[:-1]] == [[bytes(100)]] * (len(connections) - 1)
-    assert connections[-1].written == [bytes(100) + 5 * b" later"]
+    assert writes == [41, 61, 81, 3 * RUN_FROM + 1]
+    assert [each.written for each in connections] == [[bytes(100)]] * len(connections)
+    assert last.written == [bytes(100) + b" later"]
 
 
 def test_a_single_frame_is_not_copied() -> None:
