@@ -28,8 +28,9 @@ from itertools import chain, islice, takewhile
 from time import monotonic
 from typing import Any
 
+import orjson
 import structlog
-from sqlalchemy import ColumnElement, Row, Table, and_, exists, false, func, or_, select, text, true, tuple_
+from sqlalchemy import ColumnElement, Row, Table, Text, and_, cast, exists, false, func, or_, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtm.model.chat import EventBody, NewEvent, UserType
@@ -56,6 +57,8 @@ THREADS_IN_STEP = 10
 EARLIER_THREADS_AT_ONCE = 100
 """Of a chat; the others' threads wait for these."""
 EVENTS_IN_STEP = 500
+BYTES_IN_STEP = 2 << 20
+"""Of events, all but the last of them."""
 WRITTEN_AT_ONCE = 1 << 18
 """Characters of tokens, some 24,000 of them, after which a step lets SQLite's other writers go first."""
 
@@ -392,14 +395,26 @@ async def _new_events(
     """By thread, events after so many, and the ids of those of which there are more."""
     events = all_events.c
     after = (and_(events.thread_id == thread_id, events.number > count) for thread_id, count in counts.items())
-    in_order = select(all_events).where(or_(false(), *after)).order_by(events.thread_id, events.number)
-    wanted = in_order.limit(EVENTS_IN_STEP)
-    rows = (await connection.execute(wanted)).all()
+    columns = events.thread_id, events.number, cast(events.body, Text).label("body")
+    in_order = select(*columns).where(or_(false(), *after)).order_by(events.thread_id, events.number)
+    rows: list[Row[Any]] = []
+    size = 0
+    async with connection.stream(in_order.limit(EVENTS_IN_STEP), execution_options={"max_row_buffer": 50}) as result:
+        async for row in result:
+            rows.append(row)
+            size += len(row.body)
+            if size >= BYTES_IN_STEP:
+                break
+    found = await asyncio.to_thread(_decoded, rows)
+    last = rows[-1].thread_id if len(rows) == EVENTS_IN_STEP or size >= BYTES_IN_STEP else None
+    return found, set() if last is None else {last, *(each for each in counts if each not in found)}
+
+
+def _decoded(rows: Iterable[Row[Any]]) -> dict[str, list[tuple[int, EventBody]]]:
     found: dict[str, list[tuple[int, EventBody]]] = {}
     for row in rows:
-        found.setdefault(row.thread_id, []).append((row.number, row.body))
-    last = rows[-1].thread_id if len(rows) == EVENTS_IN_STEP else None
-    return found, set() if last is None else {last, *(each for each in counts if each not in found)}
+        found.setdefault(row.thread_id, []).append((row.number, orjson.loads(row.body)))
+    return found
 
 
 async def _numbers(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> dict[str, int]:

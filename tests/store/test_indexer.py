@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
-from rtm.model.chat import NewEvent
+from rtm.model.chat import EventBody, NewEvent
 from rtm.protocol.identifiers import event_number
 from rtm.settings import Settings
 from rtm.store import indexer
@@ -83,11 +83,23 @@ async def test_threads_from_before_there_was_an_index_are_found(either_database:
         assert await found(alice, query="7") == 1
 
 
-async def test_a_thread_of_more_events_than_a_step_takes(either_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexer, "EVENTS_IN_STEP", 30)
+@pytest.mark.parametrize(("bound", "bytes_or_events"), [("EVENTS_IN_STEP", 30), ("BYTES_IN_STEP", 6000)])
+async def test_a_thread_of_more_events_than_a_step_takes(
+    either_world: World, monkeypatch: pytest.MonkeyPatch, bound: str, bytes_or_events: int
+) -> None:
+    monkeypatch.setattr(indexer, bound, bytes_or_events)
+    read, most = indexer._decoded, 0
+
+    def counted(rows: Sequence[Row[Any]]) -> dict[str, list[tuple[int, EventBody]]]:
+        nonlocal most
+        most = max(most, len(rows))
+        return read(rows)
+
+    monkeypatch.setattr(indexer, "_decoded", counted)
     alice = await either_world.agent("alice")
     chat = await either_world.chat(alice, texts=[f"word{number} said" for number in range(100)])
     await nothing_is_due(either_world)
+    assert 10 < most <= 40
     assert await found(alice, query="word0 word99 said") == 1
     await alice.call("send_event", chat_id=chat.id, event={"type": "message", "text": "and more"})
     assert await found(alice, query="more word50 said") == 1
