@@ -48,7 +48,9 @@ class Limits(BaseModel):
         6000, description="Sockets of one IP address that have not logged in yet, on each process."
     )
     # A flood then has a sixth of a CPU, whatever it asks for. Nothing is refused: TCP holds the client back.
-    messages_per_second: Count = Field(2000, description="Messages that are read from one socket; more have to wait.")
+    messages_per_second: Count = Field(
+        2000, description="Messages that are read from one socket, 4 KiB counting as one; more have to wait."
+    )
     # The reference's service takes 10. Here answers wait for the disk: of one socket, a commit would store no more.
     pending_requests: Count = Field(128, description="Unanswered requests of one socket.")
     requests_per_minute: Count = Field(600_000, description="Requests of one license, over all processes.")
