@@ -13,7 +13,7 @@ import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,6 +53,10 @@ FILED_BYTES = 4 << 20
 FILED_AT_ONCE = 8
 """Fewer events of a batch touch no more pages by being filed than by waiting, if no others wait."""
 BUSY_TIMEOUT_S = 5.0
+LONG_LOG_BYTES = 256 << 20
+"""Of the write-ahead log: it begins anew only when nobody reads of it, which overlapping reads may put off for good."""
+LOG_RESTART_TIMEOUT_S = 1.0
+"""How long to wait for the reads under way, so that it can begin anew."""
 
 _MESSAGES = {
     sqlite3.SQLITE_FULL: "Service unavailable: there is no space left to store changes",
@@ -88,6 +92,8 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
+        self._longest_log = LONG_LOG_BYTES
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
         self._connection: sqlite3.Connection | None = None
         self._chats: OrderedDict[str, Chat] = OrderedDict()
@@ -229,6 +235,7 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA wal_autocheckpoint=10000")
+        connection.execute(f"PRAGMA journal_size_limit={LONG_LOG_BYTES // 4}")  # when it begins anew
         waiting = connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM new_events")
         [(self._waiting, self._waiting_bytes)] = waiting
         self._connection = connection
@@ -319,6 +326,21 @@ class SqliteStore:
         with transaction(db):
             for statement, values in statements:
                 db.execute(statement, values)
+        with suppress(OSError, sqlite3.Error):  # what is stored is stored; there will be other times
+            self._shorten_log()
+
+    def _shorten_log(self) -> None:
+        """Have a long log begin anew; if reads under way do not end in time, try again when it is longer by a quarter.
+
+        Those that begin meanwhile are in nobody's way: when all of the log is in the database, they read there.
+        """
+        size = self._log.stat().st_size
+        if size <= self._longest_log:
+            return
+        self._db.execute(f"PRAGMA busy_timeout={round(LOG_RESTART_TIMEOUT_S * 1000)}")
+        [(is_held_up, _, _)] = self._db.execute("PRAGMA wal_checkpoint(RESTART)")
+        self._db.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_S * 1000)}")
+        self._longest_log = size + LONG_LOG_BYTES // 4 if is_held_up else LONG_LOG_BYTES
 
 
 @contextmanager

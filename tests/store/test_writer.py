@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -921,6 +923,33 @@ async def numbers_of_events(data: Data) -> tuple[int, int]:
             await connection.scalar(sql(f"SELECT count(*) FROM {table}")) for table in ("events", "new_events")
         ]
     return filed, waiting
+
+
+async def test_reads_that_overlap_do_not_keep_the_log_from_beginning_anew(
+    alone: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LONG_LOG_BYTES", 400_000)
+    path = alone.settings.data_dir / "rtm.sqlite3"
+    ended = threading.Event()
+
+    def read() -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            while not ended.is_set():
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM events").fetchone()
+                ended.wait(0.02)
+                connection.execute("COMMIT")
+
+    sizes = []
+    async with running(alone) as process:
+        chat_id = await process.start_chat()
+        reading = asyncio.gather(*(asyncio.to_thread(read) for _ in range(2)))
+        for _ in range(150):
+            await process.submit(say(chat_id, "x" * 10_000), chat=chat_id)
+            sizes.append(path.with_name(f"{path.name}-wal").stat().st_size)
+        ended.set()
+        await reading
+    assert max(sizes) < 1_000_000, "of some 7 MB that were written"
 
 
 async def test_large_events_do_not_wait_for_many(alone: Data, monkeypatch: pytest.MonkeyPatch) -> None:
