@@ -185,8 +185,8 @@ async def fail_on_a_socket(agent: Client, chat_id: str) -> None:
     await agent.answer(await agent.send(SAID, "1"))
     for frame in (SAID, f'"{SAID}"', f'{{"action": ["{SAID}"]}}', f'{{"action": "{SAID}", "payload": "{SAID}"}}'):
         await agent.connection.send(frame)
-    for _ in range(3):  # one of which may wait at once
-        await agent.send("list_chats")
+    for request in [await agent.send("list_chats") for _ in range(3)]:  # one of which may wait at once
+        await agent.answer(request)
 
 
 async def fail_over_http(web: Web, chat_id: str) -> None:
