@@ -189,7 +189,8 @@ async def write(settings: Settings, history: History, tick: Callable[[str], None
             async with _alone(database).connect() as connection:
                 for statement in remake:
                     await connection.execute(text(statement))
-                await connection.execute(text("DELETE FROM archive_due"))
+                for due in ("archive_due", "archive_due_chats"):
+                    await connection.execute(text(f"DELETE FROM {due}"))
                 await connection.execute(text("ANALYZE" if is_sqlite else "VACUUM ANALYZE"))
         finally:
             await store.stop()
