@@ -49,7 +49,7 @@ MAX_ROWS = 64
 FILED_TOGETHER = 1000
 """Events; as many may wait to be filed, and are looked for in two tables."""
 FILED_BYTES = 4 << 20
-"""The same of their size: to file them is a part of a commit, for which all others wait."""
+"""The same of their size, as `rows.decoded_size` tells it: to file them is a part of a commit, and all others wait."""
 FILED_AT_ONCE = 8
 """Fewer events of a batch touch no more pages by being filed than by waiting, if no others wait."""
 BUSY_TIMEOUT_S = 5.0
@@ -338,8 +338,10 @@ class SqliteStore:
         if size <= self._longest_log:
             return
         self._db.execute(f"PRAGMA busy_timeout={round(LOG_RESTART_TIMEOUT_S * 1000)}")
-        [(is_held_up, _, _)] = self._db.execute("PRAGMA wal_checkpoint(RESTART)")
-        self._db.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_S * 1000)}")
+        try:
+            [(is_held_up, _, _)] = self._db.execute("PRAGMA wal_checkpoint(RESTART)")
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_S * 1000)}")
         self._longest_log = size + LONG_LOG_BYTES // 4 if is_held_up else LONG_LOG_BYTES
 
 
