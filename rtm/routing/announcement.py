@@ -34,11 +34,9 @@ class Announcement:
         }
         if agent_id is not None:
             told["transferred_to"]["agent_ids"] = [agent_id]
-        if self.requester_id is not None:
-            told["requester_id"] = self.requester_id
         if thread.queued_at is not None:
             told["queue"] = queue.shown(thread)
-        self.work.push("chat_transferred", told, to)
+        self._push("chat_transferred", told, to)
 
     def moved(self, to: Audience) -> None:
         """Other groups have access."""
@@ -53,9 +51,7 @@ class Announcement:
             "user_id": agent_id,
             "reason": self.reason,
         }
-        if self.requester_id is not None:
-            told["requester_id"] = self.requester_id
-        self.work.push("user_removed_from_chat", told, to)
+        self._push("user_removed_from_chat", told, to)
 
     def added(self, user: ChatUser, to: Audience) -> None:
         """The agent takes part."""
@@ -65,6 +61,10 @@ class Announcement:
             "user": self.directory.shown(user),
             "reason": self.reason,
         }
+        self._push("user_added_to_chat", told, to)
+
+    def _push(self, name: str, told: ChatTransferred | UserRemovedFromChat | UserAddedToChat, to: Audience) -> None:
+        """With who asked for it."""
         if self.requester_id is not None:
             told["requester_id"] = self.requester_id
-        self.work.push("user_added_to_chat", told, to)
+        self.work.push(name, told, to)
