@@ -136,8 +136,7 @@ class Process:
     def size_of(self, chat_id: str) -> int:
         """What the chat counts for among those that are kept."""
         store: Any = self.writer._store
-        kept = store._bounds if isinstance(store, SqliteStore) else store._kept
-        size: int = kept.sizes[chat_id]
+        size: int = store._batch.sizes[chat_id]
         return size
 
     async def start_chat(self, license_id: int | None = None) -> str:
@@ -373,7 +372,7 @@ async def test_commands_that_arrive_together_share_a_commit(process: Process, da
     assert await data.sequences() == list(range(1, 52))
 
 
-async def test_a_command_alone_waits_for_nobody(process: Process) -> None:
+async def test_commands_that_come_one_by_one_share_no_commit(process: Process) -> None:
     chat_id = await process.start_chat()
     before = process.writer.batches
     for _ in range(3):
